@@ -1,0 +1,75 @@
+//! Names on the broker: the exchange, the queues of Usher's own services, the routing keys.
+
+/// The topic exchange that all events are published to.
+pub const EVENTS_EXCHANGE: &str = "usher.events";
+
+/// Version of [`Event`](crate::event::v1::Event), the envelope, that this build writes and reads.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// AMQP content type of an event.
+pub const CONTENT_TYPE: &str = "application/x-protobuf";
+
+/// Routing keys, which are the event types.
+pub mod routing_key {
+    /// An invitation is to be sent.
+    pub const INVITATION_REQUESTED: &str = "invitation.requested.v1";
+    /// An invitation is void.
+    pub const INVITATION_REVOKED: &str = "invitation.revoked.v1";
+    /// An invitation came to a new state.
+    pub const INVITATION_CHANGED: &str = "invitation.changed.v1";
+    /// Another mail is to be sent.
+    pub const MAIL_REQUESTED: &str = "mail.requested.v1";
+    /// An account was created.
+    pub const ACCOUNT_CREATED: &str = "account.created.v1";
+    /// An account's profile changed.
+    pub const ACCOUNT_UPDATED: &str = "account.updated.v1";
+    /// An account was taken over by its client.
+    pub const ACCOUNT_ACTIVATED: &str = "account.activated.v1";
+    /// A delivery changed its state.
+    pub const DELIVERY_CHANGED: &str = "delivery.changed.v1";
+}
+
+/// A durable quorum queue of one of Usher's services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Name of the queue.
+    pub name: &'static str,
+    /// Routing keys that it is bound to on [`EVENTS_EXCHANGE`].
+    pub routing_keys: &'static [&'static str],
+    /// Quorum queue for messages that cannot be decoded, each with its reason in the header
+    /// [`DEAD_LETTER_REASON_HEADER`].
+    pub dead_letter_queue: &'static str,
+}
+
+/// What notify-svc consumes.
+pub const NOTIFY_INVITATIONS: Queue = Queue {
+    name: "notify.invitations",
+    routing_keys: &[
+        routing_key::INVITATION_REQUESTED,
+        routing_key::INVITATION_REVOKED,
+        routing_key::MAIL_REQUESTED,
+    ],
+    dead_letter_queue: "notify.invitations.dead",
+};
+
+/// What account-svc consumes.
+pub const ACCOUNT_DELIVERIES: Queue = Queue {
+    name: "account.deliveries",
+    routing_keys: &[routing_key::DELIVERY_CHANGED],
+    dead_letter_queue: "account.deliveries.dead",
+};
+
+/// Every queue that Usher declares.
+pub const QUEUES: [Queue; 2] = [NOTIFY_INVITATIONS, ACCOUNT_DELIVERIES];
+
+/// Header of a dead letter that says why it was parked.
+pub const DEAD_LETTER_REASON_HEADER: &str = "usher-reason";
+
+/// Whether an event must reach a queue. Events that Usher's own services consume must: without a queue
+/// they stay in the outbox. The others are news for whoever listens, and nobody has to.
+#[must_use]
+pub fn requires_queue(routing_key: &str) -> bool {
+    QUEUES
+        .iter()
+        .any(|queue| queue.routing_keys.contains(&routing_key))
+}

@@ -1,0 +1,1 @@
+//! usher-runtime
