@@ -8,8 +8,11 @@ pub const FILE_DESCRIPTOR_SET: &[u8] =
 
 #[expect(
     missing_docs,
+    unused_qualifications,
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
     reason = "generated; documented in the .proto files"
 )]
 mod generated {
