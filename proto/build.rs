@@ -41,7 +41,10 @@ fn collect_proto_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(),
         let path = entry?.path();
         if path.is_dir() {
             collect_proto_files(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "proto") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
             files.push(path);
         }
     }

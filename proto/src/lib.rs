@@ -3,8 +3,7 @@
 //! The `.proto` files beside this crate are the truth; the types here are generated from them.
 
 /// The encoded `FileDescriptorSet` of the whole contract, for server reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 #[expect(
     missing_docs,
