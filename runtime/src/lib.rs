@@ -1,1 +1,15 @@
-//! usher-runtime
+//! What both of Usher's services are made of: no domain, no queries.
+
+pub mod admin;
+pub mod bus;
+pub mod config;
+pub mod database;
+pub mod error;
+pub mod health;
+pub mod page_token;
+pub mod relay;
+pub mod seal;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
+pub mod trace_context;

@@ -1,0 +1,152 @@
+//! Settings that both services have, each a flag and an environment variable.
+
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use secrecy::SecretString;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For reading in a terminal.
+    Pretty,
+}
+
+/// Logs, traces and metrics.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Telemetry")]
+pub struct TelemetryArgs {
+    /// How log lines are written
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+
+    /// Which log lines are written, for example `info,sqlx=debug` (tracing-subscriber's `EnvFilter`)
+    #[arg(long, env = "LOG_FILTER", default_value = "info")]
+    pub log_filter: String,
+
+    /// OTLP/gRPC collector for traces and metrics, for example `http://localhost:4317`; none means that
+    /// nothing is exported
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// The gRPC server.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub struct ServerArgs {
+    /// Longest that a call may take; after that the caller gets DEADLINE_EXCEEDED
+    #[arg(long, env = "REQUEST_TIMEOUT", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub request_timeout: Duration,
+
+    /// Calls worked on at the same time; more are refused with UNAVAILABLE
+    #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 512)]
+    pub max_concurrent_requests: usize,
+
+    /// Concurrent streams of one HTTP/2 connection
+    #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 256)]
+    pub max_concurrent_streams: u32,
+
+    /// Largest message that is accepted, in bytes
+    #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 1024 * 1024)]
+    pub max_message_bytes: usize,
+
+    /// Age at which a connection is closed gracefully, so that load spreads over new replicas
+    #[arg(long, env = "MAX_CONNECTION_AGE", default_value = "30m", value_parser = humantime::parse_duration)]
+    pub max_connection_age: Duration,
+
+    /// Longest that draining may take after a signal
+    #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
+    pub shutdown_timeout: Duration,
+}
+
+/// The database.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseArgs {
+    /// URL of the service's PostgreSQL database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<SecretString>,
+
+    /// File that holds the URL of the database
+    #[arg(long, env = "DATABASE_URL_FILE", conflicts_with = "database_url")]
+    pub database_url_file: Option<PathBuf>,
+
+    /// Most connections to the database
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16)]
+    pub database_max_connections: u32,
+}
+
+/// The broker.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Broker")]
+pub struct BrokerArgs {
+    /// URL of RabbitMQ, for example `amqp://user:password@localhost:5672/%2f`
+    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
+    pub amqp_url: Option<SecretString>,
+
+    /// File that holds the URL of RabbitMQ
+    #[arg(long, env = "AMQP_URL_FILE", conflicts_with = "amqp_url")]
+    pub amqp_url_file: Option<PathBuf>,
+}
+
+/// Where the service listens.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Listeners")]
+pub struct ListenArgs {
+    /// Address of the gRPC server
+    #[arg(long, env = "GRPC_LISTEN", default_value = "127.0.0.1:50051")]
+    pub grpc_listen: SocketAddr,
+
+    /// Address of the HTTP server for `/metrics`, `/livez` and `/readyz`
+    #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    pub admin_listen: SocketAddr,
+}
+
+impl DatabaseArgs {
+    /// The URL of the database.
+    ///
+    /// # Errors
+    /// If none is set or its file cannot be read.
+    pub fn url(&self) -> anyhow::Result<SecretString> {
+        secret(
+            self.database_url.as_ref(),
+            self.database_url_file.as_ref(),
+            "DATABASE_URL",
+        )
+    }
+}
+
+impl BrokerArgs {
+    /// The URL of RabbitMQ.
+    ///
+    /// # Errors
+    /// If none is set or its file cannot be read.
+    pub fn url(&self) -> anyhow::Result<SecretString> {
+        secret(
+            self.amqp_url.as_ref(),
+            self.amqp_url_file.as_ref(),
+            "AMQP_URL",
+        )
+    }
+}
+
+/// A secret setting, given as a value or as a file that holds it (without the line end).
+///
+/// # Errors
+/// If neither is given or the file cannot be read; `name` is the variable to set.
+pub fn secret(
+    value: Option<&SecretString>,
+    file: Option<&PathBuf>,
+    name: &str,
+) -> anyhow::Result<SecretString> {
+    if let Some(value) = value {
+        return Ok(value.clone());
+    }
+    let file = file.with_context(|| format!("set {name} or {name}_FILE"))?;
+    let content = fs::read_to_string(file)
+        .with_context(|| format!("{name}_FILE: cannot read {}", file.display()))?;
+    Ok(SecretString::from(content.trim_end().to_owned()))
+}

@@ -1,0 +1,65 @@
+//! How a service reaches its PostgreSQL: as a role that owns nothing, and in transactions that say whose
+//! rows they may see.
+
+use std::{str::FromStr as _, time::Duration};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{
+    AssertSqlSafe, PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use uuid::Uuid;
+
+/// Whose rows a transaction may see. Row-level security enforces it in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Rows of this organization.
+    Organization(Uuid),
+    /// Rows of every organization: for what belongs to none (tokens, Persons, the outbox).
+    Platform,
+}
+
+/// Makes a pool for `url` that connects on first use, so that a service starts, and says that it is not
+/// ready, while its database is away.
+///
+/// Every connection takes on `role`, which must be granted to the login in `url`.
+///
+/// # Errors
+/// If `url` is not a PostgreSQL URL.
+pub fn connect(
+    url: &SecretString,
+    role: &str,
+    max_connections: u32,
+) -> Result<PgPool, sqlx::Error> {
+    let options = PgConnectOptions::from_str(url.expose_secret())?
+        .application_name(role)
+        .options([
+            ("role", role),
+            // A call gives up after 30 s at most; the database should not go on for longer.
+            ("statement_timeout", "30s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+        ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy_with(options))
+}
+
+/// Begins a transaction in `scope`. This is the only way to begin one: without a scope, row-level
+/// security shows no rows at all.
+///
+/// # Errors
+/// If no connection is to be had in time or the database is away.
+pub async fn begin(
+    pool: &PgPool,
+    scope: Scope,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    // One round trip instead of two. The only thing put into the text is a UUID.
+    let statement = match scope {
+        Scope::Organization(organization_id) => {
+            format!("BEGIN; SET LOCAL usher.organization_id = '{organization_id}'")
+        }
+        Scope::Platform => "BEGIN; SET LOCAL usher.scope = 'platform'".to_owned(),
+    };
+    pool.begin_with(AssertSqlSafe(statement)).await
+}

@@ -1,0 +1,221 @@
+//! Errors as callers see them: a gRPC code, a stable reason, and details that say what to do next.
+//!
+//! Follows AIP-193: every error carries a `google.rpc.ErrorInfo` of the domain `usher`.
+
+use std::{collections::HashMap, fmt::Display, time::Duration};
+
+use prost::Message as _;
+use prost_types::Any;
+use tonic::{Code, Status};
+use tonic_types::pb;
+use usher_proto::account::v1::ErrorReason;
+
+/// The `domain` of every `ErrorInfo`.
+pub const DOMAIN: &str = "usher";
+
+/// An error on its way to the caller.
+#[derive(Debug)]
+pub struct RichError {
+    code: Code,
+    reason: ErrorReason,
+    message: String,
+    metadata: HashMap<String, String>,
+    details: Vec<Any>,
+}
+
+impl RichError {
+    /// An error with its code, its stable reason, and a message for people that says what to do.
+    pub fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            metadata: HashMap::new(),
+            details: Vec::new(),
+        }
+    }
+
+    /// Adds a fact for programs.
+    #[must_use]
+    pub fn metadata(mut self, key: &str, value: impl Display) -> Self {
+        self.metadata.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    /// Names the fields that are at fault.
+    #[must_use]
+    pub fn fields(self, violations: Vec<FieldViolation>) -> Self {
+        let field_violations = violations
+            .into_iter()
+            .map(|violation| pb::bad_request::FieldViolation {
+                field: violation.field,
+                description: violation.description,
+                ..Default::default()
+            })
+            .collect();
+        self.detail(
+            "google.rpc.BadRequest",
+            &pb::BadRequest { field_violations },
+        )
+    }
+
+    /// Names the resource that stands in the way or is not there.
+    #[must_use]
+    pub fn resource(self, resource_type: &str, name: impl Display, description: &str) -> Self {
+        self.detail(
+            "google.rpc.ResourceInfo",
+            &pb::ResourceInfo {
+                resource_type: resource_type.to_owned(),
+                resource_name: name.to_string(),
+                owner: String::new(),
+                description: description.to_owned(),
+            },
+        )
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn retry_after(self, delay: Duration) -> Self {
+        let retry_delay = prost_types::Duration::try_from(delay).ok();
+        self.detail("google.rpc.RetryInfo", &pb::RetryInfo { retry_delay })
+    }
+
+    /// Adds a typed detail of the message type `full_name`.
+    #[must_use]
+    pub fn detail(mut self, full_name: &str, message: &impl prost::Message) -> Self {
+        self.details.push(Any {
+            type_url: format!("type.googleapis.com/{full_name}"),
+            value: message.encode_to_vec(),
+        });
+        self
+    }
+}
+
+impl From<RichError> for Status {
+    fn from(error: RichError) -> Self {
+        let info = pb::ErrorInfo {
+            reason: reason_name(error.reason).to_owned(),
+            domain: DOMAIN.to_owned(),
+            metadata: error.metadata,
+        };
+        let mut details = vec![Any {
+            type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),
+            value: info.encode_to_vec(),
+        }];
+        details.extend(error.details);
+        let encoded = pb::Status {
+            code: error.code as i32,
+            message: error.message.clone(),
+            details,
+        }
+        .encode_to_vec();
+        Self::with_details(error.code, error.message, encoded.into())
+    }
+}
+
+/// The text of a reason in `ErrorInfo`: its name without the prefix.
+#[must_use]
+pub fn reason_name(reason: ErrorReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
+/// One field of a request and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// Path of the field in the request, for example `account.birth_date`.
+    pub field: String,
+    /// What is wrong and what is accepted.
+    pub description: String,
+}
+
+impl FieldViolation {
+    /// A violation of `field`.
+    pub fn new(field: impl Into<String>, description: impl Display) -> Self {
+        Self {
+            field: field.into(),
+            description: description.to_string(),
+        }
+    }
+}
+
+/// The fields of a request that were refused, all in one answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} invalid", .0.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>().join(", "))]
+pub struct InvalidFields(pub Vec<FieldViolation>);
+
+impl From<InvalidFields> for RichError {
+    fn from(InvalidFields(violations): InvalidFields) -> Self {
+        let message = violations
+            .iter()
+            .map(|violation| format!("{}: {}", violation.field, violation.description))
+            .collect::<Vec<_>>()
+            .join("; ");
+        Self::new(Code::InvalidArgument, ErrorReason::FieldInvalid, message).fields(violations)
+    }
+}
+
+/// Parses the fields of one request and collects what is wrong with them, so that a caller learns of all
+/// faults at once.
+#[derive(Debug, Default)]
+pub struct FieldParser {
+    violations: Vec<FieldViolation>,
+}
+
+impl FieldParser {
+    /// Takes the value of `field`, or notes why it was refused.
+    pub fn take<T, E: Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
+        parsed
+            .map_err(|error| self.refuse(field, error))
+            .ok()
+    }
+
+    /// Notes that `field` is refused.
+    pub fn refuse(&mut self, field: impl Into<String>, description: impl Display) {
+        self.violations.push(FieldViolation::new(field, description));
+    }
+
+    /// Ends the parsing.
+    ///
+    /// # Errors
+    /// If any field was refused.
+    pub fn finish(self) -> Result<(), InvalidFields> {
+        if self.violations.is_empty() {
+            Ok(())
+        } else {
+            Err(InvalidFields(self.violations))
+        }
+    }
+
+    /// Ends the parsing with the value that `take` gave for the fields.
+    ///
+    /// # Errors
+    /// If any field was refused, or `value` is missing.
+    pub fn finish_with<T>(self, value: Option<T>) -> Result<T, InvalidFields> {
+        match value {
+            Some(value) if self.violations.is_empty() => Ok(value),
+            _ => Err(InvalidFields(self.violations)),
+        }
+    }
+}
+
+/// Parses the id in `field`.
+///
+/// # Errors
+/// If it is missing or no UUID.
+pub fn parse_id(field: &str, value: &str) -> Result<uuid::Uuid, InvalidFields> {
+    let mut parser = FieldParser::default();
+    let id = parser.take(field, parse_uuid(value));
+    parser.finish_with(id)
+}
+
+/// Parses a required UUID, for use with [`FieldParser::take`].
+///
+/// # Errors
+/// Says what is accepted.
+pub fn parse_uuid(value: &str) -> Result<uuid::Uuid, &'static str> {
+    if value.is_empty() {
+        return Err("required: a UUID");
+    }
+    uuid::Uuid::try_parse(value).map_err(|_| "not a UUID")
+}

@@ -1,0 +1,188 @@
+//! Seals tokens to notify-svc, so that neither outbox, broker, nor a dump of either holds a usable link.
+//!
+//! HPKE (RFC 9180) in base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
+
+use std::fmt;
+
+use data_encoding::BASE64;
+use hpke::{
+    Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _, aead::ChaCha20Poly1305,
+    kdf::HkdfSha256, kem::X25519HkdfSha256,
+};
+use zeroize::Zeroizing;
+
+type Kem = X25519HkdfSha256;
+
+/// Binds a seal to its use (`info` in RFC 9180, section 5).
+const INFO: &[u8] = b"usher token v1";
+
+/// Why a key or a seal was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The text is no key.
+    #[error("not an X25519 key of 32 bytes in base64; make a pair with `notify-svc generate-key`")]
+    MalformedKey,
+    /// Sealing failed: the public key is not a usable point.
+    #[error("the public key cannot be sealed to")]
+    UnusableKey,
+    /// None of the private keys opens the seal, or it was moved to another invitation.
+    #[error("no private key opens the seal")]
+    CannotOpen,
+}
+
+/// The half that account-svc seals with.
+#[derive(Clone)]
+pub struct PublicKey(<Kem as hpke::Kem>::PublicKey);
+
+/// The half that notify-svc opens with.
+#[derive(Clone)]
+pub struct PrivateKey(<Kem as hpke::Kem>::PrivateKey);
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "PublicKey({})", self.to_base64())
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("PrivateKey(..)")
+    }
+}
+
+/// A sealed token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The encapsulated key, 32 bytes.
+    pub encapsulated_key: Vec<u8>,
+    /// The token with its authentication tag.
+    pub ciphertext: Vec<u8>,
+}
+
+impl PublicKey {
+    /// Reads a key as `notify-svc generate-key` prints it.
+    ///
+    /// # Errors
+    /// If `text` is no key.
+    pub fn from_base64(text: &str) -> Result<Self, SealError> {
+        let bytes = BASE64
+            .decode(text.trim().as_bytes())
+            .map_err(|_| SealError::MalformedKey)?;
+        <Kem as hpke::Kem>::PublicKey::from_bytes(&bytes)
+            .map(Self)
+            .map_err(|_| SealError::MalformedKey)
+    }
+
+    /// The key as text for a setting.
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        BASE64.encode(&self.0.to_bytes())
+    }
+}
+
+impl PrivateKey {
+    /// Makes a new pair of keys.
+    #[must_use]
+    pub fn generate() -> (Self, PublicKey) {
+        let (private, public) = Kem::gen_keypair();
+        (Self(private), PublicKey(public))
+    }
+
+    /// Reads a key as `notify-svc generate-key` prints it.
+    ///
+    /// # Errors
+    /// If `text` is no key.
+    pub fn from_base64(text: &str) -> Result<Self, SealError> {
+        let bytes = Zeroizing::new(
+            BASE64
+                .decode(text.trim().as_bytes())
+                .map_err(|_| SealError::MalformedKey)?,
+        );
+        <Kem as hpke::Kem>::PrivateKey::from_bytes(&bytes)
+            .map(Self)
+            .map_err(|_| SealError::MalformedKey)
+    }
+
+    /// The key as text for a setting. Keep it secret.
+    #[must_use]
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64.encode(&self.0.to_bytes()))
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(Kem::sk_to_pk(&self.0))
+    }
+}
+
+/// Seals `token` to `key`. `aad`, the id that the token belongs to, must be repeated to open it.
+///
+/// # Errors
+/// If the key is not a usable point of the curve.
+pub fn seal(key: &PublicKey, token: &str, aad: &[u8]) -> Result<Sealed, SealError> {
+    hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem>(
+        &OpModeS::Base,
+        &key.0,
+        INFO,
+        token.as_bytes(),
+        aad,
+    )
+    .map(|(encapsulated_key, ciphertext)| Sealed {
+        encapsulated_key: encapsulated_key.to_bytes().to_vec(),
+        ciphertext,
+    })
+    .map_err(|_| SealError::UnusableKey)
+}
+
+/// Opens a seal with whichever of `keys` fits: while keys are rotated, seals to the old key are still
+/// under way.
+///
+/// # Errors
+/// If none fits, or the seal was made for another `aad`.
+pub fn open(keys: &[PrivateKey], sealed: &Sealed, aad: &[u8]) -> Result<Zeroizing<String>, SealError> {
+    let encapsulated_key = <Kem as hpke::Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key)
+        .map_err(|_| SealError::CannotOpen)?;
+    keys.iter()
+        .find_map(|key| {
+            hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, Kem>(
+                &OpModeR::Base,
+                &key.0,
+                &encapsulated_key,
+                INFO,
+                &sealed.ciphertext,
+                aad,
+            )
+            .ok()
+        })
+        .and_then(|token| String::from_utf8(token).ok())
+        .map(Zeroizing::new)
+        .ok_or(SealError::CannotOpen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_private_key_and_the_right_id_open_a_seal() {
+        let (private, public) = PrivateKey::generate();
+        let (other, _) = PrivateKey::generate();
+        let sealed = seal(&public, "token", b"id").unwrap();
+        let opened = open(&[other.clone(), private.clone()], &sealed, b"id").unwrap();
+        assert_eq!(opened.as_str(), "token");
+        assert_eq!(open(&[other], &sealed, b"id"), Err(SealError::CannotOpen));
+        assert_eq!(open(&[private], &sealed, b"id2"), Err(SealError::CannotOpen));
+    }
+
+    #[test]
+    fn keys_survive_their_text() {
+        let (private, public) = PrivateKey::generate();
+        let again = PrivateKey::from_base64(&private.to_base64()).unwrap();
+        assert_eq!(again.public_key().to_base64(), public.to_base64());
+        assert_eq!(
+            PublicKey::from_base64("not a key").unwrap_err(),
+            SealError::MalformedKey
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! Logs, traces and metrics of a process.
+
+use anyhow::Context as _;
+use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::{
+    Resource, metrics::SdkMeterProvider, propagation::TraceContextPropagator,
+    trace::SdkTracerProvider,
+};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use crate::config::{LogFormat, TelemetryArgs};
+
+/// What must be kept until the process ends.
+#[derive(Debug)]
+pub struct Telemetry {
+    tracer_provider: SdkTracerProvider,
+    meter_provider: SdkMeterProvider,
+    /// The metrics that `/metrics` shows.
+    pub registry: prometheus::Registry,
+}
+
+/// Sets up logs on standard error, traces and metrics for the whole process.
+///
+/// Spans are exported with OTLP when an endpoint is given, and trace context is always passed on, so
+/// that a service without a collector does not break the trace of its callers.
+///
+/// # Errors
+/// If a setting is malformed, or telemetry was set up before.
+pub fn init(service_name: &'static str, args: &TelemetryArgs) -> anyhow::Result<Telemetry> {
+    // Two providers in one process would make rustls refuse to choose.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    global::set_text_map_propagator(TraceContextPropagator::new());
+
+    let resource = Resource::builder()
+        .with_service_name(service_name)
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
+    let registry = prometheus::Registry::new();
+    let meter_provider = meter_provider(&registry, resource.clone(), args)?;
+    global::set_meter_provider(meter_provider.clone());
+    let tracer_provider = tracer_provider(resource, args)?;
+
+    let filter = EnvFilter::try_new(&args.log_filter).context("LOG_FILTER is malformed")?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match args.log_format {
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .boxed(),
+        LogFormat::Pretty => lines.compact().boxed(),
+    };
+    let traces = tracing_opentelemetry::layer()
+        .with_tracer(tracer_provider.tracer(service_name))
+        .with_filter(EnvFilter::new("info"));
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(traces)
+        .try_init()
+        .context("telemetry is set up already")?;
+
+    Ok(Telemetry {
+        tracer_provider,
+        meter_provider,
+        registry,
+    })
+}
+
+fn tracer_provider(resource: Resource, args: &TelemetryArgs) -> anyhow::Result<SdkTracerProvider> {
+    let provider = SdkTracerProvider::builder().with_resource(resource);
+    let Some(endpoint) = &args.otlp_endpoint else {
+        return Ok(provider.build());
+    };
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .context("OTEL_EXPORTER_OTLP_ENDPOINT is not usable for traces")?;
+    Ok(provider.with_batch_exporter(exporter).build())
+}
+
+fn meter_provider(
+    registry: &prometheus::Registry,
+    resource: Resource,
+    args: &TelemetryArgs,
+) -> anyhow::Result<SdkMeterProvider> {
+    let prometheus = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .build()?;
+    let provider = SdkMeterProvider::builder()
+        .with_resource(resource)
+        .with_reader(prometheus);
+    let Some(endpoint) = &args.otlp_endpoint else {
+        return Ok(provider.build());
+    };
+    let exporter = opentelemetry_otlp::MetricExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .context("OTEL_EXPORTER_OTLP_ENDPOINT is not usable for metrics")?;
+    Ok(provider.with_periodic_exporter(exporter).build())
+}
+
+impl Telemetry {
+    /// Sends what is still held back. Call it last.
+    pub fn shutdown(self) {
+        if let Err(error) = self.tracer_provider.shutdown() {
+            tracing::warn!(%error, "spans were lost at shutdown");
+        }
+        if let Err(error) = self.meter_provider.shutdown() {
+            tracing::warn!(%error, "metrics were lost at shutdown");
+        }
+    }
+}
