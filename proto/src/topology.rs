@@ -25,6 +25,18 @@ pub mod routing_key {
     pub const ACCOUNT_UPDATED: &str = "account.updated.v1";
     /// An account was taken over by its client.
     pub const ACCOUNT_ACTIVATED: &str = "account.activated.v1";
+    /// An account was closed.
+    pub const ACCOUNT_CLOSED: &str = "account.closed.v1";
+    /// Two accounts were merged, or a merge was undone.
+    pub const ACCOUNT_MERGED: &str = "account.merged.v1";
+    /// The personal data of an account were removed.
+    pub const ACCOUNT_ERASED: &str = "account.erased.v1";
+    /// A Person agreed to share.
+    pub const SHARE_GRANTED: &str = "share.granted.v1";
+    /// A Person ended a share.
+    pub const SHARE_REVOKED: &str = "share.revoked.v1";
+    /// A record found its account.
+    pub const RECORD_ATTACHED: &str = "record.attached.v1";
     /// A delivery changed its state.
     pub const DELIVERY_CHANGED: &str = "delivery.changed.v1";
 }
