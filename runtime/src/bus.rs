@@ -1,0 +1,225 @@
+//! Events between services: over RabbitMQ, or inside the process for `cargo run` and tests.
+//!
+//! Both deliver at least once and in no particular order, so a consumer remembers the ids of the events
+//! that it has handled. One conformance suite (`tests/it/bus_conformance.rs`) runs against both.
+
+mod in_process;
+mod rabbitmq;
+
+use secrecy::SecretString;
+use usher_proto::topology::Queue;
+use uuid::Uuid;
+
+use crate::trace_context::TraceContext;
+
+/// An event on its way from an outbox to an inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What a consumer recognizes a repetition by.
+    pub event_id: Uuid,
+    /// One of [`routing_key`](usher_proto::topology::routing_key); at most 255 bytes.
+    pub event_type: String,
+    /// An encoded [`Event`](usher_proto::event::v1::Event).
+    pub body: Vec<u8>,
+    /// The trace that the event belongs to.
+    pub trace_context: TraceContext,
+}
+
+/// Why an event is not known to be in a queue. It may be there all the same: publish it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// There is no connection, or it broke before the confirm came.
+    #[error("the broker is not connected; publish again when it is back")]
+    Disconnected,
+    /// No confirm within the time allowed.
+    #[error("no confirm in time; look for memory or disk alarms of the broker, then publish again")]
+    Unconfirmed,
+    /// The broker refused the event.
+    #[error("the broker refused the event; look for a full queue or a lost quorum, then publish again")]
+    Refused,
+    /// An event that must reach a queue found none; the queues are declared again before the next try.
+    #[error("no queue is bound for this event type; publish again, the queues are declared anew")]
+    Unroutable,
+    /// The event type is longer than 255 bytes.
+    #[error("the event type is longer than 255 bytes; use one of topology::routing_key")]
+    InvalidEventType,
+    /// [`EventBus::close`] was called.
+    #[error("the event bus is closed; publish again after the restart")]
+    Closed,
+}
+
+/// Why the bus did not do what it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// The URL of the broker cannot be understood.
+    #[error("not a broker URL; expected amqp[s]://user:password@host:port/vhost, with %2f for the vhost /")]
+    InvalidUrl,
+    /// The event was handled, but the broker does not know: it will be delivered again.
+    #[error("the acknowledgement did not reach the broker; expect the event again")]
+    AckLost,
+    /// The event could not be parked: it will be delivered again.
+    #[error("the event could not be parked as a dead letter: {0}")]
+    NotParked(#[source] PublishError),
+}
+
+/// Where events are published to and received from. Clones share their connections.
+#[derive(Clone)]
+pub struct EventBus(Transport);
+
+#[derive(Clone)]
+enum Transport {
+    RabbitMq(rabbitmq::RabbitMq),
+    InProcess(in_process::InProcess),
+}
+
+impl EventBus {
+    /// The bus on the RabbitMQ at `url`. Returns at once and connects in the background, again and again
+    /// without limit; [`Self::is_connected`] tells. The connections are named after `connection_name`.
+    ///
+    /// Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`BusError::InvalidUrl`], which does not repeat the URL: it holds a password.
+    pub fn rabbitmq(url: &SecretString, connection_name: &str) -> Result<Self, BusError> {
+        Self::rabbitmq_with_prefix(url, connection_name, "")
+    }
+
+    /// As [`Self::rabbitmq`], with `prefix` before the name of the exchange and of every queue, so that
+    /// several installations (or tests) share a virtual host without meeting.
+    ///
+    /// # Errors
+    /// As [`Self::rabbitmq`].
+    pub fn rabbitmq_with_prefix(
+        url: &SecretString,
+        connection_name: &str,
+        prefix: &str,
+    ) -> Result<Self, BusError> {
+        let bus = rabbitmq::RabbitMq::new(url, connection_name, prefix)?;
+        Ok(Self(Transport::RabbitMq(bus)))
+    }
+
+    /// A bus that keeps nothing: `publish` resolves when a consumer has acknowledged, so that until then
+    /// the event stays in the outbox, which is durable.
+    #[must_use]
+    pub fn in_process() -> Self {
+        Self(Transport::InProcess(in_process::InProcess::default()))
+    }
+
+    /// Publishes a batch of any size and waits for all of it. The results are in the order of the batch.
+    /// `Ok` means that the event is durable in every queue that is bound for it; events that
+    /// [`requires_queue`](usher_proto::topology::requires_queue) names must find one, others need not.
+    ///
+    /// Bounded: an outage makes errors within seconds. An event whose result is an error may still arrive.
+    pub async fn publish(&self, batch: &[Message]) -> Vec<Result<(), PublishError>> {
+        match &self.0 {
+            Transport::RabbitMq(bus) => bus.publish(batch).await,
+            Transport::InProcess(bus) => bus.publish(batch).await,
+        }
+    }
+
+    /// Starts to receive what comes into `queue`. Several subscriptions share its events.
+    #[must_use]
+    pub fn subscribe(&self, queue: Queue) -> Subscription {
+        Subscription(match &self.0 {
+            Transport::RabbitMq(bus) => Deliveries::RabbitMq(Box::new(bus.subscribe(queue))),
+            Transport::InProcess(bus) => Deliveries::InProcess(bus.subscribe(queue)),
+        })
+    }
+
+    /// Whether events flow now; for readiness.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match &self.0 {
+            Transport::RabbitMq(bus) => bus.is_connected(),
+            Transport::InProcess(bus) => !bus.is_closed(),
+        }
+    }
+
+    /// Waits until events can be published; for ever on a closed bus.
+    pub async fn connected(&self) {
+        match &self.0 {
+            Transport::RabbitMq(bus) => bus.connected().await,
+            Transport::InProcess(bus) => bus.connected().await,
+        }
+    }
+
+    /// Ends the connections, for all clones. What was received and not acknowledged is delivered again
+    /// later; calls to `publish` that wait fail; `next_batch` waits for ever. Takes at most some seconds.
+    pub async fn close(&self) {
+        match &self.0 {
+            Transport::RabbitMq(bus) => bus.close().await,
+            Transport::InProcess(bus) => bus.close(),
+        }
+    }
+}
+
+/// Receives the events of one queue; re-subscribes after outages by itself.
+pub struct Subscription(Deliveries);
+
+enum Deliveries {
+    RabbitMq(Box<rabbitmq::Subscription>),
+    InProcess(in_process::Subscription),
+}
+
+impl Subscription {
+    /// Waits for an event, then returns it with those that are at hand, at most `max`.
+    ///
+    /// Can be cancelled at any moment: no event is lost.
+    pub async fn next_batch(&mut self, max: usize) -> Vec<Received> {
+        match &mut self.0 {
+            Deliveries::RabbitMq(subscription) => subscription.next_batch(max).await,
+            Deliveries::InProcess(subscription) => subscription.next_batch(max).await,
+        }
+    }
+}
+
+/// An event that waits for its acknowledgement. Dropped without one, it is delivered again at once: whoever
+/// drops it because of a failure waits before, as the broker sets no pace.
+#[must_use = "dropped, the event is delivered again"]
+pub struct Received {
+    /// The event.
+    pub message: Message,
+    receipt: Receipt,
+}
+
+enum Receipt {
+    RabbitMq(rabbitmq::Receipt),
+    InProcess(in_process::Receipt),
+}
+
+impl Received {
+    /// The event is handled, durably: the broker may forget it.
+    ///
+    /// # Errors
+    /// [`BusError::AckLost`]: it will come again.
+    pub async fn ack(self) -> Result<(), BusError> {
+        match self.receipt {
+            Receipt::RabbitMq(receipt) => receipt.ack().await,
+            Receipt::InProcess(receipt) => {
+                receipt.ack();
+                Ok(())
+            }
+        }
+    }
+
+    /// Parks an event that can never be handled in the dead-letter queue. `reason` is stored with it and
+    /// logged: it must hold nothing personal.
+    ///
+    /// # Errors
+    /// [`BusError::NotParked`] or [`BusError::AckLost`]: the event will come again.
+    pub async fn dead_letter(self, reason: &str) -> Result<(), BusError> {
+        tracing::warn!(
+            event.id = %self.message.event_id,
+            event.type = self.message.event_type,
+            reason,
+            "event parked as a dead letter"
+        );
+        match self.receipt {
+            Receipt::RabbitMq(receipt) => receipt.dead_letter(&self.message, reason).await,
+            Receipt::InProcess(receipt) => {
+                receipt.dead_letter();
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The bus on RabbitMQ, over quorum queues.
+//!
+//! Publishing and consuming have a connection each: the broker stops reading from a publisher while it has
+//! no memory or disk, and acknowledgements must not wait behind that.
+
+mod consumer;
+mod link;
+mod publisher;
+mod wire;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use lapin::uri::AMQPUri;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Mutex;
+use usher_proto::topology::{self, Queue};
+
+pub(super) use self::consumer::{Receipt, Subscription};
+use self::link::Link;
+use self::publisher::Publisher;
+use self::wire::{Names, Outgoing};
+use super::{BusError, Message, PublishError};
+
+/// How long `publish` waits for a connection that is not there. Covers the start of the process and a
+/// reconnection; longer outages are the relay's to wait for.
+const CONNECTION_WAIT: Duration = Duration::from_secs(3);
+
+/// How long the broker may take for one step: a confirm, an acknowledgement, a declaration.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+pub(super) struct RabbitMq(Arc<Inner>);
+
+struct Inner {
+    uri: AMQPUri,
+    connection_name: String,
+    names: Names,
+    publishing: Link,
+    /// Opened by the first subscription: a process that only publishes needs one connection.
+    consuming: OnceLock<Link>,
+    /// The channel for the next batch. One batch at a time: returned messages carry no trace of the
+    /// batch that they belong to.
+    publisher: Mutex<Option<Publisher>>,
+}
+
+impl RabbitMq {
+    pub(super) fn new(
+        url: &SecretString,
+        connection_name: &str,
+        prefix: &str,
+    ) -> Result<Self, BusError> {
+        // The parser's own error repeats the URL, with its password.
+        let uri: AMQPUri = url
+            .expose_secret()
+            .parse()
+            .map_err(|_| BusError::InvalidUrl)?;
+        Ok(Self(Arc::new(Inner {
+            publishing: Link::open(&uri, format!("{connection_name} publishing")),
+            uri,
+            connection_name: connection_name.to_owned(),
+            names: Names::new(prefix),
+            consuming: OnceLock::new(),
+            publisher: Mutex::default(),
+        })))
+    }
+
+    pub(super) async fn publish(&self, batch: &[Message]) -> Vec<Result<(), PublishError>> {
+        let outgoing: Vec<_> = batch
+            .iter()
+            .map(|message| Outgoing {
+                message,
+                exchange: self.0.names.exchange(),
+                routing_key: &message.event_type,
+                mandatory: topology::requires_queue(&message.event_type),
+                reason: None,
+            })
+            .collect();
+        self.send(&outgoing).await
+    }
+
+    /// Parks a message; it must reach the dead-letter queue.
+    async fn park(&self, message: &Message, queue: &str, reason: &str) -> Result<(), PublishError> {
+        let outgoing = Outgoing {
+            message,
+            // The default exchange routes to the queue of that name.
+            exchange: "",
+            routing_key: queue,
+            mandatory: true,
+            reason: Some(reason),
+        };
+        self.send(&[outgoing]).await.into_iter().collect()
+    }
+
+    async fn send(&self, batch: &[Outgoing<'_>]) -> Vec<Result<(), PublishError>> {
+        let mut slot = self.0.publisher.lock().await;
+        // Taken out for the time of the batch: when this future is dropped halfway, confirms and returned
+        // messages are still under way on that channel, and the next batch must not meet them.
+        let publisher = match slot.take().filter(Publisher::is_usable) {
+            Some(publisher) => publisher,
+            None => match self.open_publisher().await {
+                Ok(publisher) => publisher,
+                Err(error) => return vec![Err(error); batch.len()],
+            },
+        };
+        let results = publisher.send(batch).await;
+        // Any failure, and the next batch starts on a fresh channel, with the topology declared again.
+        if results.iter().all(Result::is_ok) {
+            *slot = Some(publisher);
+        }
+        results
+    }
+
+    async fn open_publisher(&self) -> Result<Publisher, PublishError> {
+        let connection = tokio::time::timeout(CONNECTION_WAIT, self.0.publishing.connection())
+            .await
+            .map_err(|_| PublishError::Disconnected)?
+            .ok_or(PublishError::Closed)?;
+        Publisher::open(connection, &self.0.names).await
+    }
+
+    pub(super) fn subscribe(&self, queue: Queue) -> Subscription {
+        Subscription::new(self.clone(), queue)
+    }
+
+    fn consuming(&self) -> &Link {
+        self.0.consuming.get_or_init(|| {
+            Link::open(&self.0.uri, format!("{} consuming", self.0.connection_name))
+        })
+    }
+
+    fn names(&self) -> &Names {
+        &self.0.names
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.0.publishing.is_connected()
+            && self.0.consuming.get().is_none_or(Link::is_connected)
+    }
+
+    pub(super) async fn connected(&self) {
+        if self.0.publishing.connection().await.is_none() {
+            std::future::pending::<()>().await; // Closed.
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        self.0.publishing.close().await;
+        if let Some(consuming) = self.0.consuming.get() {
+            consuming.close().await;
+        }
+    }
+}

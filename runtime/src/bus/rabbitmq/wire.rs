@@ -1,0 +1,173 @@
+//! How events and names look in AMQP.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, ExchangeKind};
+use usher_proto::topology::{self, Queue};
+use uuid::Uuid;
+
+use super::super::Message;
+use crate::trace_context::TraceContext;
+
+const TRACEPARENT_HEADER: &str = "traceparent";
+
+/// Delivery mode 2: the broker writes the message to disk.
+const PERSISTENT: u8 = 2;
+
+/// Redeliveries after which the broker drops a message. RabbitMQ 4 does so after 20, which a database
+/// that is away for a minute uses up for healthy events. -1, meaning never, is refused before RabbitMQ 4.
+const DELIVERY_LIMIT: i32 = i32::MAX;
+
+/// The names of the topology, with the prefix of this installation.
+pub(super) struct Names {
+    prefix: String,
+    exchange: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            exchange: format!("{prefix}{}", topology::EVENTS_EXCHANGE),
+        }
+    }
+
+    pub(super) fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
+    pub(super) fn queue(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Declares the exchange and all of Usher's queues. Repeating it changes nothing, so publishers do it
+    /// as well: an event that is published before its consumer has ever started finds its queue.
+    pub(super) async fn declare_all(&self, channel: &Channel) -> lapin::Result<()> {
+        for queue in topology::QUEUES {
+            self.declare(channel, queue).await?;
+        }
+        Ok(())
+    }
+
+    /// Declares one queue with its dead-letter queue and bindings.
+    pub(super) async fn declare(&self, channel: &Channel, queue: Queue) -> lapin::Result<()> {
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        let exchange = ShortString::from(self.exchange());
+        channel
+            .exchange_declare(
+                exchange.clone(),
+                ExchangeKind::Topic,
+                durable,
+                FieldTable::default(),
+            )
+            .await?;
+        for name in [queue.name, queue.dead_letter_queue] {
+            let options = QueueDeclareOptions::durable();
+            channel
+                .queue_declare(self.queue(name).into(), options, quorum_queue())
+                .await?;
+        }
+        for &routing_key in queue.routing_keys {
+            channel
+                .queue_bind(
+                    self.queue(queue.name).into(),
+                    exchange.clone(),
+                    routing_key.into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn quorum_queue() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    arguments.insert(
+        "x-delivery-limit".into(),
+        AMQPValue::LongInt(DELIVERY_LIMIT),
+    );
+    arguments
+}
+
+/// A message and where it goes.
+pub(super) struct Outgoing<'a> {
+    pub(super) message: &'a Message,
+    pub(super) exchange: &'a str,
+    pub(super) routing_key: &'a str,
+    pub(super) mandatory: bool,
+    /// For a dead letter, why it is one.
+    pub(super) reason: Option<&'a str>,
+}
+
+impl Outgoing<'_> {
+    /// None if the event type is longer than AMQP carries.
+    pub(super) fn properties(&self) -> Option<BasicProperties> {
+        let message = self.message;
+        let mut headers = FieldTable::default();
+        if let Some(traceparent) = &message.trace_context.0 {
+            let value = AMQPValue::LongString(traceparent.as_str().into());
+            headers.insert(TRACEPARENT_HEADER.into(), value);
+        }
+        if let Some(reason) = self.reason {
+            let value = AMQPValue::LongString(reason.into());
+            headers.insert(topology::DEAD_LETTER_REASON_HEADER.into(), value);
+        }
+        let mut properties = BasicProperties::default()
+            .with_message_id(message.event_id.to_string().into())
+            .with_type(ShortString::try_new(message.event_type.as_str()).ok()?)
+            .with_content_type(topology::CONTENT_TYPE.into())
+            .with_delivery_mode(PERSISTENT)
+            .with_headers(headers);
+        // The time of the event, which its UUIDv7 holds.
+        if let Some(made) = message.event_id.get_timestamp() {
+            properties = properties.with_timestamp(made.to_unix().0);
+        }
+        Some(properties)
+    }
+}
+
+/// The id of the event in a message that came back or came in.
+pub(super) fn event_id(properties: &BasicProperties) -> Option<Uuid> {
+    properties.message_id().as_ref()?.as_str().parse().ok()
+}
+
+/// The event in a delivery; without an id of its own it gets none, and the error has the rest.
+pub(super) fn message(
+    properties: &BasicProperties,
+    routing_key: &ShortString,
+    body: Vec<u8>,
+) -> Result<Message, Message> {
+    let event_type = properties.kind().as_ref().unwrap_or(routing_key);
+    let message = Message {
+        event_id: event_id(properties).unwrap_or_default(),
+        event_type: event_type.as_str().to_owned(),
+        body,
+        trace_context: trace_context(properties),
+    };
+    if message.event_id.is_nil() {
+        return Err(message);
+    }
+    Ok(message)
+}
+
+fn trace_context(properties: &BasicProperties) -> TraceContext {
+    let header = properties
+        .headers()
+        .as_ref()
+        .and_then(|headers| headers.inner().get(TRACEPARENT_HEADER));
+    TraceContext(match header {
+        Some(AMQPValue::LongString(value)) => {
+            std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned)
+        }
+        _ => None,
+    })
+}
