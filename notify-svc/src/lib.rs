@@ -1,1 +1,2 @@
 //! notify-svc
+pub mod render;
