@@ -1,0 +1,29 @@
+# Everything here works on a fresh machine: what is missing is installed where that needs no password.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format
+
+help: ## Lists what can be made
+	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+run: ## Brings up both services in one process, to try them out
+	@tools/ensure postgresql >/dev/null || echo "Going on: PostgreSQL will be downloaded for this project."
+	@cargo run
+
+test: ## Runs all tests beside a PostgreSQL and a RabbitMQ of their own
+	tests/servers cargo test --workspace
+	tests/e2e/run
+
+check: ## Checks format, lints, contract, licenses, and SQL against the migrations
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@tools/ensure buf >/dev/null
+	PATH="$$(tools/ensure buf):$$PATH" buf lint
+	PATH="$$(tools/ensure buf):$$PATH" buf format --diff --exit-code
+	@tools/ensure cargo-deny >/dev/null
+	cargo deny --log-level warn check bans licenses sources
+	tools/sqlx-data check
+
+format: ## Formats Rust and the contract
+	cargo fmt --all
+	PATH="$$(tools/ensure buf):$$PATH" buf format --write
