@@ -1,1 +1,3 @@
-//! account-svc
+//! account-svc: owns accounts, duplicate checks, invitations and activation tokens.
+
+pub mod domain;

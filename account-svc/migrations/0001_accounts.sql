@@ -1,0 +1,259 @@
+-- The tables of account-svc.
+--
+-- Every table that belongs to an organization has `organization_id`, first in its indexes, and is
+-- protected by row-level security: a transaction sees the rows of the organization that it names in
+-- `usher.organization_id`, or, with `usher.scope = 'platform'`, all rows. A transaction that says neither
+-- sees none. The service works as `account_service`, which owns nothing, and FORCE binds the owner too.
+
+-- Roles belong to the whole cluster: another database's migration may be making it at this moment.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'account_service') THEN
+        CREATE ROLE account_service NOLOGIN;
+    END IF;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;
+    WHEN insufficient_privilege THEN
+        RAISE EXCEPTION 'role account_service is missing and may not be created here'
+            USING HINT = 'As an administrator: CREATE ROLE account_service NOLOGIN; '
+                         'then GRANT account_service TO the login of account-svc.';
+END $$;
+
+CREATE FUNCTION usher_organization() RETURNS uuid
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN nullif(current_setting('usher.organization_id', true), '')::uuid;
+
+CREATE FUNCTION usher_is_platform() RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN current_setting('usher.scope', true) IS NOT DISTINCT FROM 'platform';
+
+CREATE TABLE organizations (
+    organization_id uuid PRIMARY KEY,
+    slug text NOT NULL CONSTRAINT organizations_slug_key UNIQUE,
+    display_name text NOT NULL,
+    default_locale text NOT NULL,
+    portal_url text NOT NULL,
+    allowed_return_origins text[] NOT NULL,
+    sender_name text NOT NULL,
+    reply_to text NOT NULL,
+    logo_url text NOT NULL,
+    color text NOT NULL,
+    minimum_age integer NOT NULL CHECK (minimum_age BETWEEN 0 AND 120),
+    invitation_lifetime_seconds bigint NOT NULL,
+    reinvite_after_seconds bigint NOT NULL,
+    link_prompt_lifetime_seconds bigint NOT NULL,
+    -- Each `{"after_sent_seconds": n}` or `{"before_expiry_seconds": n}`.
+    reminders jsonb NOT NULL,
+    version bigint NOT NULL DEFAULT 1,
+    create_time timestamptz NOT NULL DEFAULT now(),
+    update_time timestamptz NOT NULL DEFAULT now()
+);
+
+-- The humans behind accounts, platform-wide. A row exists only once its email was proved.
+CREATE TABLE persons (
+    person_id uuid PRIMARY KEY,
+    -- In canonical form: case-folded, the domain in A-label form.
+    email text NOT NULL CONSTRAINT persons_email_key UNIQUE,
+    -- Argon2id in PHC format.
+    password_hash text NOT NULL,
+    last_login_time timestamptz,
+    create_time timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE accounts (
+    organization_id uuid NOT NULL REFERENCES organizations,
+    account_id uuid NOT NULL,
+    given_name text NOT NULL,
+    family_name text NOT NULL,
+    -- As staff typed it, with the domain in A-label form.
+    email text,
+    -- What emails are compared by.
+    email_canonical text,
+    birth_date date,
+    phone text,
+    members jsonb NOT NULL,
+    addresses jsonb NOT NULL,
+    contacts jsonb NOT NULL,
+    plan text NOT NULL,
+    assigned_staff text NOT NULL,
+    attributes jsonb NOT NULL,
+    locale text NOT NULL,
+    -- Equal for names that are equal but for case, accents, spacing, punctuation and order.
+    name_key text NOT NULL,
+    -- Equal for names that sound alike or are nicknames of each other.
+    name_sound text NOT NULL,
+    -- The newest invitation.
+    last_invitation_id uuid,
+    -- The Person who took the account over.
+    person_id uuid REFERENCES persons,
+    activate_time timestamptz,
+    close_time timestamptz,
+    version bigint NOT NULL DEFAULT 1,
+    create_time timestamptz NOT NULL DEFAULT now(),
+    update_time timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, account_id),
+    CHECK ((email IS NULL) = (email_canonical IS NULL)),
+    CHECK ((person_id IS NULL) = (activate_time IS NULL))
+);
+-- Decides races between two creates of one email.
+CREATE UNIQUE INDEX accounts_email_key ON accounts (organization_id, email_canonical)
+    WHERE close_time IS NULL;
+CREATE INDEX accounts_name_key ON accounts (organization_id, name_key);
+CREATE INDEX accounts_name_sound ON accounts (organization_id, name_sound);
+CREATE INDEX accounts_person ON accounts (person_id) WHERE person_id IS NOT NULL;
+
+CREATE TABLE invitations (
+    organization_id uuid NOT NULL REFERENCES organizations,
+    invitation_id uuid NOT NULL,
+    account_id uuid NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('ACTIVATION', 'SHARE_REQUEST')),
+    recipient text NOT NULL,
+    recipient_canonical text NOT NULL,
+    locale text NOT NULL,
+    send_count integer NOT NULL DEFAULT 1,
+    requested_by text NOT NULL,
+    form_id text NOT NULL,
+    return_url text NOT NULL,
+    -- The path of the latest email, as notify-svc reports it.
+    delivery_state text NOT NULL DEFAULT 'QUEUED' CHECK (delivery_state IN
+        ('QUEUED', 'THROTTLED', 'SENT', 'DELIVERED', 'BOUNCED', 'FAILED', 'SUPPRESSED')),
+    -- Orders the reports on one email, which may arrive in any order.
+    delivery_send_number integer NOT NULL DEFAULT 0,
+    delivery_revision bigint NOT NULL DEFAULT 0,
+    throttled_until timestamptz,
+    failure_reason text NOT NULL DEFAULT '',
+    sent_time timestamptz,
+    expire_time timestamptz NOT NULL,
+    -- How it ended. Expiry is not stored: it is decided by the clock at the moment of use.
+    end_state text CHECK (end_state IN ('ACCEPTED', 'DECLINED', 'REVOKED', 'SUPERSEDED')),
+    end_time timestamptz,
+    create_time timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, invitation_id),
+    FOREIGN KEY (organization_id, account_id) REFERENCES accounts,
+    CHECK ((end_state IS NULL) = (end_time IS NULL))
+);
+CREATE INDEX invitations_account ON invitations (organization_id, account_id, invitation_id);
+-- One link works at a time: decides races between two sends.
+CREATE UNIQUE INDEX invitations_live_key ON invitations (organization_id, account_id)
+    WHERE end_state IS NULL;
+
+-- Tokens are looked up before their organization is known, so the hash alone is the key.
+CREATE TABLE tokens (
+    -- SHA-256 of the token. The token itself is kept nowhere.
+    token_hash bytea PRIMARY KEY CHECK (length(token_hash) = 32),
+    organization_id uuid NOT NULL REFERENCES organizations,
+    invitation_id uuid NOT NULL,
+    expire_time timestamptz NOT NULL,
+    used_time timestamptz,
+    revoked_time timestamptz,
+    superseded_time timestamptz,
+    FOREIGN KEY (organization_id, invitation_id) REFERENCES invitations
+);
+CREATE INDEX tokens_invitation ON tokens (organization_id, invitation_id);
+
+-- Answers of mutating calls, so that a repeated call gets the same one (AIP-155).
+CREATE TABLE idempotency_keys (
+    -- The nil UUID for calls that belong to no organization.
+    organization_id uuid NOT NULL,
+    request_id uuid NOT NULL,
+    -- SHA-256 of method and request, without passwords.
+    request_hash bytea NOT NULL,
+    response bytea,
+    create_time timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, request_id)
+);
+CREATE INDEX idempotency_keys_age ON idempotency_keys (create_time);
+
+-- Events on their way to the broker, written in the transaction that makes them true.
+CREATE TABLE outbox (
+    event_id uuid PRIMARY KEY,
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    payload bytea NOT NULL,
+    -- W3C traceparent of the call that wrote it.
+    trace_context text,
+    lease_expire_time timestamptz NOT NULL DEFAULT '-infinity',
+    create_time timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE audit_events (
+    organization_id uuid NOT NULL REFERENCES organizations,
+    audit_event_id uuid NOT NULL,
+    account_id uuid,
+    actor text NOT NULL,
+    action text NOT NULL,
+    -- Facts without personal data.
+    detail jsonb NOT NULL DEFAULT '{}',
+    create_time timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, audit_event_id)
+);
+CREATE INDEX audit_events_account ON audit_events (organization_id, account_id, audit_event_id);
+
+-- Attempts to guess a password, one row for each email and each source.
+CREATE TABLE login_throttles (
+    -- SHA-256 of what is limited: no address is kept here.
+    throttle_key bytea PRIMARY KEY,
+    -- Theoretical arrival time of the generic cell rate algorithm (ITU-T I.371, annex A).
+    arrival_time timestamptz NOT NULL
+);
+CREATE INDEX login_throttles_age ON login_throttles (arrival_time);
+
+-- Where an account stands, derived from facts.
+CREATE FUNCTION account_state(account accounts, invitation invitations) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN account.close_time IS NOT NULL THEN 'CLOSED'
+        WHEN account.person_id IS NOT NULL THEN 'ACTIVE'
+        WHEN account.email IS NULL THEN 'MANAGED'
+        WHEN invitation.end_state = 'DECLINED' THEN 'SHARE_DECLINED'
+        WHEN invitation.invitation_id IS NULL
+            OR invitation.end_state IS NOT NULL
+            OR invitation.expire_time <= now() THEN 'NOT_INVITED'
+        WHEN invitation.kind = 'SHARE_REQUEST' THEN 'SHARE_REQUESTED'
+        ELSE 'INVITED'
+    END;
+
+-- Where an invitation stands, derived from facts.
+CREATE FUNCTION invitation_state(invitation invitations) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN coalesce(
+        invitation.end_state,
+        CASE WHEN invitation.expire_time <= now() THEN 'EXPIRED' END,
+        invitation.delivery_state
+    );
+
+-- The only thing that an organization may learn about Persons that are not its clients: whether an email
+-- is one's. Runs as the owner, in the platform's scope.
+CREATE FUNCTION email_is_on_platform(canonical text) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path FROM CURRENT
+    SET usher.scope = 'platform'
+    AS 'SELECT EXISTS (SELECT FROM persons WHERE email = canonical)';
+
+DO $$
+DECLARE
+    owned text;
+BEGIN
+    FOREACH owned IN ARRAY ARRAY['organizations', 'accounts', 'invitations', 'tokens',
+        'idempotency_keys', 'outbox', 'audit_events'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', owned);
+        EXECUTE format('CREATE POLICY organization ON %I USING '
+            '(organization_id = (SELECT usher_organization()) OR (SELECT usher_is_platform()))', owned);
+    END LOOP;
+END $$;
+
+ALTER TABLE persons ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY platform ON persons USING ((SELECT usher_is_platform()));
+-- An organization sees the Persons who took over accounts of its own.
+CREATE POLICY own_clients ON persons FOR SELECT USING (EXISTS (
+    SELECT FROM accounts
+    WHERE accounts.person_id = persons.person_id
+        AND accounts.organization_id = (SELECT usher_organization())));
+
+ALTER TABLE login_throttles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY platform ON login_throttles USING ((SELECT usher_is_platform()));
+
+GRANT SELECT, INSERT, UPDATE ON organizations, persons, accounts, invitations, tokens TO account_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys, outbox, login_throttles TO account_service;
+-- Append-only.
+GRANT SELECT, INSERT ON audit_events TO account_service;

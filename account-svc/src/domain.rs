@@ -1,0 +1,12 @@
+//! Types that cannot be wrong. Pure: no I/O, no clock, no randomness but where it is handed in.
+
+pub mod birth_date;
+pub mod duplicate;
+pub mod email;
+pub mod link;
+pub mod locale;
+pub mod name;
+pub mod password;
+pub mod phone;
+pub mod text;
+pub mod token;

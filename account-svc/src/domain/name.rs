@@ -1,0 +1,252 @@
+//! Names of people: what is kept, and how two of them compare.
+
+use std::cmp::Ordering;
+
+use rphonetic::{DoubleMetaphone, Encoder as _};
+use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
+
+use super::text::{self, TextError};
+
+/// Most characters of a given or family name.
+pub const MAX_LENGTH: usize = 100;
+
+/// Characters of a phonetic code: enough to tell long names apart.
+const SOUND_LENGTH: usize = 8;
+
+/// Similarity (Jaro-Winkler, 0 to 1) from which two spellings count as close.
+const CLOSE_SPELLING: f64 = 0.88;
+
+/// Given names and what people are called instead. The first of a row stands for all of it.
+const NICKNAMES: &str = include_str!("nicknames.txt");
+
+/// A full name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonName {
+    /// Given name, 1 to 100 characters.
+    pub given: String,
+    /// Family name, 1 to 100 characters.
+    pub family: String,
+}
+
+/// How two names compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Likeness {
+    /// Equal but for case, accents, spacing and punctuation.
+    Agrees,
+    /// Close spelling, the same sound, or a nickname.
+    Similar,
+    /// Another name.
+    Differs,
+}
+
+/// A given or family name.
+///
+/// # Errors
+/// If it is empty, longer than 100 characters, or holds control characters.
+pub fn part(text: &str) -> Result<String, TextError> {
+    text::required(text, MAX_LENGTH)
+}
+
+impl PersonName {
+    /// Equal for two names exactly if they are equal but for case, accents, spacing, punctuation and the
+    /// order of the two.
+    #[must_use]
+    pub fn key(&self) -> String {
+        in_order(folded(&self.given), folded(&self.family))
+    }
+
+    /// Equal for names that sound alike or are nicknames of each other: what close spellings are looked
+    /// up by.
+    #[must_use]
+    pub fn sound(&self) -> String {
+        let given = self.given.split(separates_words).find(|word| !word.is_empty());
+        let given = folded(given.unwrap_or(&self.given));
+        in_order(sound(formal(&given)), sound(&folded(&self.family)))
+    }
+
+    /// Compares given and family name with another's, in swapped order where that fits better.
+    #[must_use]
+    pub fn compare(&self, other: &Self) -> (Likeness, Likeness) {
+        let straight = (
+            compare(&self.given, &other.given),
+            compare(&self.family, &other.family),
+        );
+        let swapped = (
+            compare(&self.given, &other.family),
+            compare(&self.family, &other.given),
+        );
+        let distance = |(given, family): (Likeness, Likeness)| given as u8 + family as u8;
+        match distance(swapped).cmp(&distance(straight)) {
+            Ordering::Less => swapped,
+            Ordering::Equal | Ordering::Greater => straight,
+        }
+    }
+}
+
+fn in_order(one: String, other: String) -> String {
+    let (first, second) = if one <= other { (one, other) } else { (other, one) };
+    format!("{first} {second}")
+}
+
+fn separates_words(character: char) -> bool {
+    character.is_whitespace() || character == '-' || character == '.'
+}
+
+/// A name in lower-case ASCII letters and digits: `Ł` as `l`, `Š` as `s`, other scripts transliterated. A
+/// name that has no letters stays as it is.
+fn folded(name: &str) -> String {
+    let folded: String = any_ascii::any_ascii(&name.nfkc().collect::<String>())
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|character| character.to_ascii_lowercase())
+        .collect();
+    if folded.is_empty() {
+        name.to_lowercase()
+    } else {
+        folded
+    }
+}
+
+/// A name without case, accents and punctuation, in its own script.
+fn without_accents(name: &str) -> String {
+    name.nfkd()
+        .filter(|&character| !is_combining_mark(character) && character.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+fn sound(folded: &str) -> String {
+    let code = DoubleMetaphone::new(Some(SOUND_LENGTH)).encode(folded);
+    // Digits and vowel-only names have little or no sound of their own.
+    if code.len() < 2 { folded.to_owned() } else { code }
+}
+
+/// The formal name that a folded given name may stand for.
+fn formal(given: &str) -> &str {
+    NICKNAMES
+        .lines()
+        .filter(|row| !row.starts_with('#'))
+        .find(|row| row.split_whitespace().any(|name| name == given))
+        .and_then(|row| row.split_whitespace().next())
+        .unwrap_or(given)
+}
+
+fn compare(one: &str, other: &str) -> Likeness {
+    let (one_folded, other_folded) = (folded(one), folded(other));
+    if one_folded == other_folded {
+        // Letters like Ł have no accent to remove; but two names in another script that only
+        // transliterate alike are different names.
+        let same_script_form = without_accents(one) == without_accents(other);
+        return if same_script_form || is_latin(one) && is_latin(other) {
+            Likeness::Agrees
+        } else {
+            Likeness::Similar
+        };
+    }
+    let is_similar = formal(&one_folded) == formal(&other_folded)
+        || sound(&one_folded) == sound(&other_folded)
+        || strsim::jaro_winkler(&one_folded, &other_folded) >= CLOSE_SPELLING
+        || is_first_word(one, other)
+        || is_first_word(other, one);
+    if is_similar {
+        Likeness::Similar
+    } else {
+        Likeness::Differs
+    }
+}
+
+/// Whether `short` is the first of several words of `long`: `Anna` and `Anna Maria`.
+fn is_first_word(short: &str, long: &str) -> bool {
+    let mut words = long.split(separates_words).filter(|word| !word.is_empty());
+    words.next().is_some_and(|first| folded(first) == folded(short))
+}
+
+fn is_latin(name: &str) -> bool {
+    name.chars()
+        .filter(|character| character.is_alphabetic())
+        .all(|character| matches!(character, '\0'..='\u{24F}' | '\u{1E00}'..='\u{1EFF}'))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn name(given: &str, family: &str) -> PersonName {
+        PersonName {
+            given: given.to_owned(),
+            family: family.to_owned(),
+        }
+    }
+
+    #[rstest]
+    #[case(name("José María", "García-López"), name("JOSE MARIA", "Garcia Lopez"))]
+    #[case(name("Łukasz", "Wałęsa"), name("Lukasz", "Walesa"))]
+    #[case(name("Søren", "Ørsted"), name("Soren", "Orsted"))]
+    #[case(name("Sinéad", "O'Connor"), name("sinead", "OConnor"))]
+    #[case(name("Nguyễn", "Văn An"), name("Van An", "Nguyen"))]
+    #[case(name("Zoe\u{308}", "de la Cruz"), name("Zoë", "DelaCruz"))]
+    #[case(name("Мария", "Иванова"), name("МАРИЯ", "Иванова"))]
+    fn equal_names_are_always_found(#[case] one: PersonName, #[case] other: PersonName) {
+        assert_eq!(one.key(), other.key());
+        assert_eq!(one.compare(&other), (Likeness::Agrees, Likeness::Agrees));
+    }
+
+    #[rstest]
+    #[case(name("Bill", "Smith"), name("William", "Smyth"))]
+    #[case(name("Catherine", "Johnson"), name("Katherine", "Jonson"))]
+    #[case(name("Anna", "Meyer"), name("Anna Maria", "Meier"))]
+    #[case(name("Jon", "Stewart"), name("John", "Stuart"))]
+    fn similar_names_sound_alike(#[case] one: PersonName, #[case] other: PersonName) {
+        assert_ne!(one.key(), other.key());
+        assert_eq!(one.sound(), other.sound());
+        let (given, family) = one.compare(&other);
+        assert_ne!(given, Likeness::Differs);
+        assert_ne!(family, Likeness::Differs);
+    }
+
+    #[test]
+    fn other_names_differ() {
+        let one = name("Ann", "Lee");
+        let other = name("Robert", "Johnson");
+        assert_ne!(one.key(), other.key());
+        assert_ne!(one.sound(), other.sound());
+        assert_eq!(one.compare(&other), (Likeness::Differs, Likeness::Differs));
+    }
+
+    #[test]
+    fn names_without_letters_have_a_key_of_their_own() {
+        assert_ne!(name("!", "?").key(), name("?", "-").key());
+        assert_ne!(name("王", "芳").key(), name("李", "娜").key());
+    }
+
+    #[test]
+    fn every_nickname_stands_in_one_row() {
+        let mut names: Vec<&str> = NICKNAMES
+            .lines()
+            .filter(|row| !row.starts_with('#'))
+            .flat_map(str::split_whitespace)
+            .collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+
+    proptest! {
+        #[test]
+        fn keys_ignore_case_order_and_spacing(given in "\\p{Latin}{1,20}", family in "\\p{Latin}{1,20}") {
+            let plain = name(&given, &family);
+            let swapped = name(&format!(" {family}-"), &given);
+            prop_assert_eq!(plain.key(), swapped.key());
+        }
+
+        #[test]
+        fn comparing_never_panics(one in "\\PC{1,100}", other in "\\PC{1,100}") {
+            let _ = name(&one, &other).sound();
+            let _ = name(&one, &other).compare(&name(&other, &one));
+        }
+    }
+}
