@@ -35,7 +35,9 @@ pub enum PublishError {
     #[error("no confirm in time; look for memory or disk alarms of the broker, then publish again")]
     Unconfirmed,
     /// The broker refused the event.
-    #[error("the broker refused the event; look for a full queue or a lost quorum, then publish again")]
+    #[error(
+        "the broker refused the event; look for a full queue or a lost quorum, then publish again"
+    )]
     Refused,
     /// An event that must reach a queue found none; the queues are declared again before the next try.
     #[error("no queue is bound for this event type; publish again, the queues are declared anew")]
@@ -52,7 +54,9 @@ pub enum PublishError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
     /// The URL of the broker cannot be understood.
-    #[error("not a broker URL; expected amqp[s]://user:password@host:port/vhost, with %2f for the vhost /")]
+    #[error(
+        "not a broker URL; expected amqp[s]://user:password@host:port/vhost, with %2f for the vhost /"
+    )]
     InvalidUrl,
     /// The event was handled, but the broker does not know: it will be delivered again.
     #[error("the acknowledgement did not reach the broker; expect the event again")]

@@ -31,10 +31,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub trait OutboxStore: Send + Sync + 'static {
     /// Takes up to `limit` events, oldest first, under a lease: until it runs out or is released, no other
     /// call returns them. The lease outlasts the publishing of a batch (a minute is ample).
-    fn claim(
-        &self,
-        limit: i64,
-    ) -> impl Future<Output = Result<Vec<Message>, sqlx::Error>> + Send;
+    fn claim(&self, limit: i64) -> impl Future<Output = Result<Vec<Message>, sqlx::Error>> + Send;
 
     /// Forgets events that the bus has confirmed.
     fn delete(&self, event_ids: &[Uuid]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
@@ -164,7 +161,8 @@ impl<S: OutboxStore> Relay<S> {
                 }
             }
         }
-        self.metrics.record(confirmed.len(), unconfirmed.len(), started.elapsed());
+        self.metrics
+            .record(confirmed.len(), unconfirmed.len(), started.elapsed());
         if !confirmed.is_empty() {
             self.store.delete(&confirmed).await?;
         }

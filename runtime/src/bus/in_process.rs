@@ -229,7 +229,9 @@ impl Receipt {
     }
 
     pub(super) fn dead_letter(mut self) {
-        let Some(entry) = self.entry.take() else { return };
+        let Some(entry) = self.entry.take() else {
+            return;
+        };
         self.dead_letters.push(Entry {
             message: entry.message,
             acked: None,

@@ -134,8 +134,7 @@ impl RabbitMq {
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.0.publishing.is_connected()
-            && self.0.consuming.get().is_none_or(Link::is_connected)
+        self.0.publishing.is_connected() && self.0.consuming.get().is_none_or(Link::is_connected)
     }
 
     pub(super) async fn connected(&self) {

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Consumer};
 use usher_proto::topology::Queue;
@@ -80,7 +78,9 @@ impl Subscription {
         let starting = async {
             let channel = live.channel().await?;
             self.bus.names().declare(&channel, self.queue).await?;
-            channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+            channel
+                .basic_qos(PREFETCH, BasicQosOptions::default())
+                .await?;
             let consumer = channel
                 .basic_consume(
                     self.bus.names().queue(self.queue.name).into(),
@@ -103,7 +103,11 @@ impl Subscription {
             }
         };
         if live.is_usable() {
-            tracing::warn!(queue = self.queue.name, error, "cannot subscribe; trying again");
+            tracing::warn!(
+                queue = self.queue.name,
+                error,
+                "cannot subscribe; trying again"
+            );
         }
         tokio::time::sleep(self.backoff.next_delay()).await;
         None
@@ -113,7 +117,7 @@ impl Subscription {
     fn receive(&self, delivery: Delivery, channel: &Arc<Channel>) -> Option<Received> {
         let receipt = Receipt {
             acker: Some(delivery.acker),
-            _channel: Arc::clone(channel),
+            channel: Arc::clone(channel),
             bus: self.bus.clone(),
             queue: self.queue,
         };
@@ -140,7 +144,7 @@ pub(in super::super) struct Receipt {
     /// Taken by the acknowledgement; still here in `drop`, the delivery goes back to the queue.
     acker: Option<Acker>,
     /// A delivery can be acknowledged only on its own channel, which closes with its last holder.
-    _channel: Arc<Channel>,
+    channel: Arc<Channel>,
     bus: RabbitMq,
     queue: Queue,
 }
@@ -177,7 +181,7 @@ impl Drop for Receipt {
         };
         // Outside a runtime the process is about to end, and the broker requeues by itself.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let channel = Arc::clone(&self._channel);
+            let channel = Arc::clone(&self.channel);
             runtime.spawn(async move {
                 let requeue = BasicNackOptions {
                     requeue: true,

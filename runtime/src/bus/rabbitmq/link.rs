@@ -194,12 +194,11 @@ impl Supervisor {
 
     fn log_connected(&mut self) {
         let (connection, broker) = (&self.name, &self.broker);
-        match self.down_since.take() {
-            Some(since) => {
-                let seconds = since.elapsed().as_secs();
-                tracing::info!(connection, broker, seconds, "broker is back");
-            }
-            None => tracing::info!(connection, broker, "connected to the broker"),
+        if let Some(since) = self.down_since.take() {
+            let seconds = since.elapsed().as_secs();
+            tracing::info!(connection, broker, seconds, "broker is back");
+        } else {
+            tracing::info!(connection, broker, "connected to the broker");
         }
     }
 
@@ -207,7 +206,12 @@ impl Supervisor {
         if self.down_since.is_none() {
             self.down_since = Some(Instant::now());
             let (connection, broker) = (&self.name, &self.broker);
-            tracing::warn!(connection, broker, error, "broker is away; trying again until it is back");
+            tracing::warn!(
+                connection,
+                broker,
+                error,
+                "broker is away; trying again until it is back"
+            );
         }
     }
 }

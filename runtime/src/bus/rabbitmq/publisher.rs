@@ -25,7 +25,9 @@ impl Publisher {
         let opening = async {
             let channel = live.channel().await?;
             names.declare_all(&channel).await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
             Ok(channel)
         };
         let channel = answer(&live, opening).await?;

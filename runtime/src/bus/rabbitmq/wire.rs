@@ -165,9 +165,9 @@ fn trace_context(properties: &BasicProperties) -> TraceContext {
         .as_ref()
         .and_then(|headers| headers.inner().get(TRACEPARENT_HEADER));
     TraceContext(match header {
-        Some(AMQPValue::LongString(value)) => {
-            std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned)
-        }
+        Some(AMQPValue::LongString(value)) => std::str::from_utf8(value.as_bytes())
+            .ok()
+            .map(str::to_owned),
         _ => None,
     })
 }

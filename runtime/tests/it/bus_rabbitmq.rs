@@ -1,0 +1,277 @@
+//! What RabbitMQ alone can do to the bus.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use lapin::BasicProperties;
+use lapin::options::{BasicGetOptions, BasicPublishOptions};
+use lapin::types::AMQPValue;
+use secrecy::SecretString;
+use usher_proto::topology::{
+    ACCOUNT_DELIVERIES, CONTENT_TYPE, DEAD_LETTER_REASON_HEADER, NOTIFY_INVITATIONS, routing_key,
+};
+use usher_runtime::bus::{BusError, EventBus, PublishError};
+use usher_runtime::trace_context::TraceContext;
+
+use super::support::{Broker, Mode, Proxy, event, events, receive, receive_one, soon};
+
+const INVITATION: &str = routing_key::INVITATION_REQUESTED;
+const DELIVERY: &str = routing_key::DELIVERY_CHANGED;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_exactly_the_events_that_found_no_queue() {
+    let broker = Broker::new();
+    let bus = broker.bus(&super::support::amqp_url());
+    assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
+    broker.delete_queue(ACCOUNT_DELIVERIES.name).await;
+
+    // Interleaved, so that acknowledgements are coalesced and returns come with foreign confirms.
+    let batch: Vec<_> = (0..1_200)
+        .map(|index| event(if index % 3 == 0 { DELIVERY } else { INVITATION }))
+        .collect();
+    let results = soon("results", bus.publish(&batch)).await;
+    for (message, result) in batch.iter().zip(&results) {
+        let expected = if message.event_type == DELIVERY {
+            Err(PublishError::Unroutable)
+        } else {
+            Ok(())
+        };
+        assert_eq!(*result, expected, "{}", message.event_type);
+    }
+
+    // The next batch declares the queue again.
+    assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_batch_does_not_confuse_the_next() {
+    let broker = Broker::new();
+    let bus = broker.bus(&super::support::amqp_url());
+    for round in 0..20 {
+        assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
+        broker.delete_queue(ACCOUNT_DELIVERIES.name).await;
+        let cancelled = events(1_000, DELIVERY);
+        let moment = Duration::from_micros(500 * round);
+        let _ = tokio::time::timeout(moment, bus.publish(&cancelled)).await;
+        let batch = events(100, INVITATION);
+        assert_eq!(bus.publish(&batch).await, vec![Ok(()); 100]);
+    }
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn goes_on_after_its_connections_were_cut() {
+    let broker = Broker::new();
+    let proxy = Proxy::start().await;
+    let bus = broker.bus(&proxy.url());
+    let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
+
+    for _ in 0..5 {
+        let sent = event(INVITATION);
+        // In the moment of the cut a batch may fail; it says so, and the next try succeeds.
+        let published = soon("publish again", async {
+            while bus.publish(std::slice::from_ref(&sent)).await != [Ok(())] {
+                bus.connected().await;
+            }
+        });
+        published.await;
+        let held = receive_one(&mut subscription).await;
+        assert_eq!(held.message.event_id, sent.event_id);
+        proxy.cut();
+        // What was held when the connection broke comes again, at least once.
+        let again = receive_one(&mut subscription).await;
+        assert_eq!(again.message.event_id, sent.event_id);
+        assert_eq!(held.ack().await, Err(BusError::AckLost));
+        again.ack().await.expect("ack");
+    }
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loses_nothing_that_was_confirmed_while_connections_are_cut() {
+    let broker = Broker::new();
+    let proxy = Proxy::start().await;
+    let bus = broker.bus(&proxy.url());
+    let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
+    let publisher = bus.clone();
+    let mut publishing = tokio::spawn(async move {
+        let mut confirmed = HashSet::new();
+        for round in 0..60 {
+            let batch = events(200, INVITATION);
+            if round % 10 == 9 {
+                proxy.cut();
+            }
+            let results = publisher.publish(&batch).await;
+            let ids = batch
+                .iter()
+                .zip(results)
+                .filter(|(_, result)| result.is_ok());
+            confirmed.extend(ids.map(|(message, _)| message.event_id));
+        }
+        confirmed
+    });
+    let mut received = HashSet::new();
+    let confirmed = loop {
+        let batch = tokio::select! {
+            batch = subscription.next_batch(100) => batch,
+            confirmed = &mut publishing => break confirmed.expect("publisher"),
+        };
+        for delivery in batch {
+            received.insert(delivery.message.event_id);
+            let _ = delivery.ack().await; // Lost with a connection: it comes again.
+        }
+    };
+    assert!(confirmed.len() > 5_000, "{} confirmed", confirmed.len());
+    while !confirmed.is_subset(&received) {
+        for delivery in receive(&mut subscription, 100).await {
+            received.insert(delivery.message.event_id);
+            let _ = delivery.ack().await;
+        }
+    }
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fails_within_a_bound_while_the_broker_is_away() {
+    let broker = Broker::new();
+    let proxy = Proxy::start().await;
+    let bus = broker.bus(&proxy.url());
+    soon("connected", bus.connected()).await;
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    for _ in 0..2 {
+        let started = Instant::now();
+        let results = soon("results", bus.publish(&events(700, INVITATION))).await;
+        assert_eq!(results, vec![Err(PublishError::Disconnected); 700]);
+        assert!(started.elapsed() < Duration::from_secs(8));
+    }
+    assert!(!bus.is_connected());
+    proxy.set(Mode::Forward);
+    soon("connected", bus.connected()).await;
+    assert!(bus.is_connected());
+    assert_eq!(bus.publish(&[event(INVITATION)]).await, [Ok(())]);
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gives_up_a_connection_that_does_not_answer() {
+    let broker = Broker::new();
+    let proxy = Proxy::start().await;
+    let bus = broker.bus(&proxy.url());
+    assert_eq!(bus.publish(&[event(INVITATION)]).await, [Ok(())]);
+    proxy.set(Mode::Hold);
+    let results = soon("results", bus.publish(&events(700, INVITATION))).await;
+    assert!(results.iter().all(Result::is_err));
+    assert!(results.contains(&Err(PublishError::Unconfirmed)));
+    proxy.set(Mode::Forward);
+    let again = soon("publish again", async {
+        while bus.publish(&[event(INVITATION)]).await != [Ok(())] {
+            bus.connected().await;
+        }
+    });
+    again.await;
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_the_properties_that_others_rely_on() {
+    let broker = Broker::new();
+    let bus = broker.bus(&super::support::amqp_url());
+    let mut sent = event(INVITATION);
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    sent.trace_context = TraceContext(Some(traceparent.to_owned()));
+    assert_eq!(bus.publish(std::slice::from_ref(&sent)).await, [Ok(())]);
+
+    let (_connection, channel) = broker.raw().await;
+    let queue = broker.name(NOTIFY_INVITATIONS.name);
+    let got = channel
+        .basic_get(queue.into(), BasicGetOptions { no_ack: true })
+        .await
+        .expect("get")
+        .expect("a message");
+    let properties = &got.properties;
+    let id = sent.event_id.to_string();
+    assert_eq!(got.data, sent.body);
+    assert_eq!(got.routing_key.as_str(), INVITATION);
+    assert_eq!(properties.message_id().as_ref().expect("id").as_str(), id);
+    assert_eq!(
+        properties.kind().as_ref().expect("type").as_str(),
+        INVITATION
+    );
+    assert_eq!(
+        properties
+            .content_type()
+            .as_ref()
+            .expect("content type")
+            .as_str(),
+        CONTENT_TYPE
+    );
+    assert_eq!(*properties.delivery_mode(), Some(2));
+    let made = sent.event_id.get_timestamp().expect("UUIDv7").to_unix().0;
+    assert_eq!(*properties.timestamp(), Some(made));
+    let headers = properties.headers().as_ref().expect("headers");
+    assert_eq!(
+        headers.inner().get("traceparent"),
+        Some(&AMQPValue::LongString(traceparent.into()))
+    );
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parks_what_carries_no_id_and_goes_on() {
+    let broker = Broker::new();
+    let bus = broker.bus(&super::support::amqp_url());
+    let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
+    soon("connected", bus.connected()).await;
+    assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]); // Declares the topology.
+
+    let (_connection, channel) = broker.raw().await;
+    channel
+        .basic_publish(
+            "".into(),
+            broker.name(NOTIFY_INVITATIONS.name).into(),
+            BasicPublishOptions::default(),
+            b"who am I",
+            BasicProperties::default(),
+        )
+        .await
+        .expect("publish");
+    let good = event(INVITATION);
+    assert_eq!(bus.publish(std::slice::from_ref(&good)).await, [Ok(())]);
+    let received = receive_one(&mut subscription).await;
+    assert_eq!(received.message.event_id, good.event_id);
+    received.ack().await.expect("ack");
+
+    let dead = broker.name(NOTIFY_INVITATIONS.dead_letter_queue);
+    let parked = soon("dead letter", async {
+        loop {
+            let options = BasicGetOptions { no_ack: true };
+            let got = channel.basic_get(dead.as_str().into(), options).await;
+            if let Some(parked) = got.expect("get") {
+                return parked;
+            }
+        }
+    });
+    let parked = parked.await;
+    assert_eq!(parked.data, b"who am I");
+    let headers = parked.properties.headers().as_ref().expect("headers");
+    assert!(headers.contains_key(DEAD_LETTER_REASON_HEADER));
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test]
+async fn a_bad_url_is_refused_without_repeating_it() {
+    let url = SecretString::from("amqp://usher:secret@host:port/");
+    let error = EventBus::rabbitmq(&url, "test").err().expect("refused");
+    assert_eq!(error, BusError::InvalidUrl);
+    assert!(!error.to_string().contains("secret"));
+}

@@ -1,0 +1,12 @@
+//! The runtime against real servers. Needs `AMQP_URL`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests say what went wrong by panicking"
+)]
+
+mod bus_conformance;
+mod bus_rabbitmq;
+mod relay;
+mod support;
