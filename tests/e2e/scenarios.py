@@ -1,0 +1,276 @@
+"""What has to be true of both services together. Each scenario has an organization of its own."""
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import people
+from house import DELIVERIES, INVITATIONS, PORTAL, House, at_once, new_id, outcome
+from people import Client, Outcome
+from processes import wait_until
+from rpc import Refused
+from secrets_search import assert_nowhere
+
+PASSWORD = "violet kettle orbits slowly {}"
+EMAIL_SECONDS = 60
+
+
+def five_hundred_clients(house: House) -> str:
+    """Staff enter 500 clients; each that should be is created and invited, and takes the account over."""
+    organization = house.organization("clients")
+    unique, duplicates = people.everybody()
+    created = {}
+
+    def enter(client: Client) -> Outcome:
+        try:
+            created[id(client)] = house.create(organization, client.account)
+            return Outcome.CREATED
+        except Refused as refused:
+            assert refused.reason in {expected.value for expected in Outcome}, refused
+            if client.insists:
+                report = refused.detail("DuplicateReport")
+                assert report.candidates[0].account_id == created[id(client.original)].account_id
+                created[id(client)] = house.create(
+                    organization, client.account,
+                    duplicate_acknowledgement=report.acknowledgement, acknowledgement_reason="twins",
+                )
+            return Outcome(refused.reason)
+
+    for clients in (unique, duplicates):
+        answers = at_once(enter, clients)
+        surprises = [(client, answer) for client, answer in zip(clients, answers) if answer is not client.outcome]
+        assert not surprises, f"{len(surprises)} unexpected answers, the first: {surprises[0]}"
+
+    everybody = unique + duplicates
+    invited = [client for client in everybody if client.gets_email]
+    accounts = house.all_accounts(organization)
+    assert len(accounts) == sum(client.is_created for client in everybody)
+    assert {account.account_id for account in accounts} == {account.account_id for account in created.values()}
+
+    recipients = {created[id(client)].email for client in invited}
+    assert len(recipients) == len(invited)
+    mails = house.mailbox.wait_for(recipients, EMAIL_SECONDS)
+    assert len(mails) == len(invited), f"{len(mails)} emails for {len(invited)} invitations"
+    clients = {created[id(client)].email: client for client in invited}
+    for mail in mails:
+        check_mail(mail, clients[mail.recipient])
+
+    activated = Counter(at_once(lambda mail: take_over(house, organization, mail), mails))
+    assert set(activated.values()) == {1}, "two links activated one account"
+    assert set(activated) == {created[id(client)].account_id for client in invited}
+    return f"{len(accounts)} accounts, {len(duplicates)} warnings, {len(mails)} emails, {len(activated)} activations"
+
+
+def check_mail(mail, client: Client):
+    """The email is well formed and meant for this client."""
+    message = mail.message
+    assert not message.defects, message.defects
+    assert message["To"].addresses[0].addr_spec == mail.recipient
+    assert message["From"].addresses[0].display_name == "Maison Clients & Fils"
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["Subject"].strip() and message["Date"].datetime and mail.message_id
+    assert f"{PORTAL}/activate?token={mail.token}" in mail.text
+    assert client.account["given_name"].strip() in mail.text or client.outcome is Outcome.SAME_NAME
+
+
+def take_over(house: House, organization: str, mail) -> str:
+    """Follows the link as the portal would; the account that is active then."""
+    assert house.inspect(mail.token).organization.organization_id == organization
+    account_id = house.activate(mail.token, PASSWORD.format(mail.message_id)).account_id
+    account = house.account_of(organization, account_id)
+    assert account.email == mail.recipient
+    assert state_of(account) == "ACTIVE"
+    assert state_of(account.last_invitation) == "ACCEPTED"
+    return account_id
+
+
+def one_token(house: House) -> str:
+    """64 callers with one token: one wins. Looking at a link uses nothing up. Each dead link says why."""
+    organization = house.organization("tokens")
+    account, mail = invite(house, organization, "Wanda Winner", "winner@tokens.example")
+
+    statuses = Counter(at_once(lambda _: house.inspect(mail.token).status, range(1000)))
+    assert len(statuses) == 1, statuses
+    answers = Counter(at_once(lambda n: outcome(house.activate, mail.token, PASSWORD.format(n)), range(64), 64))
+    assert answers == {"OK": 1, "TOKEN_USED": 63}, answers
+    assert state_of(house.account_of(organization, account.account_id)) == "ACTIVE"
+
+    superseded, first = invite(house, organization, "Sven Second", "second@tokens.example")
+    resend(house, organization, superseded.account_id)
+    wait_until(lambda: len(house.mailbox.to({first.recipient})) == 2, EMAIL_SECONDS, "the resend brought no email")
+    assert outcome(house.activate, first.token, PASSWORD) == "TOKEN_SUPERSEDED"
+
+    revoked, withdrawn = invite(house, organization, "Rita Revoked", "revoked@tokens.example")
+    house.accounts.call(
+        f"{INVITATIONS}/RevokeInvitation", organization_id=organization,
+        invitation_id=revoked.last_invitation.invitation_id, request_id=new_id(),
+    )
+    assert outcome(house.activate, withdrawn.token, PASSWORD) == "TOKEN_REVOKED"
+    assert outcome(house.activate, "A" * 43, PASSWORD) == "TOKEN_UNKNOWN"
+    return "64 activations of one token: 1 succeeded; 1,000 inspections used nothing up"
+
+
+def one_email(house: House) -> str:
+    """Fifty creates of one email at once: one account, 49 clear answers."""
+    organization = house.organization("race")
+    given_names = [chr(ord("A") + number // 26) + chr(ord("a") + number % 26) for number in range(50)]
+
+    def create(given_name: str):
+        house.create(organization, {"given_name": given_name, "family_name": "Racer", "email": "one@race.example"})
+
+    answers = Counter(at_once(lambda name: outcome(create, name), given_names, 50))
+    assert answers == {"OK": 1, "EMAIL_IN_ORGANIZATION": 49}, answers
+    assert len(house.all_accounts(organization)) == 1
+    return "50 creates of one email: 1 account"
+
+
+def sixth_email_of_the_day(house: House) -> str:
+    """The sixth email to a recipient waits, with its exact time; others are not delayed."""
+    organization = house.organization("limits")
+    account, _ = invite(house, organization, "Theo Throttled", "sixth@limits.example")
+    for number in range(2, 6):
+        resend(house, organization, account.account_id)
+        sent = lambda: len(house.mailbox.to({"sixth@limits.example"})) == number  # noqa: B023, E731
+        wait_until(sent, EMAIL_SECONDS, f"email {number} of the day did not come")
+    sixth = resend(house, organization, account.account_id)
+
+    def invitation():
+        request = {"organization_id": organization, "invitation_id": sixth.invitation_id}
+        return house.accounts.call(f"{INVITATIONS}/GetInvitation", **request).invitation
+
+    wait_until(lambda: state_of(invitation()) == "THROTTLED", EMAIL_SECONDS, "the sixth email does not wait")
+    listed = house.deliveries.call(
+        f"{DELIVERIES}/ListDeliveries", organization_id=organization, invitation_id=sixth.invitation_id
+    )
+    (delivery,) = listed.deliveries
+    assert state_of(delivery) == "THROTTLED"
+    assert delivery.next_attempt_time == invitation().throttled_until
+    wait = invitation().throttled_until.ToDatetime() - sixth.create_time.ToDatetime()
+    assert timedelta(hours=1) < wait <= timedelta(hours=24), wait
+
+    start = time.monotonic()
+    invite(house, organization, "Paula Prompt", "prompt@limits.example")
+    assert len(house.mailbox.to({"sixth@limits.example"})) == 5
+    return f"the sixth waits {wait}, somebody else's came after {time.monotonic() - start:.1f} s"
+
+
+def broker_down(house: House) -> str:
+    """Without the broker staff go on working; the emails come when it is back."""
+    organization = house.organization("outage")
+    names = ["Ada Anker", "Bo Brandt", "Cleo Castell", "Dag Drews", "Eike Ernst"]
+    recipients = {f"{name.split()[0].lower()}@outage.example" for name in names}
+    house.broker.stop()
+    try:
+        for name, recipient in zip(names, sorted(recipients)):
+            account = house.create(organization, named(name) | {"email": recipient})
+            assert state_of(account) == "INVITED"
+        assert not house.mailbox.to(recipients)
+    finally:
+        house.broker.start()
+    start = time.monotonic()
+    mails = house.mailbox.wait_for(recipients, EMAIL_SECONDS)
+    assert len(mails) == len(names)
+    return f"{len(mails)} emails, the last {time.monotonic() - start:.1f} s after the broker was back"
+
+
+def killed_twice(house: House) -> str:
+    """Both services are killed in the middle of 2,000 creates; nothing is lost and nobody gets two emails."""
+    organization = house.organization("crash")
+    total, kills = 2000, (500, 1200)
+    acknowledged = {}
+    progress = threading.Condition()
+
+    def create_at_last(number: int):
+        """Repeats the call with its request id until it is answered, as callers are told to."""
+        account = {"given_name": word(number), "family_name": word(number * 7919 + 13), "email": recipient(number)}
+        request_id = new_id()
+        deadline = time.monotonic() + 3 * EMAIL_SECONDS
+        while True:
+            try:
+                created = house.create(organization, account, request_id=request_id)
+                break
+            except Refused as refused:
+                assert refused.is_passing and time.monotonic() < deadline, refused
+                time.sleep(0.2)
+        with progress:
+            acknowledged[created.account_id] = created.email
+            progress.notify_all()
+
+    def recipient(number: int) -> str:
+        return f"client.{number}@crash.example"
+
+    def kill_in_between():
+        for kill in kills:
+            with progress:
+                progress.wait_for(lambda: len(acknowledged) >= kill)  # noqa: B023
+            house.kill_services()
+            house.start_services()
+
+    with ThreadPoolExecutor(1) as pool:
+        killer = pool.submit(kill_in_between)
+        at_once(create_at_last, range(total))
+        killer.result()
+
+    accounts = house.all_accounts(organization)
+    assert {account.account_id for account in accounts} == set(acknowledged), "accounts differ from the answers"
+    assert len(accounts) == total
+    mails = house.mailbox.wait_for({recipient(number) for number in range(total)}, 3 * EMAIL_SECONDS)
+    wait_until(lambda: not any(house.broker.queue_lengths().values()), EMAIL_SECONDS, "a queue is not empty")
+    mails = house.mailbox.to({mail.recipient for mail in mails})
+    # A crash after the final dot may repeat an email: then with the Message-ID that it had.
+    ids = {}
+    for mail in mails:
+        ids.setdefault(mail.recipient, set()).add(mail.message_id)
+    assert all(len(message_ids) == 1 for message_ids in ids.values()), "two different emails for one invitation"
+    return f"{total} accounts, {len(mails)} emails, {len(mails) - total} of them repeated after a kill"
+
+
+def no_secret_anywhere(house: House) -> str:
+    """No raw token and no password in a database, in the broker's files or in a log."""
+    house.secrets |= {mail.token for mail in house.mailbox.mails}
+    places = house.places()
+    assert_nowhere(house.secrets, places)
+    size = sum(len(place.content) for place in places) / 1_000_000
+    return f"{len(house.secrets)} secrets looked for in {size:.0f} MB"
+
+
+def invite(house: House, organization: str, name: str, email: str):
+    """Creates an account and waits for its email; both."""
+    account = house.create(organization, named(name) | {"email": email})
+    (mail,) = house.mailbox.wait_for({email}, EMAIL_SECONDS)
+    return account, mail
+
+
+def resend(house: House, organization: str, account_id: str):
+    """Invites again; the new invitation."""
+    answer = house.accounts.call(
+        f"{INVITATIONS}/SendInvitation", organization_id=organization, account_id=account_id, request_id=new_id()
+    )
+    return answer.results[0].invitation
+
+
+def named(name: str) -> dict:
+    given_name, _, family_name = name.partition(" ")
+    return {"given_name": given_name, "family_name": family_name}
+
+
+def word(number: int) -> str:
+    """A name of its own for each number, pronounceable and unlike its neighbours'."""
+    syllables = ["ba", "ki", "lu", "me", "no", "pra", "sti", "tu", "ve", "zo", "cha", "fli", "gu", "hje", "dro", "qua"]
+    number = number * 40_503 % 65_536
+    return "".join(syllables[number >> shift & 15] for shift in (0, 4, 8, 12)).capitalize()
+
+
+def state_of(resource) -> str:
+    """Name of the state without its prefix."""
+    described = resource.DESCRIPTOR.fields_by_name["state"].enum_type
+    prefix = described.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return described.values_by_number[resource.state].name.removeprefix(prefix)
+
+
+# The search comes last, when everything has happened that leaves traces.
+ALL = [
+    five_hundred_clients, one_token, one_email, sixth_email_of_the_day, broker_down, killed_twice, no_secret_anywhere,
+]
