@@ -192,6 +192,14 @@ enum Receipt {
 }
 
 impl Received {
+    /// Whether an acknowledgement could still reach the bus.
+    fn is_usable(&self) -> bool {
+        match &self.receipt {
+            Receipt::RabbitMq(receipt) => receipt.is_usable(),
+            Receipt::InProcess(_) => true,
+        }
+    }
+
     /// The event is handled, durably: the broker may forget it.
     ///
     /// # Errors

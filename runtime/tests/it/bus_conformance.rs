@@ -210,8 +210,7 @@ async fn loses_nothing_when_receiving_is_cancelled(bus: &EventBus) {
     soon("all of it", async {
         while !missing.is_empty() {
             let next = subscription.next_batch(3);
-            // Long enough to subscribe, which starts anew with every call; too short to be sure of an event.
-            let Ok(batch) = tokio::time::timeout(Duration::from_millis(50), next).await else {
+            let Ok(batch) = tokio::time::timeout(Duration::from_micros(300), next).await else {
                 continue;
             };
             for received in batch {

@@ -17,7 +17,7 @@ use usher_runtime::trace_context::TraceContext;
 use uuid::Uuid;
 
 /// Longer than anything here takes unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A bus that no other test sees.
 pub struct TestBus {

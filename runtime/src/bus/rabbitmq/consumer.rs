@@ -3,78 +3,99 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Consumer};
+use tokio::sync::mpsc;
 use usher_proto::topology::Queue;
 
-use super::super::{BusError, Message, Received};
+use super::super::{BusError, Message, Receipt as AnyReceipt, Received};
+use super::link::Live;
 use super::{ANSWER_TIMEOUT, RabbitMq, wire};
 use crate::backoff::Backoff;
 
 /// Deliveries that one subscription may hold. Bounds memory, and what a slow replica keeps from the others.
 const PREFETCH: u16 = 256;
 
-pub(in super::super) struct Subscription {
-    bus: RabbitMq,
-    queue: Queue,
-    consuming: Option<Consuming>,
-    backoff: Backoff,
-}
-
-struct Consuming {
-    consumer: Consumer,
-    channel: Arc<Channel>,
-}
+pub(in super::super) struct Subscription(mpsc::Receiver<Received>);
 
 impl Subscription {
     pub(super) fn new(bus: RabbitMq, queue: Queue) -> Self {
         bus.consuming(); // So that readiness knows of it from now on.
-        Self {
-            bus,
-            queue,
-            consuming: None,
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(3)),
-        }
+        let (sender, receiver) = mpsc::channel(PREFETCH.into());
+        let consumer = QueueConsumer { bus, queue };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = consumer.run(&sender) => {}
+                () = sender.closed() => {} // The subscription was dropped.
+            }
+        });
+        Self(receiver)
     }
 
     pub(in super::super) async fn next_batch(&mut self, max: usize) -> Vec<Received> {
         loop {
-            let Some(consuming) = &mut self.consuming else {
-                self.consuming = self.start().await;
-                continue;
-            };
-            let Some(Ok(first)) = consuming.consumer.next().await else {
-                // The connection is lost, or the queue was deleted: start over.
-                self.consuming = None;
-                tokio::time::sleep(self.backoff.next_delay()).await;
-                continue;
-            };
-            self.backoff.reset();
-            let mut deliveries = vec![first];
-            while deliveries.len() < max
-                && let Some(Some(Ok(delivery))) = consuming.consumer.next().now_or_never()
-            {
-                deliveries.push(delivery);
+            let mut batch = Vec::new();
+            if self.0.recv_many(&mut batch, max.max(1)).await == 0 {
+                std::future::pending::<()>().await; // The bus is closed.
             }
-            let channel = Arc::clone(&consuming.channel);
-            let batch: Vec<_> = deliveries
-                .into_iter()
-                .filter_map(|delivery| self.receive(delivery, &channel))
-                .collect();
+            // What came over a connection that is lost by now cannot be acknowledged, and comes again.
+            batch.retain(Received::is_usable);
             if !batch.is_empty() {
                 return batch;
             }
         }
     }
+}
 
-    /// None, after a pause, if the broker did not let it.
-    async fn start(&mut self) -> Option<Consuming> {
-        let Some(live) = self.bus.consuming().connection().await else {
-            return std::future::pending().await; // The bus is closed.
-        };
+/// Subscribes to a queue, again and again, and passes on what it delivers.
+struct QueueConsumer {
+    bus: RabbitMq,
+    queue: Queue,
+}
+
+impl QueueConsumer {
+    /// Ends when the bus is closed.
+    async fn run(self, received: &mpsc::Sender<Received>) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
+        while let Some(live) = self.bus.consuming().connection().await {
+            match self.start(&live).await {
+                Ok((consumer, channel)) => {
+                    backoff.reset();
+                    tokio::select! {
+                        () = self.pass_on(consumer, channel, received) => {}
+                        () = live.lost() => {}
+                    }
+                }
+                Err(error) if live.is_usable() => {
+                    let queue = self.queue.name;
+                    tracing::warn!(queue, error, "cannot subscribe; trying again");
+                }
+                Err(_) => {} // The link tells of it.
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
+    /// Ends when the queue is deleted, and as a rule when the connection is lost.
+    async fn pass_on(
+        &self,
+        mut consumer: Consumer,
+        channel: Arc<Channel>,
+        received: &mpsc::Sender<Received>,
+    ) {
+        while let Some(Ok(delivery)) = consumer.next().await {
+            if let Some(delivery) = self.receive(delivery, &channel)
+                && received.send(delivery).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn start(&self, live: &Live) -> Result<(Consumer, Arc<Channel>), String> {
         let starting = async {
             let channel = live.channel().await?;
             self.bus.names().declare(&channel, self.queue).await?;
@@ -84,59 +105,38 @@ impl Subscription {
             let consumer = channel
                 .basic_consume(
                     self.bus.names().queue(self.queue.name).into(),
-                    "".into(),
+                    "".into(), // The broker chooses a tag.
                     BasicConsumeOptions::default(),
                     FieldTable::default(),
                 )
                 .await?;
-            Ok::<_, lapin::Error>(Consuming {
-                consumer,
-                channel: Arc::new(channel),
-            })
+            Ok::<_, lapin::Error>((consumer, Arc::new(channel)))
         };
-        let error = match tokio::time::timeout(ANSWER_TIMEOUT, starting).await {
-            Ok(Ok(consuming)) => return Some(consuming),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => {
-                live.give_up();
-                "no answer in time".to_owned()
-            }
-        };
-        if live.is_usable() {
-            tracing::warn!(
-                queue = self.queue.name,
-                error,
-                "cannot subscribe; trying again"
-            );
+        if let Ok(started) = tokio::time::timeout(ANSWER_TIMEOUT, starting).await {
+            return started.map_err(|error| error.to_string());
         }
-        tokio::time::sleep(self.backoff.next_delay()).await;
-        None
+        live.give_up();
+        Err("no answer in time".to_owned())
     }
 
-    /// The delivery as an event. What carries no event id is parked here, as no consumer could know it again.
+    /// The delivery as an event. What carries no event id is parked here: no consumer could know it again.
     fn receive(&self, delivery: Delivery, channel: &Arc<Channel>) -> Option<Received> {
-        let receipt = Receipt {
-            acker: Some(delivery.acker),
-            channel: Arc::clone(channel),
-            bus: self.bus.clone(),
-            queue: self.queue,
-        };
-        match wire::message(&delivery.properties, &delivery.routing_key, delivery.data) {
-            Ok(message) => Some(Received {
-                message,
-                receipt: super::super::Receipt::RabbitMq(receipt),
+        let received = Received {
+            message: wire::message(&delivery.properties, &delivery.routing_key, delivery.data),
+            receipt: AnyReceipt::RabbitMq(Receipt {
+                acker: Some(delivery.acker),
+                channel: Arc::clone(channel),
+                bus: self.bus.clone(),
+                queue: self.queue,
             }),
-            Err(message) => {
-                let received = Received {
-                    message,
-                    receipt: super::super::Receipt::RabbitMq(receipt),
-                };
-                // In the background, so that its neighbours need not wait. Fails while the broker is
-                // away; then it comes again.
-                tokio::spawn(received.dead_letter("the property message_id is not a UUID"));
-                None
-            }
+        };
+        if !received.message.event_id.is_nil() {
+            return Some(received);
         }
+        // In the background, so that its neighbours need not wait. Fails while the broker is away; then it
+        // comes again.
+        tokio::spawn(received.dead_letter("the property message_id is not a UUID"));
+        None
     }
 }
 
@@ -150,6 +150,10 @@ pub(in super::super) struct Receipt {
 }
 
 impl Receipt {
+    pub(in super::super) fn is_usable(&self) -> bool {
+        self.acker.as_ref().is_some_and(Acker::usable)
+    }
+
     pub(in super::super) async fn ack(mut self) -> Result<(), BusError> {
         let acker = self.acker.take().ok_or(BusError::AckLost)?;
         let acking = acker.ack(BasicAckOptions::default());

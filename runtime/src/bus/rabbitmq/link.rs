@@ -77,12 +77,12 @@ impl Link {
     /// Waits for a live connection. None when the link is closed.
     pub(super) async fn connection(&self) -> Option<Arc<Live>> {
         let mut current = self.current.clone();
-        let live = current.wait_for(Option::is_some).await.ok()?;
-        live.clone()
+        let live = current.wait_for(|current| usable(current.as_ref())).await;
+        live.ok()?.clone()
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.current.borrow().is_some()
+        usable(self.current.borrow().as_ref())
     }
 
     pub(super) async fn close(&self) {
@@ -91,6 +91,11 @@ impl Link {
         // The supervisor drops its end when it is done.
         while current.changed().await.is_ok() {}
     }
+}
+
+/// A lost connection stays in its place until the supervisor has noticed.
+fn usable(current: Option<&Arc<Live>>) -> bool {
+    current.is_some_and(|live| live.is_usable())
 }
 
 impl Drop for Link {

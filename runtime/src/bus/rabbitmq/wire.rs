@@ -140,23 +140,19 @@ pub(super) fn event_id(properties: &BasicProperties) -> Option<Uuid> {
     properties.message_id().as_ref()?.as_str().parse().ok()
 }
 
-/// The event in a delivery; without an id of its own it gets none, and the error has the rest.
+/// The event in a delivery. Its id is nil if the delivery has none.
 pub(super) fn message(
     properties: &BasicProperties,
     routing_key: &ShortString,
     body: Vec<u8>,
-) -> Result<Message, Message> {
+) -> Message {
     let event_type = properties.kind().as_ref().unwrap_or(routing_key);
-    let message = Message {
+    Message {
         event_id: event_id(properties).unwrap_or_default(),
         event_type: event_type.as_str().to_owned(),
         body,
         trace_context: trace_context(properties),
-    };
-    if message.event_id.is_nil() {
-        return Err(message);
     }
-    Ok(message)
 }
 
 fn trace_context(properties: &BasicProperties) -> TraceContext {
