@@ -207,8 +207,6 @@ impl Color {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::Color;
 
     #[test]

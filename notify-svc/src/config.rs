@@ -1,0 +1,332 @@
+//! Settings, each a flag and an environment variable; secrets also as the name of a file.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use lettre::Address;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::PgPool;
+use usher_runtime::{
+    config::{BrokerArgs, DatabaseArgs, ListenArgs, ServerArgs, TelemetryArgs, secret},
+    database,
+    seal::PrivateKey,
+};
+
+use crate::{
+    db::ROLE,
+    limits::{RecipientLimits, SharedLimits},
+    mail::Envelope,
+    sender::{SenderSettings, UnknownPolicy},
+    smtp::{RelayUrl, SmtpLogin, SmtpSettings, SmtpTimeouts, SmtpTransport},
+    throttle::Limit,
+};
+
+/// Sends the emails that invitations need
+#[derive(Debug, Parser)]
+#[command(name = "notify-svc", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Takes events in, sends emails and serves the gRPC API until a signal
+    Serve(Box<ServeArgs>),
+    /// Brings the database up to date and ends
+    Migrate(MigrateArgs),
+    /// Prints a new pair of keys for sealing tokens, as the two services' settings take them
+    GenerateKey,
+}
+
+/// Settings of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where the service listens.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Its database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Its broker.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    /// Its gRPC server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Its emails.
+    #[command(flatten)]
+    pub notify: NotifyArgs,
+    /// What it tells of itself.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// Settings of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// What the command tells of itself.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// Everything about emails but the relay.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Emails")]
+pub struct NotifyArgs {
+    /// The relay that takes the emails.
+    #[command(flatten)]
+    pub smtp: SmtpArgs,
+
+    /// Address in the From header and the SMTP envelope; organizations set the name beside it
+    #[arg(long, env = "MAIL_FROM", default_value = "no-reply@localhost.localdomain")]
+    pub mail_from: Address,
+
+    /// Keys that open sealed tokens, of `notify-svc generate-key`; several, separated by commas, while
+    /// they are rotated: put the new one here first, then give account-svc its public half, and take the
+    /// old one away when its last links have expired
+    #[arg(long, env = "TOKEN_PRIVATE_KEYS", hide_env_values = true)]
+    pub token_private_keys: Option<SecretString>,
+
+    /// File that holds the keys
+    #[arg(long, env = "TOKEN_PRIVATE_KEYS_FILE", conflicts_with = "token_private_keys")]
+    pub token_private_keys_file: Option<PathBuf>,
+
+    /// Invitations to one recipient, for example `5/24h`: five at once, then one for each fifth of a day
+    #[arg(long, env = "RECIPIENT_LIMIT", default_value = "5/24h")]
+    pub recipient_limit: Limit,
+
+    /// Time between two invitations to one recipient; `0s` for none
+    #[arg(long, env = "RECIPIENT_GAP", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub recipient_gap: Duration,
+
+    /// Security mail to one recipient, which does not wait behind invitations
+    #[arg(long, env = "SECURITY_LIMIT", default_value = "5/1h")]
+    pub security_limit: Limit,
+
+    /// Emails to one domain, for example `100/1m`; none means no limit
+    #[arg(long, env = "DOMAIN_LIMIT")]
+    pub domain_limit: Option<Limit>,
+
+    /// Emails of one organization; none means no limit
+    #[arg(long, env = "ORGANIZATION_LIMIT")]
+    pub organization_limit: Option<Limit>,
+
+    /// Emails through the relay; none means no limit
+    #[arg(long, env = "RELAY_LIMIT")]
+    pub relay_limit: Option<Limit>,
+
+    /// Emails that are worked on at the same time
+    #[arg(long, env = "SEND_CONCURRENCY", default_value_t = 64)]
+    pub send_concurrency: usize,
+
+    /// Time after which an email is taken from a process that does not answer any more; longer than sending
+    /// one email may take
+    #[arg(long, env = "SEND_LEASE", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub send_lease: Duration,
+
+    /// Delay before an email that was refused for now is tried again; doubles with each refusal
+    #[arg(long, env = "RETRY_BASE", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub retry_base: Duration,
+
+    /// Longest delay between two attempts
+    #[arg(long, env = "RETRY_MAX", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub retry_max: Duration,
+
+    /// What becomes of an email when the relay's answer was lost after its final dot
+    #[arg(long, env = "UNKNOWN_OUTCOME", value_enum, default_value = "resend")]
+    pub unknown_outcome: UnknownPolicy,
+
+    /// How long to wait before such an email is sent once more
+    #[arg(long, env = "UNKNOWN_DELAY", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub unknown_delay: Duration,
+}
+
+/// The SMTP relay.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "SMTP relay")]
+pub struct SmtpArgs {
+    /// The relay: `smtp://host[:port]` (STARTTLS where offered), `smtp+starttls://` (STARTTLS required),
+    /// `smtps://` (TLS from the first byte) or `smtp+plaintext://` (never encrypted)
+    #[arg(long, env = "SMTP_URL", default_value = "smtp://127.0.0.1:25")]
+    pub smtp_url: RelayUrl,
+
+    /// User name for the login; none sends without
+    #[arg(long, env = "SMTP_USERNAME")]
+    pub smtp_username: Option<String>,
+
+    /// Password for the login
+    #[arg(long, env = "SMTP_PASSWORD", hide_env_values = true)]
+    pub smtp_password: Option<SecretString>,
+
+    /// File that holds the password
+    #[arg(long, env = "SMTP_PASSWORD_FILE", conflicts_with = "smtp_password")]
+    pub smtp_password_file: Option<PathBuf>,
+
+    /// Send the password over a connection that is not encrypted
+    #[arg(long, env = "SMTP_ALLOW_PLAINTEXT_LOGIN")]
+    pub smtp_allow_plaintext_login: bool,
+
+    /// Authorities to trust besides the system's (PEM)
+    #[arg(long, env = "SMTP_CA_FILE")]
+    pub smtp_ca_file: Option<PathBuf>,
+
+    /// Name that the service gives itself in EHLO
+    #[arg(long, env = "SMTP_EHLO_NAME", default_value = "localhost.localdomain")]
+    pub smtp_ehlo_name: String,
+
+    /// Most connections
+    #[arg(long, env = "SMTP_MAX_CONNECTIONS", default_value_t = 16)]
+    pub smtp_max_connections: usize,
+
+    /// Emails after which a connection is closed
+    #[arg(long, env = "SMTP_MAX_MAILS_PER_CONNECTION", default_value_t = 100)]
+    pub smtp_max_mails_per_connection: u32,
+
+    /// Time after which an unused connection is closed
+    #[arg(long, env = "SMTP_IDLE_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub smtp_idle_timeout: Duration,
+
+    /// Longest wait for the connection, and for the TLS handshake
+    #[arg(long, env = "SMTP_CONNECT_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub smtp_connect_timeout: Duration,
+
+    /// Longest wait for the reply to a command
+    #[arg(long, env = "SMTP_COMMAND_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub smtp_command_timeout: Duration,
+
+    /// Longest wait for the reply to an email
+    #[arg(long, env = "SMTP_DATA_TIMEOUT", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub smtp_data_timeout: Duration,
+}
+
+impl ServeArgs {
+    /// The service's connections to its database.
+    ///
+    /// # Errors
+    /// If the URL is missing or malformed.
+    pub fn pool(&self) -> anyhow::Result<PgPool> {
+        database::connect(&self.database.url()?, ROLE, self.database.database_max_connections)
+            .context("DATABASE_URL is not a PostgreSQL URL")
+    }
+}
+
+impl NotifyArgs {
+    /// The keys that open sealed tokens.
+    ///
+    /// # Errors
+    /// If none is set, or one is malformed.
+    pub fn keys(&self) -> anyhow::Result<Arc<[PrivateKey]>> {
+        let text = secret(
+            self.token_private_keys.as_ref(),
+            self.token_private_keys_file.as_ref(),
+            "TOKEN_PRIVATE_KEYS",
+        )?;
+        text.expose_secret()
+            .split([',', '\n'])
+            .map(str::trim)
+            .filter(|key| !key.is_empty())
+            .map(|key| PrivateKey::from_base64(key).context("TOKEN_PRIVATE_KEYS"))
+            .collect()
+    }
+
+    /// What a recipient can be sent.
+    ///
+    /// # Errors
+    /// If the gap is longer than the limit would space emails: it would be the limit then.
+    pub fn recipient_limits(&self) -> anyhow::Result<RecipientLimits> {
+        anyhow::ensure!(
+            self.recipient_gap <= self.recipient_limit.interval(),
+            "RECIPIENT_GAP is longer than RECIPIENT_LIMIT spaces emails; shorten it"
+        );
+        let gap = (!self.recipient_gap.is_zero()).then(|| Limit::new(1, self.recipient_gap));
+        Ok(RecipientLimits {
+            mail: self.recipient_limit,
+            gap: gap.transpose().context("RECIPIENT_GAP")?,
+            security: self.security_limit,
+        })
+    }
+
+    /// How the sender works; `drain` is the time that it has at the end.
+    ///
+    /// # Errors
+    /// If an email could take longer than its lease.
+    pub fn sender(&self, drain: Duration) -> anyhow::Result<SenderSettings> {
+        anyhow::ensure!(
+            self.send_lease > self.smtp.timeouts().longest_send(),
+            "SEND_LEASE must be longer than four times SMTP_COMMAND_TIMEOUT plus SMTP_DATA_TIMEOUT: an email \
+             would be taken over while it is sent"
+        );
+        Ok(SenderSettings {
+            capacity: self.send_concurrency,
+            lease: self.send_lease,
+            retry_base: self.retry_base,
+            retry_max: self.retry_max,
+            unknown_policy: self.unknown_outcome,
+            unknown_delay: self.unknown_delay,
+            limits: SharedLimits {
+                domain: self.domain_limit,
+                organization: self.organization_limit,
+                relay: self.relay_limit,
+            },
+            drain,
+        })
+    }
+
+    /// What all emails have in common.
+    #[must_use]
+    pub fn envelope(&self) -> Envelope {
+        Envelope {
+            from: self.mail_from.clone(),
+        }
+    }
+}
+
+impl SmtpArgs {
+    /// A pool of connections to the relay.
+    ///
+    /// # Errors
+    /// If a setting cannot be used.
+    pub fn transport(&self) -> anyhow::Result<SmtpTransport> {
+        SmtpTransport::new(SmtpSettings {
+            url: self.smtp_url.clone(),
+            ehlo_name: self.smtp_ehlo_name.clone(),
+            login: self.login()?,
+            ca_file: self.smtp_ca_file.clone(),
+            max_connections: self.smtp_max_connections.max(1),
+            max_mails_per_connection: self.smtp_max_mails_per_connection.max(1),
+            idle_timeout: self.smtp_idle_timeout,
+            timeouts: self.timeouts(),
+        })
+    }
+
+    fn login(&self) -> anyhow::Result<Option<SmtpLogin>> {
+        let Some(username) = self.smtp_username.clone() else {
+            return Ok(None);
+        };
+        let password = secret(
+            self.smtp_password.as_ref(),
+            self.smtp_password_file.as_ref(),
+            "SMTP_PASSWORD",
+        )?;
+        Ok(Some(SmtpLogin {
+            username,
+            password,
+            allow_plaintext: self.smtp_allow_plaintext_login,
+        }))
+    }
+
+    fn timeouts(&self) -> SmtpTimeouts {
+        SmtpTimeouts {
+            connect: self.smtp_connect_timeout,
+            command: self.smtp_command_timeout,
+            data: self.smtp_data_timeout,
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! How the sender takes emails: with a lease that ends by itself and a token that proves who holds it.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::{MailClass, MailContent, MailKind, Recipient};
+
+/// Who shares the sender: mails that somebody waits for, and the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Interactive and security mail.
+    Urgent,
+    /// Bulk mail.
+    Bulk,
+}
+
+/// An email that this process holds.
+#[derive(Clone)]
+pub struct Claim {
+    /// The organization that it is sent for.
+    pub organization_id: Uuid,
+    /// The email.
+    pub delivery_id: Uuid,
+    /// The invitation that it belongs to.
+    pub invitation_id: Uuid,
+    /// Proves that the lease is still ours.
+    pub lease_token: Uuid,
+    /// Which share of the sender it takes.
+    pub lane: Lane,
+    /// What has to be known to send it; `Err` if this version cannot read the row.
+    pub mail: Result<Mail, &'static str>,
+    /// What was found out about it in the same moment.
+    pub status: ClaimStatus,
+    /// Attempts so far that reached the relay.
+    pub attempt_count: i32,
+    /// Attempts so far whose answer was lost.
+    pub unknown_count: i32,
+    /// Whether the limits of domain, organization and relay were passed.
+    pub slots_reserved: bool,
+    /// The time of the claim.
+    pub claim_time: OffsetDateTime,
+    /// When it was to go.
+    pub due_time: OffsetDateTime,
+    /// It is not sent after this.
+    pub expire_time: OffsetDateTime,
+    /// The trace that asked for it.
+    pub traceparent: Option<String>,
+}
+
+/// What an email consists of.
+#[derive(Clone)]
+pub struct Mail {
+    /// Its template.
+    pub kind: MailKind,
+    /// How urgent it is.
+    pub mail_class: MailClass,
+    /// BCP 47 tag.
+    pub locale: String,
+    /// To whom it goes.
+    pub recipient: Recipient,
+    /// What it says.
+    pub content: MailContent,
+    /// The token of its link.
+    pub sealed: usher_runtime::seal::Sealed,
+}
+
+/// Whether a claimed email is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimStatus {
+    /// Send it.
+    Sendable,
+    /// The process that held it died while it was handing it over.
+    HandedOver,
+    /// The invitation was revoked.
+    Revoked,
+    /// The recipient gets no email from this organization.
+    Suppressed,
+    /// Its link has expired.
+    Expired,
+}
+
+/// Takes up to `limit` due emails of a lane, for the time of `lease`.
+///
+/// # Errors
+/// If the database fails.
+pub async fn deliveries_claim(
+    connection: &mut PgConnection,
+    lane: Lane,
+    limit: usize,
+    lease: Duration,
+) -> Result<Vec<Claim>, sqlx::Error> {
+    let due = match lane {
+        Lane::Urgent => due_urgent(connection, limit).await?,
+        Lane::Bulk => due_bulk(connection, limit).await?,
+    };
+    if due.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query!(
+        r#"UPDATE deliveries AS delivery
+           SET lease_token = gen_random_uuid(), lease_end_time = now() + make_interval(secs => $2)
+           WHERE delivery_id = ANY ($1)
+           RETURNING organization_id, delivery_id, invitation_id, lease_token AS "lease_token!", kind,
+                mail_class, locale, recipient, content, expire_time, slots_reserved,
+                encapsulated_key AS "encapsulated_key!", ciphertext AS "ciphertext!",
+                traceparent, attempt_count, unknown_count, handing_over, now() AS "claim_time!",
+                next_attempt_time AS "due_time!", expire_time <= now() AS "expired!",
+                EXISTS (SELECT FROM revocations AS revocation
+                    WHERE revocation.organization_id = delivery.organization_id
+                      AND revocation.invitation_id = delivery.invitation_id
+                      AND revocation.send_number >= delivery.send_number) AS "revoked!",
+                EXISTS (SELECT FROM suppressions AS suppression
+                    WHERE suppression.organization_id = delivery.organization_id
+                      AND suppression.recipient = lower(delivery.recipient)) AS "suppressed!""#,
+        &due,
+        lease.as_secs_f64()
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut claims: Vec<_> = rows
+        .into_iter()
+        .map(|row| Claim {
+            organization_id: row.organization_id,
+            delivery_id: row.delivery_id,
+            invitation_id: row.invitation_id,
+            lease_token: row.lease_token,
+            lane,
+            status: if row.handing_over {
+                ClaimStatus::HandedOver
+            } else if row.revoked {
+                ClaimStatus::Revoked
+            } else if row.suppressed {
+                ClaimStatus::Suppressed
+            } else if row.expired {
+                ClaimStatus::Expired
+            } else {
+                ClaimStatus::Sendable
+            },
+            mail: read_mail(
+                &row.kind,
+                &row.mail_class,
+                row.locale,
+                &row.recipient,
+                row.content,
+                usher_runtime::seal::Sealed {
+                    encapsulated_key: row.encapsulated_key,
+                    ciphertext: row.ciphertext,
+                },
+            ),
+            attempt_count: row.attempt_count,
+            unknown_count: row.unknown_count,
+            slots_reserved: row.slots_reserved,
+            claim_time: row.claim_time,
+            due_time: row.due_time,
+            expire_time: row.expire_time,
+            traceparent: row.traceparent,
+        })
+        .collect();
+    claims.sort_unstable_by_key(|claim| (claim.due_time, claim.delivery_id));
+    Ok(claims)
+}
+
+fn read_mail(
+    kind: &str,
+    mail_class: &str,
+    locale: String,
+    recipient: &str,
+    content: serde_json::Value,
+    sealed: usher_runtime::seal::Sealed,
+) -> Result<Mail, &'static str> {
+    Ok(Mail {
+        kind: MailKind::try_from(kind).map_err(|_| "unknown kind")?,
+        mail_class: MailClass::try_from(mail_class).map_err(|_| "unknown mail class")?,
+        locale,
+        recipient: Recipient::parse(recipient).map_err(|_| "malformed recipient")?,
+        content: serde_json::from_value(content).map_err(|_| "malformed content")?,
+        sealed,
+    })
+}
+
+// Two queries of the same shape, because each must repeat the condition of its index literally.
+
+async fn due_urgent(
+    connection: &mut PgConnection,
+    limit: usize,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT delivery_id FROM deliveries
+         WHERE next_attempt_time IS NOT NULL AND mail_class <> 'BULK'
+           AND next_attempt_time <= now()
+           AND (lease_end_time IS NULL OR lease_end_time <= now())
+         ORDER BY next_attempt_time
+         LIMIT $1
+         FOR UPDATE SKIP LOCKED",
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    )
+    .fetch_all(connection)
+    .await
+}
+
+async fn due_bulk(connection: &mut PgConnection, limit: usize) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT delivery_id FROM deliveries
+         WHERE next_attempt_time IS NOT NULL AND mail_class = 'BULK'
+           AND next_attempt_time <= now()
+           AND (lease_end_time IS NULL OR lease_end_time <= now())
+         ORDER BY next_attempt_time
+         LIMIT $1
+         FOR UPDATE SKIP LOCKED",
+        i64::try_from(limit).unwrap_or(i64::MAX)
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// How long until the next email is due or the next lease ends; `None` if none waits.
+///
+/// # Errors
+/// If the database fails.
+pub async fn deliveries_next_due(
+    connection: &mut PgConnection,
+) -> Result<Option<Duration>, sqlx::Error> {
+    let seconds = sqlx::query_scalar!(
+        r#"SELECT extract(epoch FROM min(greatest(next_attempt_time, lease_end_time))
+                - clock_timestamp())::float8 AS seconds
+           FROM (
+                (SELECT next_attempt_time, lease_end_time FROM deliveries
+                 WHERE next_attempt_time IS NOT NULL AND mail_class <> 'BULK'
+                 ORDER BY next_attempt_time LIMIT 100)
+                UNION ALL
+                (SELECT next_attempt_time, lease_end_time FROM deliveries
+                 WHERE next_attempt_time IS NOT NULL AND mail_class = 'BULK'
+                 ORDER BY next_attempt_time LIMIT 100)
+           ) AS waiting"#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+}
+
+/// What became of an email that was to be marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// It is ours to hand over, and the mark is durable after the commit.
+    Marked,
+    /// The invitation was revoked meanwhile.
+    Revoked,
+    /// The lease ran out, and another process took it.
+    Lost,
+}
+
+/// Marks emails as being handed over and renews their leases. The answers are in the order of `claims`.
+///
+/// # Errors
+/// If the database fails.
+pub async fn deliveries_mark(
+    connection: &mut PgConnection,
+    claims: &[(Uuid, Uuid)],
+    lease: Duration,
+) -> Result<Vec<Mark>, sqlx::Error> {
+    let (delivery_ids, lease_tokens): (Vec<_>, Vec<_>) = claims.iter().copied().unzip();
+    let rows = sqlx::query!(
+        r#"UPDATE deliveries AS delivery
+           SET handing_over = NOT EXISTS (SELECT FROM revocations AS revocation
+                    WHERE revocation.organization_id = delivery.organization_id
+                      AND revocation.invitation_id = delivery.invitation_id
+                      AND revocation.send_number >= delivery.send_number),
+               lease_end_time = now() + make_interval(secs => $3)
+           FROM unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, lease_token)
+           WHERE delivery.delivery_id = held.delivery_id
+             AND delivery.lease_token = held.lease_token
+           RETURNING delivery.delivery_id, delivery.handing_over"#,
+        &delivery_ids,
+        &lease_tokens,
+        lease.as_secs_f64()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(delivery_ids
+        .iter()
+        .map(|id| match rows.iter().find(|row| row.delivery_id == *id) {
+            Some(row) if row.handing_over => Mark::Marked,
+            Some(_) => Mark::Revoked,
+            None => Mark::Lost,
+        })
+        .collect())
+}
+
+/// Notes that the limits of domain, organization and relay were passed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn deliveries_note_slots(
+    connection: &mut PgConnection,
+    delivery_ids: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE deliveries SET slots_reserved = true WHERE delivery_id = ANY ($1)",
+        delivery_ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! Events that were taken in.
+
+use std::collections::HashSet;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// Notes events and returns those that were not known.
+///
+/// # Errors
+/// If the database fails.
+pub async fn inbox_insert(
+    connection: &mut PgConnection,
+    event_ids: &[Uuid],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    // Sorted, so that two replicas with the same events wait for each other instead of deadlocking.
+    let mut sorted = event_ids.to_vec();
+    sorted.sort_unstable();
+    let new = sqlx::query_scalar!(
+        "INSERT INTO inbox (event_id)
+         SELECT event_id FROM unnest($1::uuid[]) AS event_id
+         ON CONFLICT DO NOTHING
+         RETURNING event_id",
+        &sorted
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(new.into_iter().collect())
+}
+
+/// Forgets events that arrived too long ago to come again; at most `limit` of them.
+///
+/// # Errors
+/// If the database fails.
+pub async fn inbox_delete_old(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query!(
+        "DELETE FROM inbox WHERE event_id IN (
+            SELECT event_id FROM inbox
+            WHERE receive_time < now() - interval '30 days'
+            LIMIT $1)",
+        limit
+    )
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected())
+}

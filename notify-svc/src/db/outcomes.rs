@@ -1,0 +1,198 @@
+//! What became of claimed emails, with the events that tell of it.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{claims::Claim, outbox::DeliveryChange};
+use crate::domain::DeliveryState;
+
+/// What became of a claimed email.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Where it stands now.
+    pub state: DeliveryState,
+    /// When it is taken up again; `None` is final, and wipes its token.
+    pub next: Option<Next>,
+    /// The attempt reached the relay.
+    pub attempted: bool,
+    /// Reply of the relay.
+    pub smtp_status: Option<String>,
+    /// Why, in words for staff. No personal data.
+    pub reason: Option<&'static str>,
+    /// The mailbox does not exist.
+    pub suppress: bool,
+    /// Staff should see it: the change is published. False for what concerns all emails, like a relay that
+    /// is away.
+    pub publish: bool,
+}
+
+/// When an email is taken up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// So long after the outcome was recorded.
+    After(Duration),
+    /// At this time.
+    At(OffsetDateTime),
+}
+
+impl Outcome {
+    /// An end, without an attempt.
+    #[must_use]
+    pub fn ended(state: DeliveryState, reason: &'static str) -> Self {
+        Self {
+            state,
+            next: None,
+            attempted: false,
+            smtp_status: None,
+            reason: Some(reason),
+            suppress: false,
+            publish: true,
+        }
+    }
+
+    /// Back to the queue for `delay`, through no fault of the email.
+    #[must_use]
+    pub fn put_back(delay: Duration) -> Self {
+        Self {
+            state: DeliveryState::Queued,
+            next: Some(Next::After(delay)),
+            attempted: false,
+            smtp_status: None,
+            reason: None,
+            suppress: false,
+            publish: false,
+        }
+    }
+}
+
+/// Records what became of emails whose lease is still ours, and returns the changes to publish. Emails that
+/// another process took over meanwhile are left to it.
+///
+/// # Errors
+/// If the database fails.
+pub async fn outcomes_record(
+    connection: &mut PgConnection,
+    outcomes: &[(Claim, Outcome)],
+) -> Result<Vec<DeliveryChange>, sqlx::Error> {
+    let column = |value: fn(&Claim) -> Uuid| -> Vec<Uuid> {
+        outcomes.iter().map(|(claim, _)| value(claim)).collect()
+    };
+    let states: Vec<String> =
+        outcomes.iter().map(|(_, outcome)| outcome.state.as_str().to_owned()).collect();
+    let delays: Vec<Option<f64>> = outcomes
+        .iter()
+        .map(|(_, outcome)| match outcome.next {
+            Some(Next::After(delay)) => Some(delay.as_secs_f64()),
+            _ => None,
+        })
+        .collect();
+    let times: Vec<Option<OffsetDateTime>> = outcomes
+        .iter()
+        .map(|(_, outcome)| match outcome.next {
+            Some(Next::At(time)) => Some(time),
+            _ => None,
+        })
+        .collect();
+    let rows = sqlx::query!(
+        r#"UPDATE deliveries AS delivery
+           SET state = CASE WHEN outcome.publish THEN outcome.state ELSE delivery.state END,
+               next_attempt_time = outcome.next_time,
+               encapsulated_key = CASE WHEN outcome.next_time IS NULL THEN NULL ELSE encapsulated_key END,
+               ciphertext = CASE WHEN outcome.next_time IS NULL THEN NULL ELSE ciphertext END,
+               attempt_count = attempt_count + outcome.attempted::integer,
+               unknown_count = unknown_count + (outcome.state = 'UNKNOWN')::integer,
+               smtp_status = coalesce(outcome.smtp_status, delivery.smtp_status),
+               reason = CASE WHEN outcome.publish THEN outcome.reason ELSE delivery.reason END,
+               revision = revision + outcome.publish::integer,
+               sent_time = CASE WHEN outcome.state = 'SENT' THEN now() ELSE sent_time END,
+               lease_token = NULL, lease_end_time = NULL, handing_over = false,
+               update_time = now()
+           FROM (SELECT *, coalesce(time, now() + make_interval(secs => delay)) AS next_time
+                 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::float8[], $5::timestamptz[],
+                    $6::boolean[], $7::text[], $8::text[], $9::boolean[])
+                    AS outcome (delivery_id, lease_token, state, delay, time, attempted, smtp_status,
+                        reason, publish)) AS outcome
+           WHERE delivery.delivery_id = outcome.delivery_id
+             AND delivery.lease_token = outcome.lease_token
+           RETURNING delivery.organization_id, delivery.delivery_id, delivery.invitation_id,
+               delivery.send_number, delivery.state, delivery.revision, delivery.next_attempt_time,
+               delivery.smtp_status, delivery.reason, delivery.update_time, delivery.traceparent,
+               outcome.publish AS "publish!""#,
+        &column(|claim| claim.delivery_id),
+        &column(|claim| claim.lease_token),
+        &states,
+        &delays as &[Option<f64>],
+        &times as &[Option<OffsetDateTime>],
+        &outcomes.iter().map(|(_, outcome)| outcome.attempted).collect::<Vec<_>>(),
+        &outcomes.iter().map(|(_, outcome)| outcome.smtp_status.clone()).collect::<Vec<_>>()
+            as &[Option<String>],
+        &outcomes.iter().map(|(_, outcome)| outcome.reason.map(str::to_owned)).collect::<Vec<_>>()
+            as &[Option<String>],
+        &outcomes.iter().map(|(_, outcome)| outcome.publish).collect::<Vec<_>>()
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .filter(|row| row.publish)
+        .map(|row| {
+            let state = DeliveryState::try_from(row.state.as_str())
+                .map_err(|error| sqlx::Error::Decode(error.into()))?;
+            Ok(DeliveryChange {
+                organization_id: row.organization_id,
+                delivery_id: row.delivery_id,
+                invitation_id: row.invitation_id,
+                send_number: row.send_number,
+                state,
+                revision: row.revision,
+                throttled_until: row
+                    .next_attempt_time
+                    .filter(|_| state == DeliveryState::Throttled),
+                smtp_status: row.smtp_status,
+                reason: row.reason,
+                change_time: row.update_time,
+                traceparent: row.traceparent,
+            })
+        })
+        .collect()
+}
+
+/// Puts the recipients of dead mailboxes on their organizations' suppression lists.
+///
+/// # Errors
+/// If the database fails.
+pub async fn suppressions_insert(
+    connection: &mut PgConnection,
+    outcomes: &[(Claim, Outcome)],
+) -> Result<(), sqlx::Error> {
+    let mut dead: Vec<(Uuid, String, Uuid)> = outcomes
+        .iter()
+        .filter(|(_, outcome)| outcome.suppress)
+        .filter_map(|(claim, _)| {
+            let mail = claim.mail.as_ref().ok()?;
+            Some((claim.organization_id, mail.recipient.canonical(), claim.delivery_id))
+        })
+        .collect();
+    if dead.is_empty() {
+        return Ok(());
+    }
+    dead.sort_unstable();
+    let organization_ids: Vec<_> = dead.iter().map(|row| row.0).collect();
+    let recipients: Vec<_> = dead.iter().map(|row| row.1.clone()).collect();
+    let delivery_ids: Vec<_> = dead.iter().map(|row| row.2).collect();
+    sqlx::query!(
+        "INSERT INTO suppressions (organization_id, recipient, reason, delivery_id)
+         SELECT organization_id, recipient, 'BOUNCE', delivery_id
+         FROM unnest($1::uuid[], $2::text[], $3::uuid[])
+            AS dead (organization_id, recipient, delivery_id)
+         ON CONFLICT (organization_id, recipient) DO NOTHING",
+        &organization_ids,
+        &recipients,
+        &delivery_ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Addresses of recipients.
+
+use std::fmt;
+
+use lettre::Address;
+
+/// RFC 5321, section 4.5.3.1: 64 octets before the @, and a path of 256 octets with its brackets.
+const MAX_LOCAL_PART: usize = 64;
+const MAX_ADDRESS: usize = 254;
+
+/// Why an address was refused. Says nothing of the address itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRecipient {
+    /// Not an address.
+    #[error("not an email address (RFC 5321)")]
+    Malformed,
+    /// Longer than SMTP can carry.
+    #[error("longer than an email address may be (RFC 5321, section 4.5.3.1)")]
+    TooLong,
+    /// The domain is written in Unicode.
+    #[error("the domain is not in A-label form")]
+    DomainNotAscii,
+}
+
+/// An address that an email can go to. `Debug` and `Display` show it masked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recipient(Address);
+
+impl Recipient {
+    /// Reads an address whose domain is in A-label form.
+    ///
+    /// # Errors
+    /// If no email can be sent to it.
+    pub fn parse(text: &str) -> Result<Self, InvalidRecipient> {
+        let address: Address = text.parse().map_err(|_| InvalidRecipient::Malformed)?;
+        if text.len() > MAX_ADDRESS || address.user().len() > MAX_LOCAL_PART {
+            return Err(InvalidRecipient::TooLong);
+        }
+        if !address.domain().is_ascii() {
+            return Err(InvalidRecipient::DomainNotAscii);
+        }
+        // Nothing that could end a line of SMTP or of a header.
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(InvalidRecipient::Malformed);
+        }
+        Ok(Self(address))
+    }
+
+    /// The address for SMTP.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.0
+    }
+
+    /// The address as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_ref()
+    }
+
+    /// The form in which addresses are compared: case folded, because hardly a mailbox minds.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        self.as_str().to_lowercase()
+    }
+
+    /// The domain in lower case.
+    #[must_use]
+    pub fn domain(&self) -> String {
+        self.0.domain().to_ascii_lowercase()
+    }
+
+    /// The address for people who may not see it: `a***@example.org`.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let first = self.0.user().chars().next().unwrap_or('*');
+        format!("{first}***@{}", self.0.domain())
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.masked())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_compared_in_lower_case_and_shown_masked() {
+        let recipient = Recipient::parse("Ann.O'Hara@Example.org").unwrap();
+        assert_eq!(recipient.canonical(), "ann.o'hara@example.org");
+        assert_eq!(recipient.masked(), "A***@Example.org");
+        assert_eq!(format!("{recipient:?}"), "A***@Example.org");
+        assert_eq!(recipient.domain(), "example.org");
+    }
+
+    #[test]
+    fn what_smtp_cannot_carry_is_refused() {
+        for text in ["", "ann", "ann@", "@example.org", "ann@example.org\r\nRCPT TO:<x@y>"] {
+            assert_eq!(Recipient::parse(text), Err(InvalidRecipient::Malformed), "{text:?}");
+        }
+        assert_eq!(
+            Recipient::parse("ann@bücher.example"),
+            Err(InvalidRecipient::DomainNotAscii)
+        );
+        let long = format!("{}@example.org", "a".repeat(65));
+        assert!(Recipient::parse(&long).is_err());
+    }
+}

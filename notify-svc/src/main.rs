@@ -1,0 +1,57 @@
+//! The program `notify-svc`.
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use notify_svc::{
+    app::{Application, migrate},
+    config::{Cli, Command, MigrateArgs, ServeArgs},
+};
+use tokio::net::TcpListener;
+use usher_runtime::{bus::EventBus, seal::PrivateKey, shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Serve(args) => serve(*args).await,
+        Command::Migrate(args) => run_migrations(args).await,
+        Command::GenerateKey => {
+            generate_key();
+            Ok(())
+        }
+    }
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let telemetry = telemetry::init("notify-svc", &args.telemetry)?;
+    let stop = shutdown::on_signal()?;
+    let bus = EventBus::rabbitmq(&args.broker.url()?, "notify-svc")?;
+    let transport = args.notify.smtp.transport()?;
+    let pool = args.pool()?;
+    let grpc = listen(args.listen.grpc_listen, "GRPC_LISTEN").await?;
+    let admin = listen(args.listen.admin_listen, "ADMIN_LISTEN").await?;
+    let registry = telemetry.registry.clone();
+    let application = Application::build(&args.notify, &args.server, pool, bus, transport)?;
+    application.run_until_stopped(grpc, Some((admin, registry)), stop).await?;
+    telemetry.shutdown();
+    Ok(())
+}
+
+async fn run_migrations(args: MigrateArgs) -> anyhow::Result<()> {
+    let telemetry = telemetry::init("notify-svc", &args.telemetry)?;
+    migrate(&args.database.url()?).await?;
+    telemetry.shutdown();
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the keys are what the command is for")]
+fn generate_key() {
+    let (private, public) = PrivateKey::generate();
+    println!("# of notify-svc, secret:\nTOKEN_PRIVATE_KEYS={}", private.to_base64().as_str());
+    println!("# of account-svc:\nTOKEN_PUBLIC_KEY={}", public.to_base64());
+}
+
+async fn listen(address: std::net::SocketAddr, name: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{name}: cannot listen on {address}; is another program there?"))
+}

@@ -1,0 +1,273 @@
+//! From the table of emails to the relay: claims what is due, sends it concurrently, records what became
+//! of it.
+//!
+//! Nothing is lost and nothing sent twice on purpose. An email is claimed with a lease; right before it is
+//! handed over it is marked, durably; its outcome clears the mark. A process that dies leaves a lease that
+//! runs out: without the mark the email goes again, with it nobody knows, and it follows
+//! [`UnknownPolicy`].
+
+mod attempt;
+mod gate;
+mod lanes;
+mod record;
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::PgPool;
+use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use usher_runtime::{
+    backoff::Backoff,
+    database::{Scope, begin},
+    relay::Wake,
+    seal::PrivateKey,
+    trace_context::TraceContext,
+};
+
+use self::{
+    attempt::Attempts,
+    gate::RelayGate,
+    lanes::{Lanes, Room},
+    record::Recorder,
+};
+use crate::{
+    db::{
+        claims::{Claim, ClaimStatus, deliveries_claim, deliveries_next_due, deliveries_note_slots},
+        outbox::outbox_insert,
+        outcomes::{Next, Outcome, outcomes_record},
+        throttles::throttles_reserve,
+    },
+    domain::DeliveryState,
+    limits::SharedLimits,
+    mail::{Envelope, MailTransport},
+    metrics::Metrics,
+    render::Renderer,
+};
+
+/// How often due emails are looked for without being woken: what other replicas took in.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Pause while there is more to claim than there is room for.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Tells the sender of this process that emails are due.
+#[derive(Debug, Clone, Default)]
+pub struct Due(Arc<Notify>);
+
+impl Due {
+    /// Call after the commit. Many calls are as good as one.
+    pub fn notify(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// What to do with an email when the relay's answer was lost after its final dot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UnknownPolicy {
+    /// Send it once more, with the same Message-ID: the recipient may get it twice.
+    Resend,
+    /// Give it up: the recipient may not get it at all.
+    Fail,
+}
+
+/// How the sender works.
+#[derive(Debug, Clone, Copy)]
+pub struct SenderSettings {
+    /// Emails that are worked on at the same time.
+    pub capacity: usize,
+    /// Time after which an email is taken from a process that does not answer any more.
+    pub lease: Duration,
+    /// Delay after the first refusal of an email; doubles with each.
+    pub retry_base: Duration,
+    /// Longest delay between two attempts.
+    pub retry_max: Duration,
+    /// What to do when an answer was lost.
+    pub unknown_policy: UnknownPolicy,
+    /// How long to wait before an email whose answer was lost is sent once more.
+    pub unknown_delay: Duration,
+    /// Limits of domains, organizations and the relay.
+    pub limits: SharedLimits,
+    /// Longest that emails under way are waited for at the end.
+    pub drain: Duration,
+}
+
+/// What the sender works with.
+pub struct Sender<T> {
+    /// The service's database.
+    pub pool: PgPool,
+    /// How emails leave.
+    pub transport: T,
+    /// What writes them.
+    pub renderer: Arc<Renderer>,
+    /// What opens sealed tokens.
+    pub keys: Arc<[PrivateKey]>,
+    /// What all emails have in common.
+    pub envelope: Envelope,
+    /// How it works.
+    pub settings: SenderSettings,
+    /// Tells that emails are due.
+    pub due: Due,
+    /// Told when events are in the outbox.
+    pub outbox: Wake,
+    /// Where figures go.
+    pub metrics: Metrics,
+}
+
+impl<T: MailTransport> Sender<T> {
+    /// Sends until `stop`, then waits for what is under way.
+    pub async fn run(self, stop: CancellationToken) {
+        let gate = RelayGate::default();
+        let recorder = Recorder::new(self.pool.clone(), self.outbox.clone(), self.metrics.clone());
+        let attempts = Arc::new(Attempts::new(&self, gate.clone(), recorder, stop.clone()));
+        let mut lanes = Lanes::new(self.settings.capacity);
+        let mut tasks = JoinSet::new();
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        while !stop.is_cancelled() {
+            while let Some(finished) = tasks.try_join_next() {
+                lanes.finished(finished.ok());
+            }
+            let pause = if let Some(closed) = gate.closed_for() {
+                closed
+            } else {
+                let room = lanes.room(gate.is_failing());
+                match self.claim(room).await {
+                    Ok(claims) => {
+                        backoff.reset();
+                        let full = claims.len() >= room.total.max(1);
+                        for claim in claims {
+                            lanes.started(claim.lane);
+                            tasks.spawn(deliver(Arc::clone(&attempts), claim));
+                        }
+                        if full || room.total == 0 { PAUSE } else { self.until_next_due().await }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "emails cannot be claimed; trying again");
+                        backoff.next_delay()
+                    }
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.due.0.notified() => {}
+                () = sleep(pause) => {}
+            }
+        }
+        let drained = tokio::time::timeout(self.settings.drain, async {
+            while tasks.join_next().await.is_some() {}
+        });
+        if drained.await.is_err() {
+            tracing::warn!(emails = tasks.len(), "still under way at the end; their leases will run out");
+        }
+    }
+
+    /// Claims what there is room for. Whoever has to wait for a shared limit is let go at once, with the exact
+    /// time at which it goes.
+    async fn claim(&self, room: Room) -> Result<Vec<Claim>, sqlx::Error> {
+        if room.total == 0 {
+            return Ok(Vec::new());
+        }
+        let mut transaction = begin(&self.pool, Scope::Platform).await?;
+        let mut claims = Vec::new();
+        for (lane, share) in room.shares() {
+            let limit = share.min(room.total - claims.len());
+            claims.extend(deliveries_claim(&mut transaction, lane, limit, self.settings.lease).await?);
+        }
+        for claim in &claims {
+            self.metrics.claimed(claim.claim_time - claim.due_time);
+        }
+        let claims = self.reserve_slots(&mut transaction, claims).await?;
+        transaction.commit().await?;
+        Ok(claims)
+    }
+
+    async fn reserve_slots(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        claims: Vec<Claim>,
+    ) -> Result<Vec<Claim>, sqlx::Error> {
+        if self.settings.limits.is_empty() {
+            return Ok(claims);
+        }
+        let limits: Vec<_> = claims
+            .iter()
+            .map(|claim| match &claim.mail {
+                Ok(mail) if claim.status == ClaimStatus::Sendable && !claim.slots_reserved => {
+                    self.settings.limits.of(claim.organization_id, &mail.recipient)
+                }
+                _ => Vec::new(),
+            })
+            .collect();
+        let slots = throttles_reserve(connection, &limits).await?;
+        let reserved: Vec<_> = claims
+            .iter()
+            .zip(&limits)
+            .filter(|(_, limits)| !limits.is_empty())
+            .map(|(claim, _)| claim.delivery_id)
+            .collect();
+        deliveries_note_slots(connection, &reserved).await?;
+        let mut sendable = Vec::new();
+        let mut waiting = Vec::new();
+        for (claim, slot) in claims.into_iter().zip(slots) {
+            match slot {
+                None => sendable.push(claim),
+                Some(slot) => {
+                    self.metrics.throttled(slot - claim.claim_time);
+                    waiting.push((claim, throttled(slot)));
+                }
+            }
+        }
+        let changes = outcomes_record(connection, &waiting).await?;
+        self.metrics.states(changes.iter().map(|change| change.state));
+        outbox_insert(connection, changes).await?;
+        Ok(sendable)
+    }
+
+    async fn until_next_due(&self) -> Duration {
+        let next_due = async {
+            let mut transaction = begin(&self.pool, Scope::Platform).await?;
+            let next = deliveries_next_due(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok::<_, sqlx::Error>(next)
+        };
+        match next_due.await {
+            // Not at once: what is due and locked by another replica would make this a busy loop.
+            Ok(Some(next)) => next.clamp(PAUSE, POLL),
+            Ok(None) | Err(_) => POLL,
+        }
+    }
+}
+
+fn throttled(slot: time::OffsetDateTime) -> Outcome {
+    Outcome {
+        state: DeliveryState::Throttled,
+        next: Some(Next::At(slot)),
+        attempted: false,
+        smtp_status: None,
+        reason: None,
+        suppress: false,
+        publish: true,
+    }
+}
+
+/// One attempt, in the trace of the event that asked for the email.
+async fn deliver<T: MailTransport>(
+    attempts: Arc<Attempts<T>>,
+    claim: Claim,
+) -> crate::db::claims::Lane {
+    let lane = claim.lane;
+    let span = tracing::info_span!(
+        parent: None,
+        "deliver",
+        otel.kind = "client",
+        organization.id = %claim.organization_id,
+        invitation.id = %claim.invitation_id,
+        delivery.id = %claim.delivery_id,
+        delivery.attempt = claim.attempt_count + 1,
+        delivery.state = tracing::field::Empty,
+        smtp.status = tracing::field::Empty,
+    );
+    TraceContext(claim.traceparent.clone()).set_parent_of(&span);
+    attempts.deliver(claim).instrument(span).await;
+    lane
+}
