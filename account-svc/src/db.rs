@@ -1,0 +1,22 @@
+//! All SQL of account-svc, one file for each table or aggregate.
+//!
+//! Functions are named `verb` in a module named for the object, work on a connection inside the caller's
+//! transaction, and never begin or commit one. Every query names its organization; row-level security is
+//! the second wall. Times are the database's own.
+
+pub mod account;
+pub mod audit;
+pub mod clock;
+pub mod idempotency;
+pub mod invitation;
+pub mod login_throttle;
+pub mod organization;
+pub mod outbox;
+pub mod person;
+pub mod token;
+
+/// The role that the service works as.
+pub const ROLE: &str = "account_service";
+
+/// The migrations, embedded.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();

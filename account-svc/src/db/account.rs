@@ -1,0 +1,448 @@
+//! Accounts, read together with their newest invitation and the last login.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, types::Json};
+use time::{Date, OffsetDateTime};
+use uuid::Uuid;
+
+use super::invitation::Invitation;
+use crate::domain::{
+    duplicate,
+    email::Email,
+    name::PersonName,
+    profile::{Address, Contact, Member, Profile},
+};
+
+/// An account as it is read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Account {
+    /// Identity.
+    pub account_id: Uuid,
+    /// The organization it belongs to.
+    pub organization_id: Uuid,
+    /// A name of `AccountState` without its prefix.
+    pub state: String,
+    /// Given name.
+    pub given_name: String,
+    /// Family name.
+    pub family_name: String,
+    /// Email address.
+    pub email: Option<String>,
+    /// Birth date.
+    pub birth_date: Option<Date>,
+    /// Phone in E.164.
+    pub phone: Option<String>,
+    /// Dependants.
+    pub members: Vec<Member>,
+    /// Postal addresses.
+    pub addresses: Vec<Address>,
+    /// Other people to talk to.
+    pub contacts: Vec<Contact>,
+    /// Plan.
+    pub plan: String,
+    /// Assigned staff.
+    pub assigned_staff: String,
+    /// Free attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// Language for emails; empty means the organization's.
+    pub locale: String,
+    /// Counts the changes of the profile.
+    pub version: i64,
+    /// When it was created.
+    pub create_time: OffsetDateTime,
+    /// When its profile was last changed.
+    pub update_time: OffsetDateTime,
+    /// The newest invitation.
+    pub last_invitation: Option<Invitation>,
+    /// Last login of the client.
+    pub last_login_time: Option<OffsetDateTime>,
+}
+
+impl Account {
+    /// The profile, for changing it.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        Profile {
+            name: PersonName {
+                given: self.given_name.clone(),
+                family: self.family_name.clone(),
+            },
+            // Parsed before it was stored; a rule that became stricter since must not lose it.
+            email: self.email.as_deref().and_then(|email| Email::parse(email).ok()),
+            birth_date: self.birth_date,
+            phone: self.phone.clone(),
+            members: self.members.clone(),
+            addresses: self.addresses.clone(),
+            contacts: self.contacts.clone(),
+            plan: self.plan.clone(),
+            assigned_staff: self.assigned_staff.clone(),
+            attributes: self.attributes.clone(),
+            locale: self.locale.clone(),
+        }
+    }
+}
+
+struct Row {
+    account_id: Uuid,
+    organization_id: Uuid,
+    state: String,
+    given_name: String,
+    family_name: String,
+    email: Option<String>,
+    birth_date: Option<Date>,
+    phone: Option<String>,
+    members: Json<Vec<Member>>,
+    addresses: Json<Vec<Address>>,
+    contacts: Json<Vec<Contact>>,
+    plan: String,
+    assigned_staff: String,
+    attributes: Json<BTreeMap<String, String>>,
+    locale: String,
+    version: i64,
+    create_time: OffsetDateTime,
+    update_time: OffsetDateTime,
+    last_login_time: Option<OffsetDateTime>,
+    invitation_id: Option<Uuid>,
+    kind: Option<String>,
+    invitation_state: Option<String>,
+    recipient: Option<String>,
+    send_count: Option<i32>,
+    requested_by: Option<String>,
+    form_id: Option<String>,
+    throttled_until: Option<OffsetDateTime>,
+    failure_reason: Option<String>,
+    invited_time: Option<OffsetDateTime>,
+    sent_time: Option<OffsetDateTime>,
+    expire_time: Option<OffsetDateTime>,
+    end_time: Option<OffsetDateTime>,
+}
+
+impl Row {
+    fn invitation(&mut self) -> Option<Invitation> {
+        Some(Invitation {
+            invitation_id: self.invitation_id?,
+            organization_id: self.organization_id,
+            account_id: self.account_id,
+            kind: self.kind.take()?,
+            state: self.invitation_state.take()?,
+            recipient: self.recipient.take()?,
+            send_count: self.send_count?,
+            requested_by: self.requested_by.take()?,
+            form_id: self.form_id.take()?,
+            throttled_until: self.throttled_until,
+            failure_reason: self.failure_reason.take()?,
+            create_time: self.invited_time?,
+            sent_time: self.sent_time,
+            expire_time: self.expire_time?,
+            end_time: self.end_time,
+        })
+    }
+}
+
+impl From<Row> for Account {
+    fn from(mut row: Row) -> Self {
+        Self {
+            last_invitation: row.invitation(),
+            account_id: row.account_id,
+            organization_id: row.organization_id,
+            state: row.state,
+            given_name: row.given_name,
+            family_name: row.family_name,
+            email: row.email,
+            birth_date: row.birth_date,
+            phone: row.phone,
+            members: row.members.0,
+            addresses: row.addresses.0,
+            contacts: row.contacts.0,
+            plan: row.plan,
+            assigned_staff: row.assigned_staff,
+            attributes: row.attributes.0,
+            locale: row.locale,
+            version: row.version,
+            create_time: row.create_time,
+            update_time: row.update_time,
+            last_login_time: row.last_login_time,
+        }
+    }
+}
+
+/// Reads whole accounts; `$tail` follows the joins.
+macro_rules! select_accounts {
+    ($tail:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT a.account_id, a.organization_id, account_state(a, i) AS "state!",
+                a.given_name, a.family_name, a.email, a.birth_date, a.phone,
+                a.members AS "members: Json<Vec<Member>>",
+                a.addresses AS "addresses: Json<Vec<Address>>",
+                a.contacts AS "contacts: Json<Vec<Contact>>",
+                a.plan, a.assigned_staff,
+                a.attributes AS "attributes: Json<BTreeMap<String, String>>",
+                a.locale, a.version, a.create_time, a.update_time,
+                p.last_login_time AS "last_login_time?",
+                i.invitation_id AS "invitation_id?", i.kind AS "kind?",
+                invitation_state(i) AS "invitation_state?", i.recipient AS "recipient?",
+                i.send_count AS "send_count?", i.requested_by AS "requested_by?",
+                i.form_id AS "form_id?", i.throttled_until AS "throttled_until?",
+                i.failure_reason AS "failure_reason?", i.create_time AS "invited_time?",
+                i.sent_time AS "sent_time?", i.expire_time AS "expire_time?", i.end_time AS "end_time?"
+            FROM accounts a
+            LEFT JOIN invitations i
+                ON i.organization_id = a.organization_id AND i.invitation_id = a.last_invitation_id
+            LEFT JOIN persons p ON p.person_id = a.person_id
+            WHERE a.organization_id = $1 "#
+                + $tail,
+            $($argument),*
+        )
+    };
+}
+
+/// Reads an account.
+///
+/// # Errors
+/// If the database fails.
+pub async fn get(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_id: Uuid,
+) -> Result<Option<Account>, sqlx::Error> {
+    let row = select_accounts!("AND a.account_id = $2", organization_id, account_id)
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(Account::from))
+}
+
+/// Reads an account and keeps others from changing it until the transaction ends. The lock is taken
+/// before the reading, so that what is read is what others left.
+///
+/// # Errors
+/// If the database fails.
+pub async fn lock(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_id: Uuid,
+) -> Result<Option<Account>, sqlx::Error> {
+    sqlx::query!(
+        "SELECT FROM accounts WHERE organization_id = $1 AND account_id = $2 FOR NO KEY UPDATE",
+        organization_id,
+        account_id,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    get(connection, organization_id, account_id).await
+}
+
+/// Lists accounts, newest first, after the one that the page before ended with; in any of `states`, or in
+/// all if there are none.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    states: &[String],
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Account>, sqlx::Error> {
+    let rows = select_accounts!(
+        "AND a.account_id < $2
+            AND (cardinality($3::text[]) = 0 OR account_state(a, i) = ANY($3))
+        ORDER BY a.account_id DESC LIMIT $4",
+        organization_id,
+        after.unwrap_or(Uuid::max()),
+        states,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(Account::from).collect())
+}
+
+/// The account that has this email in the organization.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find_by_email(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    canonical_email: &str,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT account_id FROM accounts
+        WHERE organization_id = $1 AND email_canonical = $2 AND close_time IS NULL",
+        organization_id,
+        canonical_email,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// The Person's account in an organization.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find_by_person(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    person_id: Uuid,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "SELECT account_id FROM accounts
+        WHERE organization_id = $1 AND person_id = $2 AND close_time IS NULL",
+        organization_id,
+        person_id,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Accounts whose name is equal or sounds alike, equal ones first: up to `limit` of each.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find_namesakes(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    name: &PersonName,
+    limit: i64,
+) -> Result<Vec<(Uuid, duplicate::Profile)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"SELECT account_id AS "account_id!", given_name AS "given_name!",
+            family_name AS "family_name!", email_canonical, birth_date, phone
+        FROM (
+            (SELECT account_id, given_name, family_name, email_canonical, birth_date, phone
+            FROM accounts
+            WHERE organization_id = $1 AND name_key = $2 AND close_time IS NULL LIMIT $4)
+            UNION
+            (SELECT account_id, given_name, family_name, email_canonical, birth_date, phone
+            FROM accounts
+            WHERE organization_id = $1 AND name_sound = $3 AND close_time IS NULL LIMIT $4)
+        ) AS namesake"#,
+        organization_id,
+        name.key(),
+        name.sound(),
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let profile = duplicate::Profile {
+                name: PersonName {
+                    given: row.given_name,
+                    family: row.family_name,
+                },
+                email: row.email_canonical,
+                birth_date: row.birth_date,
+                phone: row.phone,
+            };
+            (row.account_id, profile)
+        })
+        .collect())
+}
+
+/// Creates an account; `false` if its email is taken in the organization.
+///
+/// # Errors
+/// If the database fails.
+pub async fn create(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_id: Uuid,
+    profile: &Profile,
+) -> Result<bool, sqlx::Error> {
+    let result = sqlx::query!(
+        "INSERT INTO accounts (
+            organization_id, account_id, given_name, family_name, email, email_canonical, birth_date,
+            phone, members, addresses, contacts, plan, assigned_staff, attributes, locale, name_key,
+            name_sound)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+        ON CONFLICT (organization_id, email_canonical) WHERE close_time IS NULL DO NOTHING",
+        organization_id,
+        account_id,
+        profile.name.given,
+        profile.name.family,
+        profile.email.as_ref().map(Email::address),
+        profile.email.as_ref().map(Email::canonical),
+        profile.birth_date,
+        profile.phone,
+        Json(&profile.members) as _,
+        Json(&profile.addresses) as _,
+        Json(&profile.contacts) as _,
+        profile.plan,
+        profile.assigned_staff,
+        Json(&profile.attributes) as _,
+        profile.locale,
+        profile.name.key(),
+        profile.name.sound(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Changes the profile of an account that is locked. A concurrent account of the same email makes it fail
+/// with the unique violation of `accounts_email_key`.
+///
+/// # Errors
+/// If the database fails or the email is taken.
+pub async fn update(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_id: Uuid,
+    profile: &Profile,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE accounts SET
+            given_name = $3, family_name = $4, email = $5, email_canonical = $6, birth_date = $7,
+            phone = $8, members = $9, addresses = $10, contacts = $11, plan = $12,
+            assigned_staff = $13, attributes = $14, locale = $15, name_key = $16, name_sound = $17,
+            version = version + 1, update_time = now()
+        WHERE organization_id = $1 AND account_id = $2",
+        organization_id,
+        account_id,
+        profile.name.given,
+        profile.name.family,
+        profile.email.as_ref().map(Email::address),
+        profile.email.as_ref().map(Email::canonical),
+        profile.birth_date,
+        profile.phone,
+        Json(&profile.members) as _,
+        Json(&profile.addresses) as _,
+        Json(&profile.contacts) as _,
+        profile.plan,
+        profile.assigned_staff,
+        Json(&profile.attributes) as _,
+        profile.locale,
+        profile.name.key(),
+        profile.name.sound(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Links an account to the Person who took it over; `false` if somebody did before, or it is closed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn activate(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_id: Uuid,
+    person_id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    let result = sqlx::query!(
+        "UPDATE accounts SET person_id = $3, activate_time = now()
+        WHERE organization_id = $1 AND account_id = $2 AND person_id IS NULL AND close_time IS NULL",
+        organization_id,
+        account_id,
+        person_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}

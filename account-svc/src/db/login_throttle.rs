@@ -1,0 +1,87 @@
+//! Limits on guessing passwords, by the generic cell rate algorithm (ITU-T I.371, annex A): each attempt
+//! moves a theoretical arrival time forward, and may not move it too far ahead of the clock. Needs the
+//! platform's scope.
+
+use sqlx::{PgConnection, postgres::types::PgInterval};
+
+/// A limit: `burst` attempts at once, then one in each `interval`.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// Seconds between two attempts in the long run.
+    pub interval_seconds: i64,
+    /// Attempts that may come at once.
+    pub burst: i64,
+}
+
+/// Counts an attempt under `key`. `Err` holds the seconds to wait if there were too many; the attempt is
+/// not counted then.
+///
+/// # Errors
+/// If the database fails.
+pub async fn attempt(
+    connection: &mut PgConnection,
+    key: &[u8],
+    limit: Limit,
+) -> Result<Result<(), f64>, sqlx::Error> {
+    let seconds = |seconds: i64| PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: seconds * 1_000_000,
+    };
+    let interval = seconds(limit.interval_seconds);
+    let tolerance = seconds(limit.interval_seconds * limit.burst);
+    let counted = sqlx::query_scalar!(
+        "INSERT INTO login_throttles AS t (throttle_key, arrival_time)
+        VALUES ($1, clock_timestamp() + $2::interval)
+        ON CONFLICT (throttle_key) DO UPDATE
+            SET arrival_time = greatest(t.arrival_time, clock_timestamp()) + $2::interval
+            WHERE greatest(t.arrival_time, clock_timestamp()) + $2::interval
+                <= clock_timestamp() + $3::interval
+        RETURNING throttle_key",
+        key,
+        interval,
+        tolerance,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    if counted.is_some() {
+        return Ok(Ok(()));
+    }
+    let wait = sqlx::query_scalar!(
+        r#"SELECT extract(epoch FROM arrival_time + $2::interval - $3::interval - clock_timestamp())
+            ::float8 AS "wait!"
+        FROM login_throttles WHERE throttle_key = $1"#,
+        key,
+        interval,
+        tolerance,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(Err(wait.unwrap_or_default().max(1.0)))
+}
+
+/// Forgets the attempts under `key`: the password was right.
+///
+/// # Errors
+/// If the database fails.
+pub async fn forget(connection: &mut PgConnection, key: &[u8]) -> Result<(), sqlx::Error> {
+    sqlx::query!("DELETE FROM login_throttles WHERE throttle_key = $1", key)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Deletes up to `limit` rows that limit nobody any more; answers how many there were.
+///
+/// # Errors
+/// If the database fails.
+pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
+    let result = sqlx::query!(
+        "DELETE FROM login_throttles WHERE throttle_key IN (
+            SELECT throttle_key FROM login_throttles WHERE arrival_time < now() LIMIT $1)",
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected())
+}
