@@ -5,7 +5,9 @@
 
 pub mod accounts;
 pub mod activation;
+pub mod app;
 pub mod authentication;
+pub mod config;
 pub mod context;
 pub mod db;
 pub mod deliveries;
@@ -13,6 +15,7 @@ pub mod domain;
 pub mod duplicates;
 pub mod error;
 pub mod events;
+pub mod grpc;
 pub mod housekeeping;
 pub mod idempotency;
 pub mod invitations;

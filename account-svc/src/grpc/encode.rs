@@ -1,0 +1,196 @@
+//! From what use cases answer to messages.
+
+use prost_types::Duration;
+use time::Date;
+use usher_proto::account::v1::{self as proto, reminder::Moment};
+
+use crate::{
+    db::{account::Account, invitation::Invitation},
+    domain::{
+        duplicate::{Candidate, FieldComparison},
+        email::masked,
+        organization::{Organization, Reminder},
+        profile::{Address, Contact, Member},
+    },
+    duplicates::{EmailVerdict, Report},
+    events::timestamp,
+};
+
+pub(super) fn organization(organization: Organization) -> proto::Organization {
+    let profile = organization.profile;
+    let duration = |seconds| Some(Duration { seconds, nanos: 0 });
+    proto::Organization {
+        organization_id: organization.organization_id.to_string(),
+        slug: organization.slug,
+        display_name: profile.display_name,
+        default_locale: profile.default_locale,
+        portal_url: profile.portal_url,
+        allowed_return_origins: profile.allowed_return_origins,
+        sender_name: profile.sender_name,
+        reply_to: profile.reply_to,
+        brand: Some(proto::Brand {
+            logo_url: profile.logo_url,
+            color: profile.color,
+        }),
+        settings: Some(proto::OrganizationSettings {
+            minimum_age: u32::try_from(profile.minimum_age).ok(),
+            invitation_lifetime: duration(profile.invitation_lifetime_seconds),
+            reinvite_after: duration(profile.reinvite_after_seconds),
+            link_prompt_lifetime: duration(profile.link_prompt_lifetime_seconds),
+            reminders: profile.reminders.into_iter().map(reminder).collect(),
+        }),
+        create_time: Some(timestamp(organization.create_time)),
+        update_time: Some(timestamp(organization.update_time)),
+        etag: etag(organization.version),
+    }
+}
+
+fn reminder(reminder: Reminder) -> proto::Reminder {
+    let duration = |seconds| Duration { seconds, nanos: 0 };
+    let moment = match reminder {
+        Reminder::AfterSentSeconds(seconds) => Moment::AfterSent(duration(seconds)),
+        Reminder::BeforeExpirySeconds(seconds) => Moment::BeforeExpiry(duration(seconds)),
+    };
+    proto::Reminder {
+        moment: Some(moment),
+    }
+}
+
+pub(super) fn account(account: Account) -> proto::Account {
+    proto::Account {
+        account_id: account.account_id.to_string(),
+        organization_id: account.organization_id.to_string(),
+        state: proto::AccountState::from_str_name(&format!("ACCOUNT_STATE_{}", account.state))
+            .unwrap_or_default()
+            .into(),
+        given_name: account.given_name,
+        family_name: account.family_name,
+        email: account.email,
+        birth_date: account.birth_date.map(date),
+        phone: account.phone,
+        members: account.members.into_iter().map(member).collect(),
+        addresses: account.addresses.into_iter().map(address).collect(),
+        contacts: account.contacts.into_iter().map(contact).collect(),
+        plan: account.plan,
+        assigned_staff: account.assigned_staff,
+        attributes: account.attributes.into_iter().collect(),
+        locale: account.locale,
+        // Groups and sharing come with their services.
+        group_id: String::new(),
+        profile_shared: false,
+        create_time: Some(timestamp(account.create_time)),
+        update_time: Some(timestamp(account.update_time)),
+        etag: etag(account.version),
+        last_invitation: account.last_invitation.map(invitation),
+        last_login_time: account.last_login_time.map(timestamp),
+    }
+}
+
+fn member(member: Member) -> proto::Member {
+    proto::Member {
+        given_name: member.given_name,
+        family_name: member.family_name,
+        birth_date: member.birth_date.map(date),
+        relation: member.relation,
+    }
+}
+
+fn address(address: Address) -> proto::Address {
+    proto::Address {
+        label: address.label,
+        lines: address.lines,
+        locality: address.locality,
+        region: address.region,
+        postal_code: address.postal_code,
+        country_code: address.country_code,
+    }
+}
+
+fn contact(contact: Contact) -> proto::Contact {
+    proto::Contact {
+        name: contact.name,
+        relation: contact.relation,
+        email: contact.email,
+        phone: contact.phone,
+    }
+}
+
+pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
+    let state = proto::InvitationState::from_str_name(&format!(
+        "INVITATION_STATE_{}",
+        invitation.state
+    ))
+    .unwrap_or_default();
+    proto::Invitation {
+        invitation_id: invitation.invitation_id.to_string(),
+        organization_id: invitation.organization_id.to_string(),
+        account_id: invitation.account_id.to_string(),
+        kind: proto::InvitationKind::from_str_name(&format!("INVITATION_KIND_{}", invitation.kind))
+            .unwrap_or_default()
+            .into(),
+        state: state.into(),
+        recipient: masked(&invitation.recipient),
+        send_count: invitation.send_count.try_into().unwrap_or_default(),
+        create_time: Some(timestamp(invitation.create_time)),
+        sent_time: invitation.sent_time.map(timestamp),
+        expire_time: Some(timestamp(invitation.expire_time)),
+        end_time: invitation.end_time.map(timestamp),
+        throttled_until: invitation
+            .throttled_until
+            .filter(|_| state == proto::InvitationState::Throttled)
+            .map(timestamp),
+        failure_reason: invitation.failure_reason,
+        requested_by: invitation.requested_by,
+        bulk_invitation_id: String::new(),
+        form_id: invitation.form_id,
+    }
+}
+
+pub(super) fn report(report: Report) -> proto::DuplicateReport {
+    let (verdict, account_id) = match report.email {
+        EmailVerdict::NotGiven => (proto::EmailVerdict::NotGiven, None),
+        EmailVerdict::Available => (proto::EmailVerdict::Available, None),
+        EmailVerdict::OnPlatform => (proto::EmailVerdict::OnPlatform, None),
+        EmailVerdict::InOrganization(id) => (proto::EmailVerdict::InOrganization, Some(id)),
+    };
+    proto::DuplicateReport {
+        email: verdict.into(),
+        email_account_id: account_id.map(|id| id.to_string()).unwrap_or_default(),
+        candidates: report.candidates.iter().map(candidate).collect(),
+        more_candidates: report.more_candidates,
+        acknowledgement: report.acknowledgement,
+    }
+}
+
+fn candidate(candidate: &Candidate) -> proto::DuplicateCandidate {
+    let comparison = |comparison| {
+        i32::from(match comparison {
+            FieldComparison::Agrees => proto::FieldComparison::Agrees,
+            FieldComparison::Similar => proto::FieldComparison::Similar,
+            FieldComparison::Differs => proto::FieldComparison::Differs,
+            FieldComparison::Missing => proto::FieldComparison::Missing,
+        })
+    };
+    proto::DuplicateCandidate {
+        account_id: candidate.account_id.to_string(),
+        score: candidate.score,
+        given_name: comparison(candidate.given_name),
+        family_name: comparison(candidate.family_name),
+        email: comparison(candidate.email),
+        birth_date: comparison(candidate.birth_date),
+        phone: comparison(candidate.phone),
+    }
+}
+
+fn date(date: Date) -> proto::Date {
+    proto::Date {
+        year: date.year(),
+        month: u8::from(date.month()).into(),
+        day: date.day().into(),
+    }
+}
+
+/// Quoted, as an entity tag is (RFC 9110, section 8.8.3).
+fn etag(version: i64) -> String {
+    format!("\"{version}\"")
+}
