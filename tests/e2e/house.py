@@ -34,10 +34,16 @@ class House:
         self.mailbox = self.stack.enter_context(Mailbox())
         self.account = Service("account-svc", self.directory, {"TOKEN_PUBLIC_KEY": public_key})
         self.notify = Service("notify-svc", self.directory, {
-            "TOKEN_PRIVATE_KEY": private_key,
+            "TOKEN_PRIVATE_KEYS": private_key,
             "SMTP_URL": f"smtp://127.0.0.1:{self.mailbox.port}",
             # The day's limit is under test here; the pause between two emails would only take time.
             "RECIPIENT_GAP": "0s",
+            # What a killed process was sending is taken over after the lease, which has to outlast a send.
+            "SEND_LEASE": "8s",
+            "SMTP_COMMAND_TIMEOUT": "1s",
+            "SMTP_DATA_TIMEOUT": "3s",
+            "UNKNOWN_DELAY": "1s",
+            "RETRY_BASE": "1s",
         })
         for service in (self.notify, self.account):
             service.migrate()

@@ -104,11 +104,11 @@ class Broker:
 
 
 def generate_keys() -> tuple[str, str]:
-    """A public and a private key for sealed tokens."""
+    """The public and the private key for sealed tokens."""
     command = [PROGRAMS / "notify-svc", "generate-key"]
     printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     values = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
-    return values["TOKEN_PUBLIC_KEY"], values["TOKEN_PRIVATE_KEY"]
+    return values["TOKEN_PUBLIC_KEY"], values["TOKEN_PRIVATE_KEYS"]
 
 
 def create_database(name: str) -> str:
