@@ -114,7 +114,7 @@ async fn serve(
         notify,
         web,
     } = listeners;
-    let mut services = Services::start(&surroundings, account, notify, stop.child_token()).await?;
+    let mut services = Services::start(&surroundings, account, notify)?;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", addresses.account))?
         .connect()
         .await
@@ -122,7 +122,7 @@ async fn serve(
     let organization_id = demo::organization(channel.clone(), &addresses.portal_url).await?;
 
     let activation = ActivationServiceClient::new(channel);
-    let pages = Web::new(services.inbox(), activation, organization_id.clone())?;
+    let pages = Web::new(services.inbox.clone(), activation, organization_id.clone())?;
     let web_stop = stop.clone();
     let mut web = tokio::spawn(
         axum::serve(web, pages.router())

@@ -1,16 +1,27 @@
-//! Both services in this process.
+//! Both services in this process, as their own programs would run them, but for the parts around them.
 
-use anyhow::Result;
+use anyhow::{Context as _, anyhow};
+use clap::Parser;
 use notify_svc::local_inbox::LocalInbox;
-use secrecy::SecretString;
+use notify_svc::mail::MailTransport;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use usher_runtime::bus::EventBus;
+use usher_runtime::config::ServerArgs;
+use usher_runtime::database;
 use usher_runtime::seal::PrivateKey;
 
-/// What the services need around them.
+/// Connections of each service; the private PostgreSQL takes 100 in all.
+const MAX_CONNECTIONS: u32 = 16;
+
+/// What is around the services.
 pub(crate) struct Surroundings {
     pub(crate) account_database: SecretString,
     pub(crate) notify_database: SecretString,
+    /// Opens the tokens that account-svc seals.
     pub(crate) token_key: PrivateKey,
     /// `None`: the bus in this process.
     pub(crate) amqp_url: Option<SecretString>,
@@ -18,34 +29,188 @@ pub(crate) struct Surroundings {
     pub(crate) smtp_url: Option<SecretString>,
 }
 
-impl Surroundings {
-    pub(crate) async fn migrate(&self) -> Result<()> {
-        Ok(())
-    }
+/// account-svc's own settings, from its environment variables and defaults.
+#[derive(Parser)]
+#[command(name = "account-svc")]
+struct AccountSettings {
+    #[command(flatten)]
+    account: account_svc::config::AccountArgs,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
+/// notify-svc's own settings.
+#[derive(Parser)]
+#[command(name = "notify-svc")]
+struct NotifySettings {
+    #[command(flatten)]
+    notify: notify_svc::config::NotifyArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// The running services.
 pub(crate) struct Services {
-    inbox: Option<LocalInbox>,
+    /// `None` if emails go to a real relay.
+    pub(crate) inbox: Option<LocalInbox>,
+    account: Service,
+    notify: Service,
+}
+
+struct Service {
+    name: &'static str,
+    task: JoinHandle<anyhow::Result<()>>,
+    stop: CancellationToken,
+}
+
+impl Surroundings {
+    /// Brings both databases up to date.
+    ///
+    /// # Errors
+    ///
+    /// If a database is away or a migration fails.
+    pub(crate) async fn migrate(&self) -> anyhow::Result<()> {
+        account_svc::app::migrate(&self.account_database).await?;
+        notify_svc::app::migrate(&self.notify_database).await
+    }
+
+    fn bus(&self, connection_name: &str) -> anyhow::Result<Option<EventBus>> {
+        let url = self.amqp_url.as_ref();
+        url.map(|url| EventBus::rabbitmq(url, connection_name).context("AMQP_URL"))
+            .transpose()
+    }
+
+    fn account_settings(&self) -> anyhow::Result<AccountSettings> {
+        let key = self.token_key.public_key().to_base64();
+        let settings = [
+            "account-svc",
+            "--allow-http-localhost",
+            "--token-public-key",
+            &key,
+        ];
+        Ok(AccountSettings::try_parse_from(settings)?)
+    }
+
+    fn notify_settings(&self) -> anyhow::Result<NotifySettings> {
+        let mut settings = vec!["notify-svc"];
+        if let Some(url) = &self.smtp_url {
+            settings.extend(["--smtp-url", url.expose_secret()]);
+        }
+        let mut settings = NotifySettings::try_parse_from(settings)?;
+        let key = self.token_key.to_base64();
+        settings.notify.token_private_key = Some(SecretString::from(key.as_str()));
+        settings.notify.token_private_key_file = None;
+        Ok(settings)
+    }
 }
 
 impl Services {
-    pub(crate) async fn start(
+    /// Starts both.
+    ///
+    /// # Errors
+    ///
+    /// If a setting cannot be used; the message names it.
+    pub(crate) fn start(
         surroundings: &Surroundings,
-        account: TcpListener,
-        notify: TcpListener,
-        stop: CancellationToken,
-    ) -> Result<Self> {
+        account_listener: TcpListener,
+        notify_listener: TcpListener,
+    ) -> anyhow::Result<Self> {
+        let in_process = EventBus::in_process();
+        let account_bus = surroundings
+            .bus("account-svc")?
+            .unwrap_or_else(|| in_process.clone());
+        let notify_bus = surroundings.bus("notify-svc")?.unwrap_or(in_process);
+        let account = start_account(surroundings, account_bus, account_listener)?;
+        let settings = surroundings.notify_settings()?;
+        let pool = pool(&surroundings.notify_database, notify_svc::db::ROLE)?;
+        let (inbox, notify) = if surroundings.smtp_url.is_some() {
+            let transport = settings.notify.smtp.transport()?;
+            let notify = start_notify(&settings, pool, notify_bus, transport, notify_listener)?;
+            (None, notify)
+        } else {
+            let inbox = LocalInbox::new();
+            let transport = inbox.clone();
+            let notify = start_notify(&settings, pool, notify_bus, transport, notify_listener)?;
+            (Some(inbox), notify)
+        };
         Ok(Self {
-            inbox: Some(LocalInbox::new()),
+            inbox,
+            account,
+            notify,
         })
     }
-    pub(crate) fn inbox(&self) -> Option<LocalInbox> {
-        self.inbox.clone()
-    }
+
+    /// Waits until one of them has ended by itself, which it should not.
     pub(crate) async fn ended(&mut self) -> anyhow::Error {
-        std::future::pending().await
+        let (name, result) = tokio::select! {
+            result = &mut self.account.task => (self.account.name, result),
+            result = &mut self.notify.task => (self.notify.name, result),
+        };
+        match flatten(result) {
+            Ok(()) => anyhow!("{name} ended"),
+            Err(error) => error.context(format!("{name} ended")),
+        }
     }
-    pub(crate) async fn stop(self) -> Result<()> {
+
+    /// Stops both: account-svc first, while notify-svc still takes its last events.
+    ///
+    /// # Errors
+    ///
+    /// If one of them ends with an error.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        for service in [self.account, self.notify] {
+            service.stop.cancel();
+            flatten(service.task.await).context(service.name)?;
+        }
         Ok(())
     }
+}
+
+fn start_account(
+    surroundings: &Surroundings,
+    bus: EventBus,
+    listener: TcpListener,
+) -> anyhow::Result<Service> {
+    let settings = surroundings.account_settings()?;
+    let pool = pool(&surroundings.account_database, account_svc::db::ROLE)?;
+    let application =
+        account_svc::app::Application::build(&settings.account, &settings.server, pool, bus)?;
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(application.run_until_stopped(listener, None, stop.clone()));
+    Ok(Service {
+        name: "account-svc",
+        task,
+        stop,
+    })
+}
+
+fn start_notify(
+    settings: &NotifySettings,
+    pool: PgPool,
+    bus: EventBus,
+    transport: impl MailTransport,
+    listener: TcpListener,
+) -> anyhow::Result<Service> {
+    let application = notify_svc::app::Application::build(
+        &settings.notify,
+        &settings.server,
+        pool,
+        bus,
+        transport,
+    )?;
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(application.run_until_stopped(listener, None, stop.clone()));
+    Ok(Service {
+        name: "notify-svc",
+        task,
+        stop,
+    })
+}
+
+fn pool(url: &SecretString, role: &str) -> anyhow::Result<PgPool> {
+    database::connect(url, role, MAX_CONNECTIONS).context("DATABASE_URL")
+}
+
+fn flatten(result: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
+    result.context("it panicked")?
 }
