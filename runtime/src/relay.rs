@@ -17,8 +17,9 @@ use crate::backoff::{Backoff, jittered};
 use crate::bus::{EventBus, Message, PublishError};
 use crate::trace_context::TraceContext;
 
-/// Events that are claimed and published at a time.
-const BATCH: i64 = 500;
+/// Events that are claimed at a time: several times the confirms that the bus keeps outstanding, as the end
+/// of every batch waits for the last of them.
+const BATCH: i64 = 2_000;
 
 /// How often the outbox is looked at without being woken: events that another replica left, or whose
 /// lease ran out.

@@ -175,7 +175,7 @@ fn consume(bus: &EventBus) -> Arc<Mutex<HashMap<Uuid, usize>>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_more_than_a_batch() {
     let test = TestBus::rabbitmq();
-    let messages = events(1_700, TYPE);
+    let messages = events(4_700, TYPE);
     let outbox = Outbox::with(&messages);
     let relay = outbox.relay(&test.bus);
     outbox.until_empty().await;
@@ -263,7 +263,7 @@ async fn survives_a_database_that_is_away() {
 async fn stop_empties_the_outbox_first() {
     let test = TestBus::rabbitmq();
     soon("connected", test.bus.connected()).await;
-    let outbox = Outbox::with(&events(1_200, TYPE));
+    let outbox = Outbox::with(&events(4_200, TYPE));
     let relay = outbox.relay(&test.bus);
     relay.stop().await;
     assert_eq!(outbox.count(), 0);
