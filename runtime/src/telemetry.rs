@@ -43,7 +43,11 @@ pub fn init(service_name: &'static str, args: &TelemetryArgs) -> anyhow::Result<
     global::set_meter_provider(meter_provider.clone());
     let tracer_provider = tracer_provider(resource, args)?;
 
-    let filter = EnvFilter::try_new(&args.log_filter).context("LOG_FILTER is malformed")?;
+    // lapin logs the whole body of a message that comes back.
+    let no_bodies = "lapin::returned_messages=off";
+    let filter = EnvFilter::try_new(&args.log_filter)
+        .context("LOG_FILTER is malformed")?
+        .add_directive(no_bodies.parse()?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match args.log_format {
         LogFormat::Json => lines
@@ -56,7 +60,7 @@ pub fn init(service_name: &'static str, args: &TelemetryArgs) -> anyhow::Result<
     };
     let traces = tracing_opentelemetry::layer()
         .with_tracer(tracer_provider.tracer(service_name))
-        .with_filter(EnvFilter::new("info"));
+        .with_filter(EnvFilter::new("info,lapin=off"));
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .with(traces)
