@@ -8,7 +8,7 @@ use secrecy::SecretString;
 /// Runs Usher in one process, for trying it out: both services, a private PostgreSQL, an inbox that shows
 /// the emails, and a portal in miniature behind their links. Listens on the loopback interface only.
 #[derive(Debug, Parser)]
-#[command(name = "usher-local", version)]
+#[command(name = "usher-local", version, args_override_self = true)]
 pub(crate) struct Args {
     /// Directory that keeps the data over restarts; without it they are gone at the end. Must be empty or
     /// made by this program

@@ -2,7 +2,9 @@
 
 use anyhow::Context as _;
 use secrecy::SecretString;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
 use usher_proto::account::v1::activation_service_client::ActivationServiceClient;
 use usher_runtime::config::{LogFormat, TelemetryArgs};
 use usher_runtime::{shutdown, telemetry};
@@ -12,7 +14,7 @@ use crate::console;
 use crate::data_dir::DataDir;
 use crate::databases;
 use crate::demo;
-use crate::listeners::Listeners;
+use crate::listeners::{Addresses, Listeners};
 use crate::postgres::Postgres;
 use crate::postgres::programs::Programs;
 use crate::services::{Services, Surroundings};
@@ -98,6 +100,48 @@ async fn serve(
     listeners: Listeners,
 ) -> anyhow::Result<()> {
     let addresses = listeners.addresses()?;
+    let Listeners {
+        account,
+        notify,
+        web,
+    } = listeners;
+    let prepared = tokio::select! {
+        prepared = prepare(args, data_dir, server_url, account, notify, &addresses) => prepared?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let Prepared {
+        mut services,
+        pages,
+        organization_id,
+    } = prepared;
+    let mut web = tokio::spawn(axum::serve(web, pages.router()).into_future());
+    demo::print_commands(&organization_id, &addresses);
+
+    tokio::select! {
+        () = stop.cancelled() => console::line("\nStopping"),
+        error = services.ended() => return Err(error),
+        result = &mut web => return Ok(result??),
+    }
+    // Nothing is lost with a page that is not shown.
+    web.abort();
+    services.stop().await
+}
+
+/// What runs when everything is ready.
+struct Prepared {
+    services: Services,
+    pages: Web,
+    organization_id: String,
+}
+
+async fn prepare(
+    args: &Args,
+    data_dir: &DataDir,
+    server_url: &SecretString,
+    account: TcpListener,
+    notify: TcpListener,
+    addresses: &Addresses,
+) -> anyhow::Result<Prepared> {
     console::step("Preparing the databases");
     let surroundings = Surroundings {
         account_database: databases::open(server_url, databases::ACCOUNT).await?,
@@ -109,33 +153,17 @@ async fn serve(
     surroundings.migrate().await?;
 
     console::step("Starting account-svc and notify-svc");
-    let Listeners {
-        account,
-        notify,
-        web,
-    } = listeners;
-    let mut services = Services::start(&surroundings, account, notify)?;
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", addresses.account))?
+    let services = Services::start(&surroundings, account, notify)?;
+    let channel = Endpoint::from_shared(format!("http://{}", addresses.account))?
         .connect()
         .await
         .context("account-svc does not answer")?;
     let organization_id = demo::organization(channel.clone(), &addresses.portal_url).await?;
-
     let activation = ActivationServiceClient::new(channel);
     let pages = Web::new(services.inbox.clone(), activation, organization_id.clone())?;
-    let web_stop = stop.clone();
-    let mut web = tokio::spawn(
-        axum::serve(web, pages.router())
-            .with_graceful_shutdown(async move { web_stop.cancelled().await })
-            .into_future(),
-    );
-    demo::print_commands(&organization_id, &addresses);
-
-    tokio::select! {
-        () = stop.cancelled() => console::line("\nStopping"),
-        error = services.ended() => return Err(error),
-        result = &mut web => return Ok(result??),
-    }
-    web.abort();
-    services.stop().await
+    Ok(Prepared {
+        services,
+        pages,
+        organization_id,
+    })
 }

@@ -18,7 +18,7 @@ use url::Url;
 use programs::Programs;
 
 /// Longest that the server may take to start, also after a crash.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a server of an earlier run may take to finish its shutdown.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two looks at something that is about to happen.
