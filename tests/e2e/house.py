@@ -34,7 +34,7 @@ class House:
         self.mailbox = self.stack.enter_context(Mailbox())
         self.account = Service("account-svc", self.directory, {"TOKEN_PUBLIC_KEY": public_key})
         self.notify = Service("notify-svc", self.directory, {
-            "TOKEN_PRIVATE_KEYS": private_key,
+            "TOKEN_PRIVATE_KEY": private_key,
             "SMTP_URL": f"smtp://127.0.0.1:{self.mailbox.port}",
             # The day's limit is under test here; the pause between two emails would only take time.
             "RECIPIENT_GAP": "0s",

@@ -71,7 +71,9 @@ class Service:
         assert code == 0, f"{self.name} ended with {code}:\n{self.end_of_log()}"
 
     def end_of_log(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+        """What is worth reading when something failed: warnings, errors and panics."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join([line for line in lines if '"level":"INFO"' not in line][-20:])
 
     def dump(self) -> bytes:
         """Everything that the service keeps in its database."""
@@ -108,7 +110,7 @@ def generate_keys() -> tuple[str, str]:
     command = [PROGRAMS / "notify-svc", "generate-key"]
     printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     values = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
-    return values["TOKEN_PUBLIC_KEY"], values["TOKEN_PRIVATE_KEYS"]
+    return values["TOKEN_PUBLIC_KEY"], values["TOKEN_PRIVATE_KEY"]
 
 
 def create_database(name: str) -> str:
