@@ -13,8 +13,7 @@ use usher_runtime::{admin, bus::EventBus, config::ServerArgs, health, relay, ser
 use crate::{
     config::NotifyArgs,
     db::{MIGRATIONS, outbox::Outbox},
-    grpc,
-    housekeeping,
+    grpc, housekeeping,
     intake::Intake,
     mail::{Envelope, MailTransport},
     metrics::Metrics,
@@ -95,10 +94,9 @@ impl<T: MailTransport> Application<T> {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        let readiness =
-            health::watch(self.pool.clone(), self.bus.clone(), reporter, stop.clone());
-        let mut routes =
-            grpc::routes(self.pool.clone(), self.renderer, self.envelope).add_service(health_service);
+        let readiness = health::watch(self.pool.clone(), self.bus.clone(), reporter, stop.clone());
+        let mut routes = grpc::routes(self.pool.clone(), self.renderer, self.envelope)
+            .add_service(health_service);
         server::add_reflection(&mut routes)?;
         tracing::info!(
             grpc.address = %grpc_listener.local_addr()?,
@@ -108,7 +106,11 @@ impl<T: MailTransport> Application<T> {
         let work = TaskTracker::new();
         work.spawn(self.intake.run(stop.clone()));
         work.spawn(self.sender.run(stop.clone()));
-        work.spawn(housekeeping::run(self.pool.clone(), self.metrics, stop.clone()));
+        work.spawn(housekeeping::run(
+            self.pool.clone(),
+            self.metrics,
+            stop.clone(),
+        ));
         // The relay goes last: the others still write events while they finish.
         let relay_stop = CancellationToken::new();
         let relay = tokio::spawn(relay::run(

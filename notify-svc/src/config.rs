@@ -44,6 +44,11 @@ pub enum Command {
 
 /// Settings of `serve`.
 #[derive(Debug, Args)]
+// Beside account-svc on one machine.
+#[command(
+    mut_arg("grpc_listen", |arg| arg.default_value("127.0.0.1:50052")),
+    mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9091"))
+)]
 pub struct ServeArgs {
     /// Where the service listens.
     #[command(flatten)]
@@ -85,18 +90,26 @@ pub struct NotifyArgs {
     pub smtp: SmtpArgs,
 
     /// Address in the From header and the SMTP envelope; organizations set the name beside it
-    #[arg(long, env = "MAIL_FROM", default_value = "no-reply@localhost.localdomain")]
+    #[arg(
+        long,
+        env = "MAIL_FROM",
+        default_value = "no-reply@localhost.localdomain"
+    )]
     pub mail_from: Address,
 
     /// Keys that open sealed tokens, of `notify-svc generate-key`; several, separated by commas, while
     /// they are rotated: put the new one here first, then give account-svc its public half, and take the
     /// old one away when its last links have expired
-    #[arg(long, env = "TOKEN_PRIVATE_KEYS", hide_env_values = true)]
-    pub token_private_keys: Option<SecretString>,
+    #[arg(long, env = "TOKEN_PRIVATE_KEY", hide_env_values = true)]
+    pub token_private_key: Option<SecretString>,
 
     /// File that holds the keys
-    #[arg(long, env = "TOKEN_PRIVATE_KEYS_FILE", conflicts_with = "token_private_keys")]
-    pub token_private_keys_file: Option<PathBuf>,
+    #[arg(
+        long,
+        env = "TOKEN_PRIVATE_KEY_FILE",
+        conflicts_with = "token_private_key"
+    )]
+    pub token_private_key_file: Option<PathBuf>,
 
     /// Invitations to one recipient, for example `5/24h`: five at once, then one for each fifth of a day
     #[arg(long, env = "RECIPIENT_LIMIT", default_value = "5/24h")]
@@ -126,9 +139,9 @@ pub struct NotifyArgs {
     #[arg(long, env = "SEND_CONCURRENCY", default_value_t = 64)]
     pub send_concurrency: usize,
 
-    /// Time after which an email is taken from a process that does not answer any more; longer than sending
-    /// one email may take
-    #[arg(long, env = "SEND_LEASE", default_value = "5m", value_parser = humantime::parse_duration)]
+    /// Time after which an email that was being handed over is taken from a process that does not answer any
+    /// more; longer than sending one email may take
+    #[arg(long, env = "SEND_LEASE", default_value = "3m", value_parser = humantime::parse_duration)]
     pub send_lease: Duration,
 
     /// Delay before an email that was refused for now is tried again; doubles with each refusal
@@ -144,7 +157,7 @@ pub struct NotifyArgs {
     pub unknown_outcome: UnknownPolicy,
 
     /// How long to wait before such an email is sent once more
-    #[arg(long, env = "UNKNOWN_DELAY", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "UNKNOWN_DELAY", default_value = "1m", value_parser = humantime::parse_duration)]
     pub unknown_delay: Duration,
 }
 
@@ -198,11 +211,11 @@ pub struct SmtpArgs {
     pub smtp_connect_timeout: Duration,
 
     /// Longest wait for the reply to a command
-    #[arg(long, env = "SMTP_COMMAND_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SMTP_COMMAND_TIMEOUT", default_value = "15s", value_parser = humantime::parse_duration)]
     pub smtp_command_timeout: Duration,
 
     /// Longest wait for the reply to an email
-    #[arg(long, env = "SMTP_DATA_TIMEOUT", default_value = "2m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SMTP_DATA_TIMEOUT", default_value = "1m", value_parser = humantime::parse_duration)]
     pub smtp_data_timeout: Duration,
 }
 
@@ -212,8 +225,12 @@ impl ServeArgs {
     /// # Errors
     /// If the URL is missing or malformed.
     pub fn pool(&self) -> anyhow::Result<PgPool> {
-        database::connect(&self.database.url()?, ROLE, self.database.database_max_connections)
-            .context("DATABASE_URL is not a PostgreSQL URL")
+        database::connect(
+            &self.database.url()?,
+            ROLE,
+            self.database.database_max_connections,
+        )
+        .context("DATABASE_URL is not a PostgreSQL URL")
     }
 }
 
@@ -224,15 +241,15 @@ impl NotifyArgs {
     /// If none is set, or one is malformed.
     pub fn keys(&self) -> anyhow::Result<Arc<[PrivateKey]>> {
         let text = secret(
-            self.token_private_keys.as_ref(),
-            self.token_private_keys_file.as_ref(),
-            "TOKEN_PRIVATE_KEYS",
+            self.token_private_key.as_ref(),
+            self.token_private_key_file.as_ref(),
+            "TOKEN_PRIVATE_KEY",
         )?;
         text.expose_secret()
             .split([',', '\n'])
             .map(str::trim)
             .filter(|key| !key.is_empty())
-            .map(|key| PrivateKey::from_base64(key).context("TOKEN_PRIVATE_KEYS"))
+            .map(|key| PrivateKey::from_base64(key).context("TOKEN_PRIVATE_KEY"))
             .collect()
     }
 

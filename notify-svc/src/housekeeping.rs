@@ -10,9 +10,7 @@ use usher_runtime::{
 };
 
 use crate::{
-    db::{
-        deliveries::deliveries_due, inbox::inbox_delete_old, throttles::throttles_delete_passed,
-    },
+    db::{deliveries::deliveries_due, inbox::inbox_delete_old, throttles::throttles_delete_passed},
     metrics::Metrics,
 };
 

@@ -182,7 +182,8 @@ impl Intake {
     ) -> Result<(Vec<DeliveryChange>, Vec<Revocation>), sqlx::Error> {
         let new = deliveries_insert(connection, requests).await?;
         // A revoked email takes no slot from the others.
-        let (revoked, live): (Vec<_>, Vec<_>) = new.into_iter().partition(|delivery| delivery.revoked);
+        let (revoked, live): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|delivery| delivery.revoked);
         let limits: Vec<_> = live
             .iter()
             .map(|delivery| self.limits.of(&requests[delivery.index]))
@@ -205,7 +206,10 @@ impl Intake {
                 self.metrics.throttled(slot - change.change_time);
             }
         }
-        let revoked = revoked.iter().map(|delivery| revocation(requests, delivery)).collect();
+        let revoked = revoked
+            .iter()
+            .map(|delivery| revocation(requests, delivery))
+            .collect();
         Ok((changes, revoked))
     }
 }
@@ -239,9 +243,9 @@ async fn acknowledge(batch: Vec<Received>) {
 }
 
 async fn park(batch: impl IntoIterator<Item = (Received, String)>) {
-    let parked = batch.into_iter().map(|(received, reason)| async move {
-        received.dead_letter(&reason).await
-    });
+    let parked = batch
+        .into_iter()
+        .map(|(received, reason)| async move { received.dead_letter(&reason).await });
     for result in join_all(parked).await {
         if let Err(error) = result {
             tracing::warn!(%error, "event not parked; it comes again");
@@ -259,7 +263,7 @@ fn is_permanent(error: &sqlx::Error) -> bool {
 fn sql_state(error: &sqlx::Error) -> String {
     error
         .as_database_error()
-        .and_then(|error| error.code())
+        .and_then(sqlx::error::DatabaseError::code)
         .unwrap_or_default()
         .into_owned()
 }

@@ -56,11 +56,19 @@ impl SharedLimits {
     /// The limits of one email.
     #[must_use]
     pub fn of(&self, organization_id: uuid::Uuid, recipient: &Recipient) -> Vec<(Key, Limit)> {
-        let domain = self.domain.map(|limit| (Key::new("domain", &recipient.domain()), limit));
-        let organization = self
-            .organization
-            .map(|limit| (Key::new("organization", &organization_id.to_string()), limit));
+        let domain = self
+            .domain
+            .map(|limit| (Key::new("domain", &recipient.domain()), limit));
+        let organization = self.organization.map(|limit| {
+            (
+                Key::new("organization", &organization_id.to_string()),
+                limit,
+            )
+        });
         let relay = self.relay.map(|limit| (Key::new("relay", ""), limit));
-        [domain, organization, relay].into_iter().flatten().collect()
+        [domain, organization, relay]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }

@@ -118,8 +118,14 @@ impl Envelope {
     ) -> Result<OutgoingMail, lettre::error::Error> {
         let recipient = head.recipient.address().clone();
         let mut builder = Message::builder()
-            .from(Mailbox::new(display_name(head.sender_name), self.from.clone()))
-            .to(Mailbox::new(display_name(head.recipient_name), recipient.clone()))
+            .from(Mailbox::new(
+                display_name(head.sender_name),
+                self.from.clone(),
+            ))
+            .to(Mailbox::new(
+                display_name(head.recipient_name),
+                recipient.clone(),
+            ))
             .subject(one_line(&rendered.subject))
             .date(head.date)
             .message_id(Some(self.message_id(head.delivery_id)))

@@ -31,7 +31,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let admin = listen(args.listen.admin_listen, "ADMIN_LISTEN").await?;
     let registry = telemetry.registry.clone();
     let application = Application::build(&args.notify, &args.server, pool, bus, transport)?;
-    application.run_until_stopped(grpc, Some((admin, registry)), stop).await?;
+    application
+        .run_until_stopped(grpc, Some((admin, registry)), stop)
+        .await?;
     telemetry.shutdown();
     Ok(())
 }
@@ -46,7 +48,10 @@ async fn run_migrations(args: MigrateArgs) -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "the keys are what the command is for")]
 fn generate_key() {
     let (private, public) = PrivateKey::generate();
-    println!("# of notify-svc, secret:\nTOKEN_PRIVATE_KEYS={}", private.to_base64().as_str());
+    println!(
+        "# of notify-svc, secret:\nTOKEN_PRIVATE_KEY={}",
+        private.to_base64().as_str()
+    );
     println!("# of account-svc:\nTOKEN_PUBLIC_KEY={}", public.to_base64());
 }
 

@@ -82,8 +82,10 @@ impl Metrics {
 
     /// The relay answered.
     pub fn sent(&self, elapsed: Duration, accepted: bool) {
-        self.send_seconds
-            .record(elapsed.as_secs_f64(), &[KeyValue::new("accepted", accepted)]);
+        self.send_seconds.record(
+            elapsed.as_secs_f64(),
+            &[KeyValue::new("accepted", accepted)],
+        );
     }
 
     /// An email was claimed so long after it was due.

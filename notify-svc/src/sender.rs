@@ -33,7 +33,9 @@ use self::{
 };
 use crate::{
     db::{
-        claims::{Claim, ClaimStatus, deliveries_claim, deliveries_next_due, deliveries_note_slots},
+        claims::{
+            Claim, ClaimStatus, deliveries_claim, deliveries_next_due, deliveries_note_slots,
+        },
         outbox::outbox_insert,
         outcomes::{Next, Outcome, outcomes_record},
         throttles::throttles_reserve,
@@ -47,6 +49,10 @@ use crate::{
 
 /// How often due emails are looked for without being woken: what other replicas took in.
 const POLL: Duration = Duration::from_secs(1);
+
+/// Lease of an email that waits for a connection. Handing it over renews it, for
+/// [`SenderSettings::lease`].
+const CLAIM_LEASE: Duration = Duration::from_secs(30);
 
 /// Pause while there is more to claim than there is room for.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -76,7 +82,8 @@ pub enum UnknownPolicy {
 pub struct SenderSettings {
     /// Emails that are worked on at the same time.
     pub capacity: usize,
-    /// Time after which an email is taken from a process that does not answer any more.
+    /// Time after which an email that was being handed over is taken from a process that does not answer
+    /// any more.
     pub lease: Duration,
     /// Delay after the first refusal of an email; doubles with each.
     pub retry_base: Duration,
@@ -139,7 +146,11 @@ impl<T: MailTransport> Sender<T> {
                             lanes.started(claim.lane);
                             tasks.spawn(deliver(Arc::clone(&attempts), claim));
                         }
-                        if full || room.total == 0 { PAUSE } else { self.until_next_due().await }
+                        if full || room.total == 0 {
+                            PAUSE
+                        } else {
+                            self.until_next_due().await
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(%error, "emails cannot be claimed; trying again");
@@ -157,7 +168,10 @@ impl<T: MailTransport> Sender<T> {
             while tasks.join_next().await.is_some() {}
         });
         if drained.await.is_err() {
-            tracing::warn!(emails = tasks.len(), "still under way at the end; their leases will run out");
+            tracing::warn!(
+                emails = tasks.len(),
+                "still under way at the end; their leases will run out"
+            );
         }
     }
 
@@ -168,10 +182,11 @@ impl<T: MailTransport> Sender<T> {
             return Ok(Vec::new());
         }
         let mut transaction = begin(&self.pool, Scope::Platform).await?;
+        let lease = CLAIM_LEASE.min(self.settings.lease);
         let mut claims = Vec::new();
         for (lane, share) in room.shares() {
             let limit = share.min(room.total - claims.len());
-            claims.extend(deliveries_claim(&mut transaction, lane, limit, self.settings.lease).await?);
+            claims.extend(deliveries_claim(&mut transaction, lane, limit, lease).await?);
         }
         for claim in &claims {
             self.metrics.claimed(claim.claim_time - claim.due_time);
@@ -192,9 +207,10 @@ impl<T: MailTransport> Sender<T> {
         let limits: Vec<_> = claims
             .iter()
             .map(|claim| match &claim.mail {
-                Ok(mail) if claim.status == ClaimStatus::Sendable && !claim.slots_reserved => {
-                    self.settings.limits.of(claim.organization_id, &mail.recipient)
-                }
+                Ok(mail) if claim.status == ClaimStatus::Sendable && !claim.slots_reserved => self
+                    .settings
+                    .limits
+                    .of(claim.organization_id, &mail.recipient),
                 _ => Vec::new(),
             })
             .collect();
@@ -218,7 +234,8 @@ impl<T: MailTransport> Sender<T> {
             }
         }
         let changes = outcomes_record(connection, &waiting).await?;
-        self.metrics.states(changes.iter().map(|change| change.state));
+        self.metrics
+            .states(changes.iter().map(|change| change.state));
         outbox_insert(connection, changes).await?;
         Ok(sendable)
     }

@@ -27,7 +27,9 @@ pub enum InvalidLimit {
     #[error("expected emails/period, for example 5/24h or 100/1s")]
     Malformed,
     /// There is no time between two emails that a clock of microseconds could keep.
-    #[error("expected at least 1 email, a period of at most 366 days, and at most 1000000 emails a second")]
+    #[error(
+        "expected at least 1 email, a period of at most 366 days, and at most 1000000 emails a second"
+    )]
     OutOfRange,
 }
 
@@ -39,9 +41,13 @@ impl Limit {
     pub fn new(burst: u32, period: Duration) -> Result<Self, InvalidLimit> {
         let limit = Self { burst, period };
         let in_range = burst > 0
-            && period <= Duration::from_secs(366 * 24 * 60 * 60)
+            && period <= Duration::from_hours(366 * 24)
             && limit.interval() >= Duration::from_micros(1);
-        if in_range { Ok(limit) } else { Err(InvalidLimit::OutOfRange) }
+        if in_range {
+            Ok(limit)
+        } else {
+            Err(InvalidLimit::OutOfRange)
+        }
     }
 
     /// The time between two emails of a key that has used up its burst.
@@ -91,7 +97,12 @@ impl FromStr for Limit {
 
 impl fmt::Display for Limit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.burst, humantime::format_duration(self.period))
+        write!(
+            formatter,
+            "{}/{}",
+            self.burst,
+            humantime::format_duration(self.period)
+        )
     }
 }
 
@@ -101,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const DAY: Duration = Duration::from_hours(24);
 
     /// GCRA as the textbook has it: one email at a time.
     fn reserve_one(limit: &Limit, arrival: Option<Micros>, now: Micros) -> (Micros, Micros) {

@@ -183,10 +183,7 @@ fn read_mail(
 
 // Two queries of the same shape, because each must repeat the condition of its index literally.
 
-async fn due_urgent(
-    connection: &mut PgConnection,
-    limit: usize,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn due_urgent(connection: &mut PgConnection, limit: usize) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         "SELECT delivery_id FROM deliveries
          WHERE next_attempt_time IS NOT NULL AND mail_class <> 'BULK'

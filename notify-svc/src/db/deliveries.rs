@@ -35,7 +35,11 @@ pub async fn deliveries_insert(
     let mut order: Vec<usize> = (0..requests.len()).collect();
     order.sort_by_key(|index| {
         let request = &requests[*index];
-        (request.organization_id, request.invitation_id, request.send_number)
+        (
+            request.organization_id,
+            request.invitation_id,
+            request.send_number,
+        )
     });
     let sorted: Vec<&MailRequest> = order.iter().map(|index| &requests[*index]).collect();
     let delivery_ids: Vec<Uuid> = sorted.iter().map(|_| Uuid::now_v7()).collect();
@@ -227,7 +231,11 @@ pub async fn deliveries_list(
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>, sqlx::Error> {
-    let states: Vec<String> = filter.states.iter().map(|state| state.as_str().to_owned()).collect();
+    let states: Vec<String> = filter
+        .states
+        .iter()
+        .map(|state| state.as_str().to_owned())
+        .collect();
     // Ids are UUIDv7: their order is the order of creation, and the primary key serves it.
     sqlx::query_as!(
         DeliveryRow,
@@ -255,9 +263,7 @@ pub async fn deliveries_list(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn deliveries_due(
-    connection: &mut PgConnection,
-) -> Result<(u64, Duration), sqlx::Error> {
+pub async fn deliveries_due(connection: &mut PgConnection) -> Result<(u64, Duration), sqlx::Error> {
     let row = sqlx::query!(
         r#"SELECT count(*) AS "length!",
                extract(epoch FROM now() - min(next_attempt_time))::float8 AS seconds
@@ -266,6 +272,8 @@ pub async fn deliveries_due(
     )
     .fetch_one(connection)
     .await?;
-    let age = row.seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let age = row
+        .seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     Ok((row.length.unsigned_abs(), age.unwrap_or_default()))
 }

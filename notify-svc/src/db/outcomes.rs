@@ -80,8 +80,10 @@ pub async fn outcomes_record(
     let column = |value: fn(&Claim) -> Uuid| -> Vec<Uuid> {
         outcomes.iter().map(|(claim, _)| value(claim)).collect()
     };
-    let states: Vec<String> =
-        outcomes.iter().map(|(_, outcome)| outcome.state.as_str().to_owned()).collect();
+    let states: Vec<String> = outcomes
+        .iter()
+        .map(|(_, outcome)| outcome.state.as_str().to_owned())
+        .collect();
     let delays: Vec<Option<f64>> = outcomes
         .iter()
         .map(|(_, outcome)| match outcome.next {
@@ -172,7 +174,11 @@ pub async fn suppressions_insert(
         .filter(|(_, outcome)| outcome.suppress)
         .filter_map(|(claim, _)| {
             let mail = claim.mail.as_ref().ok()?;
-            Some((claim.organization_id, mail.recipient.canonical(), claim.delivery_id))
+            Some((
+                claim.organization_id,
+                mail.recipient.canonical(),
+                claim.delivery_id,
+            ))
         })
         .collect();
     if dead.is_empty() {

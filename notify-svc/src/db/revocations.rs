@@ -14,7 +14,8 @@ pub async fn revocations_insert(
     revocations: &[Revocation],
 ) -> Result<(), sqlx::Error> {
     let mut sorted = revocations.to_vec();
-    sorted.sort_unstable_by_key(|revocation| (revocation.organization_id, revocation.invitation_id));
+    sorted
+        .sort_unstable_by_key(|revocation| (revocation.organization_id, revocation.invitation_id));
     let organization_ids: Vec<_> = sorted.iter().map(|row| row.organization_id).collect();
     let invitation_ids: Vec<_> = sorted.iter().map(|row| row.invitation_id).collect();
     let send_numbers: Vec<_> = sorted.iter().map(|row| row.send_number).collect();

@@ -43,7 +43,11 @@ pub async fn throttles_reserve(
     let mut users: BTreeMap<&Key, (Limit, Vec<usize>)> = BTreeMap::new();
     for (index, limits) in emails.iter().enumerate() {
         for (key, limit) in limits {
-            users.entry(key).or_insert((*limit, Vec::new())).1.push(index);
+            users
+                .entry(key)
+                .or_insert((*limit, Vec::new()))
+                .1
+                .push(index);
         }
     }
     let mut slots: Vec<Option<Micros>> = vec![None; emails.len()];

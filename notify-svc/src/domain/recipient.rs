@@ -99,8 +99,18 @@ mod tests {
 
     #[test]
     fn what_smtp_cannot_carry_is_refused() {
-        for text in ["", "ann", "ann@", "@example.org", "ann@example.org\r\nRCPT TO:<x@y>"] {
-            assert_eq!(Recipient::parse(text), Err(InvalidRecipient::Malformed), "{text:?}");
+        for text in [
+            "",
+            "ann",
+            "ann@",
+            "@example.org",
+            "ann@example.org\r\nRCPT TO:<x@y>",
+        ] {
+            assert_eq!(
+                Recipient::parse(text),
+                Err(InvalidRecipient::Malformed),
+                "{text:?}"
+            );
         }
         assert_eq!(
             Recipient::parse("ann@bücher.example"),

@@ -35,8 +35,16 @@ impl fmt::Display for Reply {
 
 fn parse_enhanced(word: &str) -> Option<(u8, u16, u16)> {
     let mut parts = word.split('.');
-    let class = parts.next()?.parse().ok().filter(|class| matches!(class, 2 | 4 | 5))?;
-    let subject = parts.next()?.parse().ok().filter(|subject| *subject < 1000)?;
+    let class = parts
+        .next()?
+        .parse()
+        .ok()
+        .filter(|class| matches!(class, 2 | 4 | 5))?;
+    let subject = parts
+        .next()?
+        .parse()
+        .ok()
+        .filter(|subject| *subject < 1000)?;
     let detail = parts.next()?.parse().ok().filter(|detail| *detail < 1000)?;
     parts.next().is_none().then_some((class, subject, detail))
 }
@@ -86,9 +94,9 @@ pub enum Verdict {
 pub fn classify(stage: Stage, reply: &Reply) -> Verdict {
     let permanent = reply.code >= 500;
     match (stage, reply.code, reply.enhanced) {
-        (Stage::Connect, _, _)
-        | (_, 530 | 534 | 535 | 538, _)
-        | (_, 454, Some((_, 7, _))) => Verdict::RelayTrouble,
+        (Stage::Connect, _, _) | (_, 530 | 534 | 535 | 538, _) | (_, 454, Some((_, 7, _))) => {
+            Verdict::RelayTrouble
+        }
         (_, _, Some((_, 1, 1 | 10))) if permanent => Verdict::DeadMailbox,
         (Stage::Recipient, 550, None) => Verdict::DeadMailbox,
         (_, _, Some((_, 2, 2))) | (Stage::Recipient, 552, None) => Verdict::Retry,
@@ -105,7 +113,12 @@ mod tests {
 
     #[rstest]
     #[case(Stage::Connect, 554, "no service here", Verdict::RelayTrouble)]
-    #[case(Stage::Mail, 530, "5.7.0 authentication required", Verdict::RelayTrouble)]
+    #[case(
+        Stage::Mail,
+        530,
+        "5.7.0 authentication required",
+        Verdict::RelayTrouble
+    )]
     #[case(Stage::Recipient, 550, "5.1.1 no such user", Verdict::DeadMailbox)]
     #[case(Stage::Recipient, 556, "5.1.10 null MX", Verdict::DeadMailbox)]
     #[case(Stage::Recipient, 550, "no such user", Verdict::DeadMailbox)]
@@ -131,8 +144,14 @@ mod tests {
 
     #[test]
     fn a_status_shows_no_text() {
-        assert_eq!(Reply::new(550, "5.1.1 <ann@example.org> unknown").to_string(), "550 5.1.1");
-        assert_eq!(Reply::new(550, "<ann@example.org> unknown").to_string(), "550");
+        assert_eq!(
+            Reply::new(550, "5.1.1 <ann@example.org> unknown").to_string(),
+            "550 5.1.1"
+        );
+        assert_eq!(
+            Reply::new(550, "<ann@example.org> unknown").to_string(),
+            "550"
+        );
         assert_eq!(Reply::new(550, "5.1 x").to_string(), "550");
     }
 }

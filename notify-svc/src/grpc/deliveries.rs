@@ -64,7 +64,8 @@ impl Deliveries {
         let query = query_of(&request);
         let size = page_token::page_size(request.page_size)?;
         let after = page_token::decode(&query, &request.page_token)?;
-        let mut transaction = begin(&self.pool, Scope::Organization(filter.organization_id)).await?;
+        let mut transaction =
+            begin(&self.pool, Scope::Organization(filter.organization_id)).await?;
         // One more than asked for tells whether there is another page.
         let mut rows = deliveries_list(&mut transaction, &filter, after, size + 1).await?;
         transaction.commit().await?;

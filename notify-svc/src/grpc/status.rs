@@ -55,7 +55,11 @@ impl From<Error> for Status {
                 "no template in this language; there are en and fr",
             ),
             Error::Render(RenderError::Value { field, expected }) => {
-                InvalidFields(vec![FieldViolation::new(format!("values.{field}"), expected)]).into()
+                InvalidFields(vec![FieldViolation::new(
+                    format!("values.{field}"),
+                    expected,
+                )])
+                .into()
             }
             Error::Render(error) => internal(&error),
             Error::Row(error) => internal(&error),

@@ -38,7 +38,7 @@ impl TemplateService for Templates {
             subject: rendered.subject,
             html: rendered.html,
             text: rendered.text,
-            locale: rendered.locale.to_string(),
+            locale: rendered.locale,
         }))
     }
 }
@@ -52,7 +52,9 @@ impl Templates {
         let kind = preview.kind.ok_or(Error::TemplateNotFound)?;
         let mut values = preview.values;
         values.link = kind.link(&values.portal_url, SAMPLE_TOKEN);
-        Ok(self.renderer.render(TemplateKind::from(kind), &preview.locale, &values)?)
+        Ok(self
+            .renderer
+            .render(TemplateKind::from(kind), &preview.locale, &values)?)
     }
 }
 

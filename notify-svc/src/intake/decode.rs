@@ -145,7 +145,12 @@ fn decode_request(
         mail_class,
         locale: required("locale", request.locale)?,
         recipient: Recipient::parse(&request.recipient)?,
-        content: content(request.given_name, request.family_name, request.form_id, face)?,
+        content: content(
+            request.given_name,
+            request.family_name,
+            request.form_id,
+            face,
+        )?,
         expire_time: instant("expire_time", expire_time)?,
         sealed: Sealed {
             encapsulated_key: sealed.encapsulated_key,
@@ -163,7 +168,10 @@ fn content(
 ) -> Result<MailContent, DecodeError> {
     let organization_name = required("organization.display_name", face.display_name)?;
     let portal_url = required("organization.portal_url", face.portal_url)?;
-    if !["https://", "http://"].iter().any(|scheme| portal_url.starts_with(scheme)) {
+    if !["https://", "http://"]
+        .iter()
+        .any(|scheme| portal_url.starts_with(scheme))
+    {
         return Err(DecodeError::Malformed("organization.portal_url"));
     }
     let reply_to = optional("organization.reply_to", face.reply_to)?;

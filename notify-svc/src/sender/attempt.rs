@@ -66,7 +66,9 @@ impl<T: MailTransport> Attempts<T> {
     /// Brings a claimed email one step further and records it.
     pub(super) async fn deliver(&self, claim: Claim) {
         let Some(outcome) = self.attempt(&claim).await else {
-            tracing::warn!("the lease ran out before the email was handed over; another process has it");
+            tracing::warn!(
+                "the lease ran out before the email was handed over; another process has it"
+            );
             return;
         };
         let span = Span::current();
@@ -95,9 +97,10 @@ impl<T: MailTransport> Attempts<T> {
                 DeliveryState::Failed,
                 "the relay's answer was lost, and the invitation was revoked before another attempt",
             )),
-            ClaimStatus::Revoked => {
-                Some(Outcome::ended(DeliveryState::Cancelled, "the invitation was revoked"))
-            }
+            ClaimStatus::Revoked => Some(Outcome::ended(
+                DeliveryState::Cancelled,
+                "the invitation was revoked",
+            )),
             ClaimStatus::Suppressed => Some(Outcome::ended(
                 DeliveryState::Suppressed,
                 "the recipient is on the suppression list",
@@ -124,7 +127,10 @@ impl<T: MailTransport> Attempts<T> {
         match self.marker.mark(claim).await {
             Some(Mark::Marked) => {}
             Some(Mark::Revoked) => {
-                return Some(Outcome::ended(DeliveryState::Cancelled, "the invitation was revoked"));
+                return Some(Outcome::ended(
+                    DeliveryState::Cancelled,
+                    "the invitation was revoked",
+                ));
             }
             Some(Mark::Lost) => return None,
             None => return Some(Outcome::put_back(Duration::ZERO)),
@@ -138,8 +144,12 @@ impl<T: MailTransport> Attempts<T> {
     /// Opens the token and writes the email. The reason of a failure names nothing of its content.
     fn write(&self, claim: &Claim) -> Result<OutgoingMail, &'static str> {
         let mail = claim.mail.as_ref().map_err(|reason| *reason)?;
-        let token = seal::open(&self.keys, &mail.sealed, claim.invitation_id.to_string().as_bytes())
-            .map_err(|_| "no private key opens the sealed token; was a key removed too early?")?;
+        let token = seal::open(
+            &self.keys,
+            &mail.sealed,
+            claim.invitation_id.to_string().as_bytes(),
+        )
+        .map_err(|_| "no private key opens the sealed token; was a key removed too early?")?;
         let content = &mail.content;
         let values = Values {
             given_name: content.given_name.clone(),
@@ -239,7 +249,8 @@ impl<T: MailTransport> Attempts<T> {
     }
 
     fn answer_lost(&self, claim: &Claim) -> Outcome {
-        let resend = self.settings.unknown_policy == UnknownPolicy::Resend && claim.unknown_count == 0;
+        let resend =
+            self.settings.unknown_policy == UnknownPolicy::Resend && claim.unknown_count == 0;
         let mut outcome = Outcome::ended(
             DeliveryState::Failed,
             "the relay's answer was lost; the email may have arrived, and is not sent again",

@@ -79,13 +79,22 @@ mod tests {
     #[test]
     fn each_lane_leaves_a_quarter_to_the_other() {
         let mut lanes = Lanes::new(16);
-        assert_eq!(lanes.room(false).shares(), [(Lane::Urgent, 12), (Lane::Bulk, 12)]);
+        assert_eq!(
+            lanes.room(false).shares(),
+            [(Lane::Urgent, 12), (Lane::Bulk, 12)]
+        );
         for _ in 0..12 {
             lanes.started(Lane::Bulk);
         }
-        assert_eq!(lanes.room(false).shares(), [(Lane::Urgent, 4), (Lane::Bulk, 0)]);
+        assert_eq!(
+            lanes.room(false).shares(),
+            [(Lane::Urgent, 4), (Lane::Bulk, 0)]
+        );
         lanes.finished(Some(Lane::Bulk));
-        assert_eq!(lanes.room(false).shares(), [(Lane::Urgent, 5), (Lane::Bulk, 1)]);
+        assert_eq!(
+            lanes.room(false).shares(),
+            [(Lane::Urgent, 5), (Lane::Bulk, 1)]
+        );
     }
 
     #[test]

@@ -110,8 +110,18 @@ mod tests {
     #[rstest]
     #[case("smtp://localhost", Security::Opportunistic, "localhost", 25)]
     #[case("smtp://127.0.0.1:2525/", Security::Opportunistic, "127.0.0.1", 2525)]
-    #[case("smtp+starttls://mail.example.org", Security::StartTls, "mail.example.org", 587)]
-    #[case("smtps://mail.example.org", Security::Implicit, "mail.example.org", 465)]
+    #[case(
+        "smtp+starttls://mail.example.org",
+        Security::StartTls,
+        "mail.example.org",
+        587
+    )]
+    #[case(
+        "smtps://mail.example.org",
+        Security::Implicit,
+        "mail.example.org",
+        465
+    )]
     #[case("smtp+plaintext://[::1]:25", Security::Plaintext, "::1", 25)]
     fn urls_are_read(
         #[case] text: &str,
@@ -120,7 +130,10 @@ mod tests {
         #[case] port: u16,
     ) {
         let url: RelayUrl = text.parse().unwrap();
-        assert_eq!((url.security, url.host.as_str(), url.port), (security, host, port));
+        assert_eq!(
+            (url.security, url.host.as_str(), url.port),
+            (security, host, port)
+        );
         assert_eq!(url.to_string().parse(), Ok(url));
     }
 

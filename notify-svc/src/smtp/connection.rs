@@ -24,6 +24,9 @@ use crate::{
     mail::{OutgoingMail, SendError},
 };
 
+const TLS_FAILED: &str =
+    "the TLS handshake failed; for a certificate of an authority of your own set SMTP_CA_FILE";
+
 /// How long the relay may take. RFC 5321, section 4.5.3.2, asks for minutes from servers that talk to
 /// strangers; this is our own relay.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +68,8 @@ impl Connection {
             .map_err(|_| SendError::Relay("no connection in time"))?
             .map_err(|_| SendError::Relay("no connection"))?;
         // Without this each email waits 40 ms for a delayed acknowledgement.
-        tcp.set_nodelay(true).map_err(|_| SendError::Relay("no connection"))?;
+        tcp.set_nodelay(true)
+            .map_err(|_| SendError::Relay("no connection"))?;
 
         let hello = ClientId::Domain(settings.ehlo_name.clone());
         let implicit = settings.url.security == Security::Implicit;
@@ -75,10 +79,14 @@ impl Connection {
                     let stream = tls
                         .encrypt(tcp)
                         .await
-                        .map_err(|_| SendError::Relay("the TLS handshake failed"))?;
-                    connected(AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await)
+                        .map_err(|_| SendError::Relay(TLS_FAILED))?;
+                    connected(
+                        AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await,
+                    )
                 }
-                _ => connected(AsyncSmtpConnection::connect_with_transport(Box::new(tcp), &hello).await),
+                _ => connected(
+                    AsyncSmtpConnection::connect_with_transport(Box::new(tcp), &hello).await,
+                ),
             }
         };
         let smtp = timeout(timeouts.connect + timeouts.command, greeting)
@@ -109,30 +117,36 @@ impl Connection {
                 _ => Ok(false),
             };
         }
-        let upgrade = self.smtp.starttls(tls.start_tls.clone(), hello);
+        let upgrade = self.smtp.starttls(tls.upgrade.clone(), hello);
         match timeout(self.timeouts.connect + self.timeouts.command, upgrade).await {
             Ok(Ok(())) => Ok(true),
-            Ok(Err(error)) if error.is_tls() => Err(SendError::Relay("the TLS handshake failed")),
+            Ok(Err(error)) if error.status().is_none() => Err(SendError::Relay(TLS_FAILED)),
             Ok(Err(error)) => Err(refusal(Stage::Connect, &error)),
             Err(_) => Err(SendError::Relay("no TLS in time")),
         }
     }
 
     async fn log_in(&mut self, settings: &SmtpSettings, encrypted: bool) -> Result<(), SendError> {
-        let Some(login) = &settings.login else { return Ok(()) };
+        let Some(login) = &settings.login else {
+            return Ok(());
+        };
         if !encrypted && !login.allow_plaintext {
             return Err(SendError::Relay(
                 "the connection is not encrypted, and the password is not sent in the clear",
             ));
         }
-        let credentials =
-            Credentials::new(login.username.clone(), login.password.expose_secret().to_owned());
-        let attempt = self.smtp.auth(&[Mechanism::Plain, Mechanism::Login], &credentials);
+        let credentials = Credentials::new(
+            login.username.clone(),
+            login.password.expose_secret().to_owned(),
+        );
+        let attempt = self
+            .smtp
+            .auth(&[Mechanism::Plain, Mechanism::Login], &credentials);
         match timeout(self.timeouts.command, attempt).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_client() => {
-                Err(SendError::Relay("it offers neither AUTH PLAIN nor AUTH LOGIN"))
-            }
+            Ok(Err(error)) if error.is_client() => Err(SendError::Relay(
+                "it offers neither AUTH PLAIN nor AUTH LOGIN",
+            )),
             Ok(Err(error)) => Err(refusal(Stage::Connect, &error)),
             Err(_) => Err(SendError::Relay("no answer to AUTH in time")),
         }
@@ -142,8 +156,16 @@ impl Connection {
     /// the connection is out of step.
     pub async fn send(&mut self, mail: &OutgoingMail) -> Result<Reply, SendError> {
         let parameters = self.mail_parameters(mail)?;
-        self.command(Stage::Mail, Mail::new(Some(mail.sender.clone()), parameters)).await?;
-        self.command(Stage::Recipient, Rcpt::new(mail.recipient.clone(), Vec::new())).await?;
+        self.command(
+            Stage::Mail,
+            Mail::new(Some(mail.sender.clone()), parameters),
+        )
+        .await?;
+        self.command(
+            Stage::Recipient,
+            Rcpt::new(mail.recipient.clone(), Vec::new()),
+        )
+        .await?;
         self.command(Stage::Data, Data).await?;
 
         let ended = AtomicBool::new(false);
@@ -201,7 +223,11 @@ impl Connection {
         let _ = self.command(Stage::Connect, Quit).await;
     }
 
-    async fn command(&mut self, stage: Stage, command: impl Display) -> Result<Response, SendError> {
+    async fn command(
+        &mut self,
+        stage: Stage,
+        command: impl Display,
+    ) -> Result<Response, SendError> {
         match timeout(self.timeouts.command, self.smtp.command(command)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(refusal(stage, &error)),
@@ -237,7 +263,10 @@ fn gone(stage: Stage) -> SendError {
 }
 
 fn accepted(response: &Response) -> Reply {
-    Reply::new(response.code().into(), response.first_line().unwrap_or_default())
+    Reply::new(
+        response.code().into(),
+        response.first_line().unwrap_or_default(),
+    )
 }
 
 /// The content of an email. That it is asked for more after its only part means that all of it was

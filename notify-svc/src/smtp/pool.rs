@@ -95,7 +95,9 @@ impl MailTransport for SmtpTransport {
             .map_err(|_| SendError::Relay("the pool is closed"))?;
         while let Some(mut connection) = pool.take_idle() {
             let idle = connection.used.elapsed();
-            if idle < TRUSTED_IDLE || idle < pool.settings.idle_timeout && connection.is_alive().await {
+            if idle < TRUSTED_IDLE
+                || idle < pool.settings.idle_timeout && connection.is_alive().await
+            {
                 return Ok(PooledConnection {
                     connection,
                     pool,
@@ -115,7 +117,10 @@ impl MailTransport for SmtpTransport {
 impl Pool {
     /// The connection that was used last: the others grow old and are dropped.
     fn take_idle(&self) -> Option<Connection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
     }
 
     fn give_back(&self, connection: Connection) {

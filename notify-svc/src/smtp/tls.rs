@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 #[derive(Clone)]
 pub struct Tls {
     /// For STARTTLS, which lettre speaks.
-    pub start_tls: TlsParameters,
+    pub upgrade: TlsParameters,
     connector: TlsConnector,
     server_name: ServerName<'static>,
 }
@@ -55,7 +55,7 @@ impl Tls {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self {
-            start_tls: start_tls.build()?,
+            upgrade: start_tls.build()?,
             connector: TlsConnector::from(Arc::new(config)),
             server_name: ServerName::try_from(host.to_owned())
                 .context("SMTP_URL: not a host name that a certificate could hold")?,
@@ -67,7 +67,10 @@ impl Tls {
     /// # Errors
     /// If the handshake fails, for example because the certificate is not trusted.
     pub async fn encrypt(&self, stream: TcpStream) -> io::Result<TlsStream> {
-        let stream = self.connector.connect(self.server_name.clone(), stream).await?;
+        let stream = self
+            .connector
+            .connect(self.server_name.clone(), stream)
+            .await?;
         Ok(TlsStream(stream))
     }
 }

@@ -1,0 +1,215 @@
+//! The relay refuses, stalls and hangs up, at every step.
+
+use rstest::rstest;
+use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
+
+use crate::{
+    scripted_smtp::{At, Fault},
+    support::{Service, eventually},
+};
+
+/// What is not the email's fault costs no attempt, and a neighbour goes through.
+#[rstest]
+#[case::refused_at_connect(At::Connect, Fault::Reply("421 4.3.2 too busy"), 1)]
+#[case::cut_at_connect(At::Connect, Fault::Cut, 1)]
+#[case::stalled_at_connect(At::Connect, Fault::Stall, 1)]
+#[case::refused_at_ehlo(At::Ehlo, Fault::Reply("451 4.3.0 try later"), 1)]
+#[case::cut_at_ehlo(At::Ehlo, Fault::Cut, 1)]
+#[case::cut_at_mail(At::Mail, Fault::Cut, 1)]
+#[case::stalled_at_mail(At::Mail, Fault::Stall, 1)]
+#[case::cut_at_rcpt(At::Rcpt, Fault::Cut, 1)]
+#[case::stalled_at_rcpt(At::Rcpt, Fault::Stall, 1)]
+#[case::cut_at_data(At::Data, Fault::Cut, 1)]
+#[case::stalled_at_data(At::Data, Fault::Stall, 1)]
+#[case::refused_at_mail(At::Mail, Fault::Reply("451 4.3.0 try later"), 2)]
+#[case::closing_at_mail(At::Mail, Fault::Reply("421 4.3.2 closing"), 2)]
+#[case::greylisted(At::Rcpt, Fault::Reply("450 4.2.0 greylisted"), 2)]
+#[case::over_quota(At::Rcpt, Fault::Reply("552 5.2.2 over quota"), 2)]
+#[case::refused_at_data(At::Data, Fault::Reply("451 4.3.0 try later"), 2)]
+#[case::refused_at_dot(At::Dot, Fault::Reply("452 4.3.1 no space"), 2)]
+#[tokio::test]
+async fn transient_faults_end_in_one_email(
+    #[case] at: At,
+    #[case] fault: Fault,
+    #[case] attempts: u32,
+) {
+    let service = Service::start(&[]).await;
+    service.smtp.fail_once(at, fault);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    assert_eq!(delivery.attempt_count, attempts);
+    assert!(!service.smtp.has_faults_left());
+    assert_eq!(service.smtp.taken().len(), 1);
+
+    let neighbour = service.request("neighbour@example.org");
+    service.publish(neighbour.message()).await;
+    service.reaches(&neighbour, pb::DeliveryState::Sent).await;
+    assert_eq!(service.smtp.taken().len(), 2);
+    service.stop().await;
+}
+
+#[rstest]
+#[case::policy(At::Rcpt, "550 5.7.1 blocked", false)]
+#[case::sender(At::Mail, "553 5.1.8 sender refused", false)]
+#[case::content(At::Dot, "554 5.6.0 rejected", false)]
+#[case::no_mailbox(At::Rcpt, "550 5.1.1 <zoe@example.org> unknown", true)]
+#[case::no_mailbox_plain(At::Rcpt, "550 <zoe@example.org> unknown", true)]
+#[case::null_mx(At::Rcpt, "556 5.1.10 takes no mail", true)]
+#[tokio::test]
+async fn permanent_refusals_fail_and_dead_mailboxes_are_suppressed(
+    #[case] at: At,
+    #[case] reply: &'static str,
+    #[case] dead: bool,
+) {
+    let service = Service::start(&["--recipient-gap=0s"]).await;
+    service.smtp.fail_once(at, Fault::Reply(reply));
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    let delivery = service.reaches(&request, pb::DeliveryState::Failed).await;
+    assert_eq!(delivery.attempt_count, 1);
+    assert!(
+        reply.starts_with(&delivery.smtp_status),
+        "{}",
+        delivery.smtp_status
+    );
+    assert!(!delivery.smtp_status.contains('@') && !delivery.reason.contains('@'));
+
+    let again = service.request("Zoe@example.org");
+    service.publish(again.message()).await;
+    let expected = if dead {
+        pb::DeliveryState::Suppressed
+    } else {
+        pb::DeliveryState::Sent
+    };
+    service.reaches(&again, expected).await;
+
+    // Another organization has a list of its own.
+    let mut elsewhere = service.request("zoe@example.org");
+    elsewhere.organization_id = uuid::Uuid::now_v7();
+    service.publish(elsewhere.message()).await;
+    service.reaches(&elsewhere, pb::DeliveryState::Sent).await;
+    service.stop().await;
+}
+
+#[rstest]
+#[case::cut(Fault::TakeAndCut)]
+#[case::stall(Fault::Stall)]
+#[tokio::test]
+async fn an_answer_lost_after_the_final_dot_is_unknown_and_sent_once_more(#[case] fault: Fault) {
+    let service = Service::start(&[]).await;
+    service.smtp.fail_once(At::Dot, fault);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    assert_eq!(delivery.attempt_count, 2);
+    let taken = service.smtp.taken();
+    assert_eq!(taken.len(), if fault == Fault::TakeAndCut { 2 } else { 1 });
+    // A repetition is recognizable as one.
+    for mail in &taken {
+        let mail = mail_parser::MessageParser::default()
+            .parse(&mail.raw)
+            .unwrap();
+        assert_eq!(
+            mail.message_id(),
+            Some(delivery.message_id.trim_matches(['<', '>']))
+        );
+    }
+    eventually("all states are published", async || {
+        service.published(&request)
+            == [
+                DeliveryState::Queued,
+                DeliveryState::Unknown,
+                DeliveryState::Sent,
+            ]
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn answers_lost_twice_end_the_attempts() {
+    let service = Service::start(&[]).await;
+    service.smtp.fail_once(At::Dot, Fault::TakeAndCut);
+    service.smtp.fail_once(At::Dot, Fault::TakeAndCut);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    service.reaches(&request, pb::DeliveryState::Failed).await;
+    assert_eq!(service.smtp.taken().len(), 2);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_other_policy_gives_an_email_up_when_its_answer_was_lost() {
+    let service = Service::start(&["--unknown-outcome=fail"]).await;
+    service.smtp.fail_once(At::Dot, Fault::TakeAndCut);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    let delivery = service.reaches(&request, pb::DeliveryState::Failed).await;
+    assert!(delivery.reason.contains("answer was lost"));
+    assert_eq!(service.smtp.taken().len(), 1);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_expired_email_is_not_sent() {
+    let service = Service::start(&[]).await;
+    let request = service
+        .request("zoe@example.org")
+        .expiring_in(-time::Duration::SECOND);
+    service.publish(request.message()).await;
+    let delivery = service.reaches(&request, pb::DeliveryState::Failed).await;
+    assert!(delivery.reason.contains("expired"), "{}", delivery.reason);
+    assert!(service.smtp.taken().is_empty());
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn retries_end_when_the_link_expires() {
+    let service = Service::start(&["--retry-base=500ms"]).await;
+    for _ in 0..20 {
+        service
+            .smtp
+            .fail_once(At::Rcpt, Fault::Reply("450 4.2.0 later"));
+    }
+    let request = service
+        .request("zoe@example.org")
+        .expiring_in(time::Duration::seconds(3));
+    service.publish(request.message()).await;
+    let delivery = service.reaches(&request, pb::DeliveryState::Failed).await;
+    assert!(delivery.attempt_count > 1, "{}", delivery.attempt_count);
+    assert_eq!(delivery.smtp_status, "450 4.2.0");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn bulk_mail_does_not_hold_urgent_mail_up() {
+    // Room for four emails: bulk mail takes three at most.
+    let service = Service::start(&[
+        "--send-concurrency=4",
+        "--smtp-data-timeout=1s",
+        "--send-lease=10s",
+    ])
+    .await;
+    let bulk: Vec<_> = (0..12)
+        .map(|n| service.request(&format!("bulk{n}@example.org")).bulk())
+        .collect();
+    for n in 0..12 {
+        service
+            .smtp
+            .fail_once_for(&format!("bulk{n}@example.org"), At::Dot, Fault::Stall);
+    }
+    let messages: Vec<_> = bulk.iter().map(crate::support::Request::message).collect();
+    service.publish_all(&messages).await;
+    let urgent = service.request("urgent@example.org");
+    service.publish(urgent.message()).await;
+    let sent = service.reaches(&urgent, pb::DeliveryState::Sent).await;
+    let waited =
+        crate::support::instant(sent.sent_time) - crate::support::instant(sent.create_time);
+    // The bulk mails stall for four seconds in all.
+    assert!(waited < time::Duration::seconds(1), "{waited}");
+    for request in &bulk {
+        service.reaches(request, pb::DeliveryState::Sent).await;
+    }
+    service.stop().await;
+}

@@ -1,0 +1,214 @@
+//! Events come many times, in any order, and some of them are poison.
+
+use usher_proto::{
+    event::v1::{DeliveryState, Event, event::Payload},
+    notify::v1 as pb,
+    topology::routing_key,
+};
+use uuid::Uuid;
+
+use crate::support::{Service, envelope, eventually};
+
+#[tokio::test]
+async fn an_event_becomes_an_email() {
+    let service = Service::start(&[]).await;
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+
+    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    assert_eq!(delivery.smtp_status, "250 2.0.0");
+    assert_eq!(delivery.recipient, "z***@example.org");
+    assert_eq!(delivery.attempt_count, 1);
+    assert_eq!(delivery.next_attempt_time, None);
+    assert!(delivery.sent_time.is_some());
+
+    let taken = service.smtp.taken();
+    assert_eq!(taken.len(), 1);
+    let mail = mail_parser::MessageParser::default()
+        .parse(&taken[0].raw)
+        .unwrap();
+    assert_eq!(
+        mail.message_id().unwrap(),
+        delivery.message_id.trim_matches(['<', '>'])
+    );
+    let from = mail.from().unwrap().first().unwrap();
+    assert_eq!(from.name(), Some("Maison Élan & Fils"));
+    assert_eq!(from.address(), Some("invitations@mail.example"));
+    let to = mail.to().unwrap().first().unwrap();
+    assert_eq!(to.name(), Some("Zoë Łukasiewicz-O'Hara"));
+    assert_eq!(
+        mail.reply_to().unwrap().first().unwrap().address(),
+        Some("desk@elan.example")
+    );
+    assert_eq!(
+        mail.header_raw("Auto-Submitted").map(str::trim),
+        Some("auto-generated")
+    );
+    let link = format!(
+        "https://portal.example/activate?token={}",
+        crate::support::token_of(&request.requested.invitation_id)
+    );
+    assert!(mail.body_text(0).unwrap().contains(&link));
+    assert!(mail.body_html(0).unwrap().contains(&link));
+
+    eventually("both states are published", async || {
+        service.published(&request) == [DeliveryState::Queued, DeliveryState::Sent]
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn ten_times_shuffled_is_one_email() {
+    let service = Service::start(&["--recipient-gap=0s"]).await;
+    let requests: Vec<_> = (0..20)
+        .map(|n| service.request(&format!("client{n}@example.org")))
+        .collect();
+    // The same event again, and the same email under another event id.
+    let mut messages = Vec::new();
+    for round in 0..10 {
+        for request in &requests {
+            let mut request = request.clone();
+            if round % 3 == 1 {
+                request.event_id = Uuid::now_v7();
+            }
+            messages.push(request.message());
+        }
+    }
+    let count = messages.len();
+    for index in 0..count {
+        // 73 and 200 have no common factor: every message once, far from where it was.
+        messages.swap(index, index * 73 % count);
+    }
+    futures::future::join_all(messages.chunks(7).map(|chunk| service.publish_all(chunk))).await;
+    for request in &requests {
+        service.reaches(request, pb::DeliveryState::Sent).await;
+    }
+    assert_eq!(service.smtp.taken().len(), requests.len());
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn each_send_number_is_an_email_of_its_own() {
+    let service = Service::start(&["--recipient-gap=0s"]).await;
+    let first = service.request("zoe@example.org");
+    let mut second = first.clone();
+    second.event_id = Uuid::now_v7();
+    second.requested.send_number = 2;
+    // The later one first.
+    service.publish(second.message()).await;
+    service.publish(first.message()).await;
+    service.reaches(&first, pb::DeliveryState::Sent).await;
+    service.reaches(&second, pb::DeliveryState::Sent).await;
+    assert_eq!(service.smtp.taken().len(), 2);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn revoked_before_or_after_it_is_not_sent() {
+    let service = Service::start(&["--recipient-limit=1/24h", "--recipient-gap=0s"]).await;
+    let early = service.request("early@example.org");
+    service.publish(early.revocation()).await;
+    service.publish(early.message()).await;
+    let delivery = service.reaches(&early, pb::DeliveryState::Cancelled).await;
+    assert_eq!(delivery.next_attempt_time, None);
+
+    // Uses up the limit, so that the next one waits.
+    let sent = service.request("late@example.org");
+    service.publish(sent.message()).await;
+    let late = service.request("late@example.org");
+    service.publish(late.message()).await;
+    service.reaches(&late, pb::DeliveryState::Throttled).await;
+    service.publish(late.revocation()).await;
+    service.reaches(&late, pb::DeliveryState::Cancelled).await;
+
+    // Both in one batch.
+    let both = service.request("both@example.org");
+    service
+        .publish_all(&[both.message(), both.revocation()])
+        .await;
+    let state = service.delivery(&both).await.unwrap().state();
+    assert!(
+        matches!(
+            state,
+            pb::DeliveryState::Cancelled | pb::DeliveryState::Sent
+        ),
+        "{state:?}"
+    );
+    service.reaches(&sent, pb::DeliveryState::Sent).await;
+    assert!(service.smtp.taken_for("early@example.org").is_empty());
+    assert_eq!(service.smtp.taken_for("late@example.org").len(), 1);
+    eventually("the cancellation is published", async || {
+        service.published(&late) == [DeliveryState::Throttled, DeliveryState::Cancelled]
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_revocation_leaves_later_emails_alone() {
+    let service = Service::start(&["--recipient-gap=0s"]).await;
+    let first = service.request("zoe@example.org");
+    let mut second = first.clone();
+    second.event_id = Uuid::now_v7();
+    second.requested.send_number = 2;
+    service.publish(first.revocation()).await;
+    service
+        .publish_all(&[first.message(), second.message()])
+        .await;
+    service.reaches(&first, pb::DeliveryState::Cancelled).await;
+    service.reaches(&second, pb::DeliveryState::Sent).await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn poison_is_parked_and_neighbours_go_through() {
+    let service = Service::start(&[]).await;
+    let good: Vec<_> = (0..5)
+        .map(|n| service.request(&format!("good{n}@example.org")))
+        .collect();
+    let mut bad_address = service.request("not an address");
+    bad_address.requested.recipient = "ann@example.org\r\nRCPT TO:<eve@example.org>".to_owned();
+    let mut nul = service.request("nul@example.org");
+    nul.requested.given_name = "Zo\0".to_owned();
+    let mut no_token = service.request("token@example.org");
+    no_token.requested.sealed_token = None;
+    let mut no_kind = service.request("kind@example.org");
+    no_kind.requested.kind = 77;
+    let mut garbage = good[0].message();
+    garbage.event_id = Uuid::now_v7();
+    garbage.body = vec![0xff; 20];
+    let mut newer = service.request("newer@example.org").message();
+    newer.body = with_schema_version(&newer.body, 2);
+    let unknown = envelope(
+        Uuid::now_v7(),
+        good[0].organization_id,
+        routing_key::MAIL_REQUESTED,
+        Payload::MailRequested(usher_proto::event::v1::MailRequested::default()),
+    );
+
+    let mut batch = vec![
+        bad_address.message(),
+        nul.message(),
+        no_token.message(),
+        no_kind.message(),
+        garbage,
+        newer,
+        unknown,
+    ];
+    batch.extend(good.iter().map(crate::support::Request::message));
+    // Parked is acknowledged, too: nothing of it comes again.
+    service.publish_all(&batch).await;
+    for request in &good {
+        service.reaches(request, pb::DeliveryState::Sent).await;
+    }
+    assert_eq!(service.smtp.taken().len(), good.len());
+    service.stop().await;
+}
+
+fn with_schema_version(body: &[u8], version: u32) -> Vec<u8> {
+    use prost::Message as _;
+    let mut event = Event::decode(body).unwrap();
+    event.schema_version = version;
+    event.encode_to_vec()
+}

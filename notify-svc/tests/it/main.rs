@@ -1,0 +1,20 @@
+//! notify-svc against real PostgreSQL, both event buses, and an SMTP server that fails on request. Needs
+//! `DATABASE_URL`, the administrator's URL of a server, and `AMQP_URL`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests say what went wrong by panicking"
+)]
+
+mod api;
+mod faults;
+mod intake;
+mod leases;
+mod rabbitmq;
+mod scripted_smtp;
+mod storage;
+mod support;
+mod throttling;
+mod transports;

@@ -1,0 +1,133 @@
+//! What the tables show, and to whom.
+
+use usher_proto::notify::v1 as pb;
+use usher_runtime::database::{Scope, begin};
+use uuid::Uuid;
+
+use crate::{
+    scripted_smtp::{At, Fault},
+    support::{Database, Service, token_of},
+};
+
+#[tokio::test]
+async fn every_table_has_forced_row_level_security_and_a_policy() {
+    let database = Database::create().await;
+    let mut superuser = database.superuser().await;
+    let open: Vec<String> = sqlx::query_scalar(
+        "SELECT class.relname::text FROM pg_class AS class
+         WHERE class.relnamespace = 'public'::regnamespace AND class.relkind IN ('r', 'p')
+           AND class.relname <> '_sqlx_migrations'
+           AND NOT (class.relrowsecurity AND class.relforcerowsecurity
+                AND EXISTS (SELECT FROM pg_policy WHERE polrelid = class.oid))",
+    )
+    .fetch_all(&mut superuser)
+    .await
+    .unwrap();
+    assert_eq!(open, Vec::<String>::new());
+
+    let owned: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_class WHERE pg_get_userbyid(relowner) = 'notify_service'",
+    )
+    .fetch_one(&mut superuser)
+    .await
+    .unwrap();
+    assert_eq!(owned, 0, "the service role owns something");
+    drop(superuser);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn rows_show_in_their_scope_only() {
+    let service = Service::start(&[]).await;
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    service.reaches(&request, pb::DeliveryState::Sent).await;
+
+    let pool = service.database.pool();
+    let count = "SELECT count(*) FROM deliveries";
+    let without: i64 = sqlx::query_scalar(count).fetch_one(&pool).await.unwrap();
+    assert_eq!(without, 0);
+    for (scope, expected) in [
+        (Scope::Organization(request.organization_id), 1),
+        (Scope::Organization(Uuid::now_v7()), 0),
+        (Scope::Platform, 1),
+    ] {
+        let mut transaction = begin(&pool, scope).await.unwrap();
+        let seen: i64 = sqlx::query_scalar(count)
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(seen, expected, "{scope:?}");
+    }
+    // An organization does not see what belongs to none.
+    let mut transaction = begin(&pool, Scope::Organization(request.organization_id))
+        .await
+        .unwrap();
+    let inbox: i64 = sqlx::query_scalar("SELECT count(*) FROM inbox")
+        .fetch_one(&mut *transaction)
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(inbox, 0);
+    // After a transaction the connection shows nothing again.
+    let without: i64 = sqlx::query_scalar(count).fetch_one(&pool).await.unwrap();
+    assert_eq!(without, 0);
+    pool.close().await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn no_table_ever_holds_a_token_and_final_states_no_seal() {
+    let service = Service::start(&["--recipient-gap=0s", "--recipient-limit=2/24h"]).await;
+    let sent = service.request("zoe@example.org");
+    let failed = service.request("zoe@example.org");
+    let waiting = service.request("zoe@example.org");
+    service.publish(sent.message()).await;
+    service.reaches(&sent, pb::DeliveryState::Sent).await;
+    service
+        .smtp
+        .fail_once(At::Dot, Fault::Reply("554 5.6.0 no"));
+    service.publish(failed.message()).await;
+    service.reaches(&failed, pb::DeliveryState::Failed).await;
+    service.publish(waiting.message()).await;
+    service
+        .reaches(&waiting, pb::DeliveryState::Throttled)
+        .await;
+
+    let mut superuser = service.database.superuser().await;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_class
+         WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'",
+    )
+    .fetch_all(&mut superuser)
+    .await
+    .unwrap();
+    let mut dump = String::new();
+    for table in tables {
+        let statement =
+            format!("SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM {table} AS t");
+        let rows: String = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+            .fetch_one(&mut superuser)
+            .await
+            .unwrap();
+        dump.push_str(&rows);
+    }
+    assert!(
+        dump.contains(&sent.requested.invitation_id),
+        "the dump is a dump"
+    );
+    for request in [&sent, &failed, &waiting] {
+        let token = token_of(&request.requested.invitation_id);
+        assert!(!dump.contains(&token));
+        assert!(!dump.contains(&hex(token.as_bytes())));
+        let ciphertext = &request.requested.sealed_token.as_ref().unwrap().ciphertext;
+        let is_kept = dump.contains(&hex(ciphertext));
+        assert_eq!(is_kept, request.event_id == waiting.event_id);
+    }
+    service.stop().await;
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}

@@ -1,0 +1,456 @@
+//! A notify-svc of one's own: its database, its bus, its SMTP server.
+
+use std::{
+    env,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use notify_svc::{
+    app::{Application, migrate},
+    config::NotifyArgs,
+    db::ROLE,
+    mail::MailTransport,
+};
+use prost::Message as _;
+use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use time::OffsetDateTime;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use usher_proto::{
+    event::v1::{
+        self as event, DeliveryChanged, DeliveryState, Event, InvitationRequested,
+        InvitationRevoked, event::Payload,
+    },
+    notify::v1::{
+        self as pb, GetDeliveryRequest, ListDeliveriesRequest,
+        delivery_service_client::DeliveryServiceClient,
+    },
+    topology::{ACCOUNT_DELIVERIES, SCHEMA_VERSION, routing_key},
+};
+use usher_runtime::{
+    bus::{EventBus, Message},
+    config::ServerArgs,
+    database::connect,
+    seal::{PrivateKey, PublicKey, seal},
+    trace_context::TraceContext,
+};
+use uuid::Uuid;
+
+use crate::scripted_smtp::ScriptedSmtp;
+
+/// Longest that anything may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A database of one's own.
+pub struct Database {
+    pub url: SecretString,
+    admin_url: String,
+    name: String,
+}
+
+impl Database {
+    pub async fn create() -> Self {
+        let admin_url = env::var("DATABASE_URL").expect(
+            "set DATABASE_URL to the administrator's URL of a PostgreSQL server (make test does)",
+        );
+        let name = format!("notify_test_{}", Uuid::now_v7().simple());
+        let mut admin = PgConnection::connect(&admin_url)
+            .await
+            .expect("DATABASE_URL");
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut admin)
+            .await
+            .expect("create database");
+        let (server, _) = admin_url.rsplit_once('/').expect("DATABASE_URL has a path");
+        let url = SecretString::from(format!("{server}/{name}"));
+        migrate(&url).await.expect("migrate");
+        Self {
+            url,
+            admin_url,
+            name,
+        }
+    }
+
+    pub fn pool(&self) -> PgPool {
+        connect(&self.url, ROLE, 8).expect("pool")
+    }
+
+    /// A connection that row-level security does not bind, to look behind the service's back.
+    pub async fn superuser(&self) -> PgConnection {
+        let (server, _) = self.admin_url.rsplit_once('/').unwrap();
+        PgConnection::connect(&format!("{server}/{}", self.name))
+            .await
+            .unwrap()
+    }
+
+    pub async fn drop(self) {
+        let mut admin = PgConnection::connect(&self.admin_url).await.unwrap();
+        let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(&mut admin)
+            .await
+            .unwrap();
+    }
+}
+
+#[derive(Parser)]
+#[command(args_override_self = true)]
+struct TestArgs {
+    #[command(flatten)]
+    notify: NotifyArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Settings that make tests quick, with `more` on top.
+fn args(key: &PrivateKey, more: &[&str]) -> TestArgs {
+    let key = key.to_base64();
+    let base = [
+        "test",
+        "--mail-from=invitations@mail.example",
+        "--token-private-key",
+        &key,
+        "--retry-base=100ms",
+        "--unknown-delay=100ms",
+        "--smtp-command-timeout=500ms",
+        "--smtp-data-timeout=500ms",
+        "--smtp-connect-timeout=500ms",
+        "--send-lease=3s",
+        "--shutdown-timeout=5s",
+    ];
+    TestArgs::parse_from(base.iter().chain(more))
+}
+
+/// A running service.
+pub struct Service {
+    pub database: Database,
+    pub bus: EventBus,
+    pub smtp: ScriptedSmtp,
+    pub key: PublicKey,
+    private_key: PrivateKey,
+    deliveries: DeliveryServiceClient<Channel>,
+    pub channel: Channel,
+    pub changes: Arc<Mutex<Vec<DeliveryChanged>>>,
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Service {
+    pub async fn start(more: &[&str]) -> Self {
+        Self::start_on(Database::create().await, EventBus::in_process(), more).await
+    }
+
+    pub async fn start_on(database: Database, bus: EventBus, more: &[&str]) -> Self {
+        let smtp = ScriptedSmtp::start().await;
+        let (private_key, _) = PrivateKey::generate();
+        Self::start_with(database, bus, smtp, private_key, more).await
+    }
+
+    async fn start_with(
+        database: Database,
+        bus: EventBus,
+        smtp: ScriptedSmtp,
+        private_key: PrivateKey,
+        more: &[&str],
+    ) -> Self {
+        let url = format!("--smtp-url={}", smtp.url());
+        let settings: Vec<&str> = [url.as_str()]
+            .into_iter()
+            .chain(more.iter().copied())
+            .collect();
+        let args = args(&private_key, &settings);
+        let transport = args.notify.smtp.transport().expect("transport");
+        let stop = CancellationToken::new();
+        let (channel, running) = run(&args, database.pool(), bus.clone(), transport, &stop).await;
+        let changes = Arc::<Mutex<Vec<DeliveryChanged>>>::default();
+        tokio::spawn(collect(bus.clone(), Arc::clone(&changes)));
+        Self {
+            database,
+            bus,
+            smtp,
+            key: private_key.public_key(),
+            private_key,
+            deliveries: DeliveryServiceClient::new(channel.clone()),
+            channel,
+            changes,
+            stop,
+            running,
+        }
+    }
+
+    /// A clean stop, and a new start on the same database and SMTP server.
+    pub async fn restart(self, more: &[&str]) -> Self {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+        self.bus.close().await;
+        let bus = EventBus::in_process();
+        Self::start_with(self.database, bus, self.smtp, self.private_key, more).await
+    }
+
+    /// Stops the service and keeps its database.
+    pub async fn stop_working(&self) {
+        self.stop.cancel();
+        eventually("the service stops", async || self.running.is_finished()).await;
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+        self.bus.close().await;
+        self.database.drop().await;
+    }
+
+    /// An email to `recipient`, as account-svc would ask for it.
+    pub fn request(&self, recipient: &str) -> Request {
+        let invitation_id = Uuid::now_v7();
+        Request {
+            organization_id: Uuid::from_u128(0x0191_0000_0000_7000_8000_0000_0000_0001),
+            requested: requested(&self.key, invitation_id, recipient),
+            event_id: Uuid::now_v7(),
+        }
+    }
+
+    pub async fn publish(&self, message: Message) {
+        self.publish_all(&[message]).await;
+    }
+
+    pub async fn publish_all(&self, messages: &[Message]) {
+        for result in self.bus.publish(messages).await {
+            result.expect("published");
+        }
+    }
+
+    pub async fn delivery(&self, request: &Request) -> Option<pb::Delivery> {
+        let list = ListDeliveriesRequest {
+            organization_id: request.organization_id.to_string(),
+            invitation_id: request.requested.invitation_id.clone(),
+            ..Default::default()
+        };
+        let answer = self
+            .deliveries
+            .clone()
+            .list_deliveries(list)
+            .await
+            .expect("list");
+        let number = request.requested.send_number;
+        let found = answer.into_inner().deliveries;
+        let delivery = found
+            .into_iter()
+            .find(|delivery| delivery.send_number == number)?;
+        let get = GetDeliveryRequest {
+            organization_id: delivery.organization_id.clone(),
+            delivery_id: delivery.delivery_id.clone(),
+        };
+        let got = self
+            .deliveries
+            .clone()
+            .get_delivery(get)
+            .await
+            .expect("get")
+            .into_inner()
+            .delivery;
+        // Between the two it may have changed.
+        assert_eq!(
+            got.as_ref().map(|got| &got.delivery_id),
+            Some(&delivery.delivery_id)
+        );
+        got
+    }
+
+    /// Waits until the delivery is in `state`.
+    pub async fn reaches(&self, request: &Request, state: pb::DeliveryState) -> pb::Delivery {
+        let started = Instant::now();
+        loop {
+            let delivery = self.delivery(request).await;
+            match delivery {
+                Some(delivery) if delivery.state() == state => return delivery,
+                delivery if started.elapsed() > DEADLINE => {
+                    panic!("not {state:?} in time but {delivery:?}")
+                }
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    /// The states that were published for a request, in the order of their revisions.
+    pub fn published(&self, request: &Request) -> Vec<DeliveryState> {
+        let mut changes: Vec<_> = self
+            .changes
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|change| {
+                change.invitation_id == request.requested.invitation_id
+                    && change.send_number == request.requested.send_number
+            })
+            .cloned()
+            .collect();
+        changes.sort_by_key(|change| change.revision);
+        changes.dedup_by_key(|change| change.revision);
+        changes.iter().map(DeliveryChanged::state).collect()
+    }
+}
+
+/// Runs a service on `transport` until `stop`.
+async fn run<T: MailTransport>(
+    args: &TestArgs,
+    pool: PgPool,
+    bus: EventBus,
+    transport: T,
+    stop: &CancellationToken,
+) -> (Channel, JoinHandle<anyhow::Result<()>>) {
+    let application =
+        Application::build(&args.notify, &args.server, pool, bus, transport).expect("build");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let running = tokio::spawn(application.run_until_stopped(listener, None, stop.clone()));
+    let channel = Channel::from_shared(address)
+        .unwrap()
+        .connect()
+        .await
+        .expect("channel");
+    (channel, running)
+}
+
+async fn collect(bus: EventBus, changes: Arc<Mutex<Vec<DeliveryChanged>>>) {
+    let mut subscription = bus.subscribe(ACCOUNT_DELIVERIES);
+    loop {
+        for received in subscription.next_batch(100).await {
+            let event = Event::decode(received.message.body.as_slice()).expect("an event");
+            match event.payload {
+                Some(Payload::DeliveryChanged(change)) => changes.lock().unwrap().push(change),
+                other => panic!("unexpected event {other:?}"),
+            }
+            let _ = received.ack().await;
+        }
+    }
+}
+
+/// An invitation event in the making.
+#[derive(Clone)]
+pub struct Request {
+    pub organization_id: Uuid,
+    pub requested: InvitationRequested,
+    pub event_id: Uuid,
+}
+
+impl Request {
+    pub fn message(&self) -> Message {
+        envelope(
+            self.event_id,
+            self.organization_id,
+            routing_key::INVITATION_REQUESTED,
+            Payload::InvitationRequested(self.requested.clone()),
+        )
+    }
+
+    pub fn revocation(&self) -> Message {
+        envelope(
+            Uuid::now_v7(),
+            self.organization_id,
+            routing_key::INVITATION_REVOKED,
+            Payload::InvitationRevoked(InvitationRevoked {
+                invitation_id: self.requested.invitation_id.clone(),
+                send_number: self.requested.send_number,
+            }),
+        )
+    }
+
+    pub fn bulk(mut self) -> Self {
+        self.requested.mail_class = event::MailClass::Bulk.into();
+        self
+    }
+
+    pub fn expiring_in(mut self, delay: time::Duration) -> Self {
+        self.requested.expire_time = Some(timestamp(now() + delay));
+        self
+    }
+}
+
+pub fn envelope(
+    event_id: Uuid,
+    organization_id: Uuid,
+    event_type: &str,
+    payload: Payload,
+) -> Message {
+    let event = Event {
+        event_id: event_id.to_string(),
+        event_type: event_type.to_owned(),
+        occur_time: Some(timestamp(now())),
+        organization_id: organization_id.to_string(),
+        schema_version: SCHEMA_VERSION,
+        payload: Some(payload),
+    };
+    Message {
+        event_id,
+        event_type: event_type.to_owned(),
+        body: event.encode_to_vec(),
+        trace_context: TraceContext(None),
+    }
+}
+
+/// The token of an invitation, so that tests can look for it.
+pub fn token_of(invitation_id: &str) -> String {
+    format!("raw-token-of-{invitation_id}")
+}
+
+fn requested(key: &PublicKey, invitation_id: Uuid, recipient: &str) -> InvitationRequested {
+    let invitation_id = invitation_id.to_string();
+    let sealed = seal(key, &token_of(&invitation_id), invitation_id.as_bytes()).unwrap();
+    InvitationRequested {
+        account_id: Uuid::now_v7().to_string(),
+        kind: event::InvitationKind::Activation.into(),
+        mail_class: event::MailClass::Interactive.into(),
+        send_number: 1,
+        recipient: recipient.to_owned(),
+        given_name: "Zoë".to_owned(),
+        family_name: "Łukasiewicz-O'Hara".to_owned(),
+        locale: "en".to_owned(),
+        organization: Some(event::OrganizationFace {
+            display_name: "Maison Élan & Fils".to_owned(),
+            portal_url: "https://portal.example".to_owned(),
+            reply_to: "desk@elan.example".to_owned(),
+            ..Default::default()
+        }),
+        expire_time: Some(timestamp(now() + time::Duration::days(30))),
+        sealed_token: Some(event::SealedToken {
+            encapsulated_key: sealed.encapsulated_key,
+            ciphertext: sealed.ciphertext,
+        }),
+        invitation_id,
+        ..Default::default()
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test plays account-svc's clock"
+)]
+pub fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+pub fn timestamp(time: OffsetDateTime) -> prost_types::Timestamp {
+    notify_svc::db::outbox::timestamp(time)
+}
+
+pub fn instant(timestamp: Option<prost_types::Timestamp>) -> OffsetDateTime {
+    let timestamp = timestamp.expect("a time");
+    OffsetDateTime::from_unix_timestamp_nanos(
+        i128::from(timestamp.seconds) * 1_000_000_000 + i128::from(timestamp.nanos),
+    )
+    .unwrap()
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !condition().await {
+        assert!(started.elapsed() < DEADLINE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
