@@ -1,0 +1,202 @@
+use std::collections::HashMap;
+
+use data_encoding::BASE64URL_NOPAD;
+use futures::future::join_all;
+use tonic::Code;
+use usher_proto::account::v1::{
+    AccountState, ActivateAccountRequest, InvitationState, RevokeInvitationRequest, TokenPurpose,
+    TokenStatus,
+};
+
+use crate::support::{PASSWORD, Service, new_account, refusal};
+
+#[tokio::test]
+async fn a_client_takes_an_account_over() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let letter = service.next_letter().await;
+
+    let inspected = service.inspect(&letter.token).await.unwrap();
+    assert_eq!(inspected.purpose(), TokenPurpose::Activation);
+    assert_eq!(inspected.status(), TokenStatus::Valid);
+    assert_eq!(inspected.masked_email, "a***@example.org");
+    assert_eq!(inspected.organization.unwrap().display_name, "Acme");
+    assert_eq!(inspected.password_policy.unwrap().min_length, 15);
+    assert!(!inspected.has_login);
+
+    let activated = service.activate(&letter.token, PASSWORD).await.unwrap();
+    assert_eq!(activated.account_id, account.account_id);
+    let account = service.account(&organization, &account.account_id).await;
+    assert_eq!(account.state(), AccountState::Active);
+    assert_eq!(account.last_invitation.unwrap().state(), InvitationState::Accepted);
+    assert_eq!(account.last_login_time, None);
+
+    let login = service.authenticate(&organization, "ANN@example.org", PASSWORD).await.unwrap();
+    assert_eq!((login.person_id, login.account_id), (activated.person_id, account.account_id.clone()));
+    let account = service.account(&organization, &account.account_id).await;
+    assert!(account.last_login_time.is_some());
+}
+
+#[tokio::test]
+async fn of_64_callers_with_one_token_one_wins() {
+    let mut service = Service::start_with(&["--max-concurrent-hashes", "2"]).await;
+    let organization = service.organization().await;
+    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let letter = service.next_letter().await;
+
+    let results = join_all((0..64).map(|_| service.activate(&letter.token, PASSWORD))).await;
+    let mut reasons: HashMap<String, usize> = HashMap::new();
+    for result in results {
+        let outcome = if result.is_ok() { "OK".to_owned() } else { refusal(result).reason };
+        *reasons.entry(outcome).or_default() += 1;
+    }
+    assert_eq!(reasons["OK"], 1, "{reasons:?}");
+    // Who came late is told that the link was used. Who arrived after the Person existed, and before the
+    // token was seen used, cannot be: both are written in one transaction.
+    assert_eq!(reasons["TOKEN_USED"], 63, "{reasons:?}");
+    let persons: i64 = sqlx::query_scalar("SELECT count(*) FROM persons")
+        .fetch_one(&mut service.admin().await)
+        .await
+        .unwrap();
+    assert_eq!(persons, 1);
+}
+
+#[tokio::test]
+async fn a_thousand_inspections_consume_nothing() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let letter = service.next_letter().await;
+    for _ in 0..20 {
+        for result in join_all((0..50).map(|_| service.inspect(&letter.token))).await {
+            assert_eq!(result.unwrap().status(), TokenStatus::Valid);
+        }
+    }
+    service.activate(&letter.token, PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_dead_link_says_why() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut letters = HashMap::new();
+    for (reason, name) in [
+        ("TOKEN_EXPIRED", "Abel"),
+        ("TOKEN_REVOKED", "Bertha"),
+        ("TOKEN_SUPERSEDED", "Cyrus"),
+        ("TOKEN_USED", "Dagmar"),
+    ] {
+        let email = format!("{name}@example.org");
+        let account = service.create(new_account(&organization, name, &format!("{name}son"), &email)).await;
+        letters.insert(reason, (account, service.next_letter().await));
+    }
+    let (_, expired) = &letters["TOKEN_EXPIRED"];
+    for table in ["tokens", "invitations"] {
+        let statement = format!(
+            "UPDATE {table} SET expire_time = now() - interval '1 second' WHERE invitation_id = $1::uuid"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(&expired.event.invitation_id)
+            .execute(&mut service.admin().await)
+            .await
+            .unwrap();
+    }
+    let (_, revoked) = &letters["TOKEN_REVOKED"];
+    let request = RevokeInvitationRequest {
+        organization_id: organization.clone(),
+        invitation_id: revoked.event.invitation_id.clone(),
+        ..Default::default()
+    };
+    service.invitations.revoke_invitation(request).await.unwrap();
+    let (superseded, _) = &letters["TOKEN_SUPERSEDED"];
+    service.invite(superseded).await;
+    let (_, used) = &letters["TOKEN_USED"];
+    service.activate(&used.token, PASSWORD).await.unwrap();
+
+    for (reason, status) in [
+        ("TOKEN_EXPIRED", TokenStatus::Expired),
+        ("TOKEN_REVOKED", TokenStatus::Revoked),
+        ("TOKEN_SUPERSEDED", TokenStatus::Superseded),
+        ("TOKEN_USED", TokenStatus::Used),
+    ] {
+        let (_, letter) = &letters[reason];
+        let refused = refusal(service.activate(&letter.token, PASSWORD).await);
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, reason));
+        // The page can say so before a password is typed.
+        let inspected = service.inspect(&letter.token).await.unwrap();
+        assert_eq!(inspected.status(), status);
+    }
+    let states = [
+        ("TOKEN_EXPIRED", AccountState::NotInvited),
+        ("TOKEN_REVOKED", AccountState::NotInvited),
+        ("TOKEN_SUPERSEDED", AccountState::Invited),
+        ("TOKEN_USED", AccountState::Active),
+    ];
+    for (reason, state) in states {
+        let account = service.account(&organization, &letters[reason].0.account_id).await;
+        assert_eq!(account.state(), state, "{reason}");
+    }
+
+    let forged = BASE64URL_NOPAD.encode(&[7; 32]);
+    for token in [forged.as_str(), "", "short", "ünïcode", &"x".repeat(10_000)] {
+        let refused = refusal(service.activate(token, PASSWORD).await);
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "TOKEN_UNKNOWN"));
+        assert_eq!(refusal(service.inspect(token).await).reason, "TOKEN_UNKNOWN");
+    }
+}
+
+#[tokio::test]
+async fn bad_passwords_are_refused_and_leave_the_link_alive() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    service.create(new_account(&organization, "Zoë", "O'Sullivan", "zoe@example.org")).await;
+    let letter = service.next_letter().await;
+    for password in ["short", "passwordpassword", "Zoe.OSullivan.2026", &"x".repeat(5_000)] {
+        let refused = refusal(service.activate(&letter.token, password).await);
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "PASSWORD_REFUSED"));
+        assert_eq!(refused.fields, ["password"]);
+    }
+    service.activate(&letter.token, PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_does_not_set_the_password_of_somebody_who_has_one() {
+    let mut service = Service::start().await;
+    let (one, other) = (service.organization().await, service.organization().await);
+    // Both invite before anybody has proved the email.
+    let mine = service.create(new_account(&one, "Ann", "Lee", "ann@example.org")).await;
+    let first = service.next_letter().await;
+    let theirs = service.create(new_account(&other, "Ann", "Lee", "ann@example.org")).await;
+    let second = service.next_letter().await;
+    let activated = service.activate(&first.token, PASSWORD).await.unwrap();
+
+    // Whoever runs the other portal sees its token.
+    assert!(service.inspect(&second.token).await.unwrap().has_login);
+    let refused = refusal(service.activate(&second.token, "another long secret phrase").await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::Unauthenticated, "CREDENTIALS_INVALID"));
+    service.authenticate(&one, "ann@example.org", PASSWORD).await.unwrap();
+
+    let linked = service.activate(&second.token, PASSWORD).await.unwrap();
+    assert_eq!(linked.person_id, activated.person_id);
+    for (organization, account) in [(&one, &mine), (&other, &theirs)] {
+        let account = service.account(organization, &account.account_id).await;
+        assert_eq!(account.state(), AccountState::Active);
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_activation_gets_the_same_answer() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let letter = service.next_letter().await;
+    let request = ActivateAccountRequest {
+        token: letter.token,
+        password: PASSWORD.to_owned(),
+        request_id: "11111111-1111-4111-8111-111111111111".to_owned(),
+    };
+    let first = service.activation.activate_account(request.clone()).await.unwrap().into_inner();
+    let second = service.activation.activate_account(request).await.unwrap().into_inner();
+    assert_eq!(first, second);
+}

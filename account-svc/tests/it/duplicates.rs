@@ -1,0 +1,195 @@
+use futures::future::join_all;
+use prost::Message as _;
+use tonic::Code;
+use tonic_types::pb;
+use usher_proto::account::v1::{
+    AccountState, CheckDuplicatesRequest, CreateAccountRequest, Date, DuplicateReport,
+    EmailVerdict, FieldComparison, InvitationKind, InvitePolicy, PlatformMatchPolicy,
+};
+
+use crate::support::{PASSWORD, Service, new_account, refusal};
+
+/// The report that a refusal carries.
+fn report<T: std::fmt::Debug>(result: Result<T, tonic::Status>) -> DuplicateReport {
+    let status = result.expect_err("a refusal");
+    let status = pb::Status::decode(status.details()).unwrap();
+    let detail = status
+        .details
+        .iter()
+        .find(|detail| detail.type_url.ends_with("usher.account.v1.DuplicateReport"))
+        .expect("the report");
+    DuplicateReport::decode(detail.value.as_slice()).unwrap()
+}
+
+#[tokio::test]
+async fn an_email_belongs_to_one_account_of_an_organization() {
+    let mut service = Service::start().await;
+    let (one, other) = (service.organization().await, service.organization().await);
+    let account = service.create(new_account(&one, "Ann", "Lee", "ann@bücher.example")).await;
+
+    let again = new_account(&one, "Other", "Person", "ANN@xn--bcher-kva.example");
+    let refused = refusal(service.accounts.create_account(again).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::AlreadyExists, "EMAIL_IN_ORGANIZATION"));
+    assert_eq!(refused.details.resource_info().unwrap().resource_name, account.account_id);
+
+    // What another organization created and nobody claimed is no match: telling would leak it.
+    let elsewhere = service.create(new_account(&other, "Ann", "Lee", "ann@bücher.example")).await;
+    assert_eq!(elsewhere.state(), AccountState::Invited);
+}
+
+#[tokio::test]
+async fn of_fifty_creates_of_one_email_one_wins_and_the_others_are_told() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let creates = (0..50).map(|index| {
+        let mut client = service.accounts.clone();
+        // Names without likeness: only the email is in the way.
+        let family: String = (0..6).map(|digit| (b'a' + ((index * 7 + digit * index) % 26) as u8) as char).collect();
+        let request = new_account(&organization, &format!("{family}x"), &family, "ann@example.org");
+        async move { client.create_account(request).await }
+    });
+    let (created, refused): (Vec<_>, Vec<_>) =
+        join_all(creates).await.into_iter().partition(Result::is_ok);
+    assert_eq!((created.len(), refused.len()), (1, 49));
+    for result in refused {
+        assert_eq!(refusal(result).reason, "EMAIL_IN_ORGANIZATION");
+    }
+}
+
+#[tokio::test]
+async fn similar_names_warn_until_exactly_they_are_acknowledged() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let first = service.create(new_account(&organization, "José María", "García-López", "")).await;
+
+    let again = new_account(&organization, "GARCIA LOPEZ", "Jose Maria", "jose@example.org");
+    let warning = report(service.accounts.create_account(again.clone()).await);
+    assert_eq!(warning.email(), EmailVerdict::Available);
+    let [candidate] = &warning.candidates[..] else {
+        panic!("{warning:?}");
+    };
+    assert_eq!(candidate.account_id, first.account_id);
+    assert_eq!(candidate.given_name(), FieldComparison::Agrees);
+    assert_eq!(candidate.email(), FieldComparison::Missing);
+    assert!((0.8..=1.0).contains(&candidate.score));
+
+    let acknowledged = |request: &CreateAccountRequest, warning: &DuplicateReport| CreateAccountRequest {
+        duplicate_acknowledgement: warning.acknowledgement.clone(),
+        acknowledgement_reason: "father and son".to_owned(),
+        ..request.clone()
+    };
+    let second = service.create(acknowledged(&again, &warning)).await;
+
+    // A third one has two candidates: what was acknowledged before does not cover them.
+    let third = new_account(&organization, "Jose-Maria", "Garcia Lopez", "");
+    let refused = refusal(service.accounts.create_account(acknowledged(&third, &warning)).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "POSSIBLE_DUPLICATE"));
+    let warning = report(service.accounts.create_account(third.clone()).await);
+    assert_eq!(warning.candidates.len(), 2);
+    service.create(acknowledged(&third, &warning)).await;
+
+    let ignored: Vec<serde_json::Value> = sqlx::query_scalar(
+        "SELECT detail FROM audit_events WHERE account_id = $1::uuid AND action = 'account.create'",
+    )
+    .bind(&second.account_id)
+    .fetch_all(&mut service.admin().await)
+    .await
+    .unwrap();
+    assert_eq!(ignored.len(), 1);
+    assert_eq!(ignored[0]["ignored_duplicates"][0], first.account_id.as_str());
+    assert_eq!(ignored[0]["reason"], "father and son");
+}
+
+#[tokio::test]
+async fn checking_changes_nothing_and_says_the_same() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut request = new_account(&organization, "William", "Smith", "will@example.org");
+    request.account.as_mut().unwrap().birth_date = Some(Date { year: 1980, month: 5, day: 5 });
+    let account = service.create(request).await;
+
+    let mut check = CheckDuplicatesRequest {
+        organization_id: organization,
+        given_name: "Bill".to_owned(),
+        family_name: "Smyth".to_owned(),
+        email: Some("WILL@example.org".to_owned()),
+        birth_date: Some(Date { year: 1980, month: 5, day: 5 }),
+        phone: None,
+    };
+    let report = service.accounts.check_duplicates(check.clone()).await.unwrap();
+    let report = report.into_inner().report.unwrap();
+    assert_eq!(report.email(), EmailVerdict::InOrganization);
+    assert_eq!(report.email_account_id, account.account_id);
+    let candidate = &report.candidates[0];
+    assert_eq!(candidate.given_name(), FieldComparison::Similar);
+    assert_eq!(candidate.birth_date(), FieldComparison::Agrees);
+    assert_eq!(candidate.email(), FieldComparison::Agrees);
+    assert_eq!(candidate.phone(), FieldComparison::Missing);
+
+    // The same name at another age is somebody else.
+    check.birth_date = Some(Date { year: 1950, month: 1, day: 1 });
+    check.email = None;
+    let report = service.accounts.check_duplicates(check).await.unwrap();
+    let report = report.into_inner().report.unwrap();
+    assert_eq!(report.email(), EmailVerdict::NotGiven);
+    assert_eq!(report.candidates, []);
+    assert_eq!(report.acknowledgement, "");
+}
+
+#[tokio::test]
+async fn a_person_elsewhere_is_asked_to_share() {
+    let mut service = Service::start().await;
+    let (one, other) = (service.organization().await, service.organization().await);
+    service.create(new_account(&one, "Ann", "Lee", "ann@example.org")).await;
+    let letter = service.next_letter().await;
+    service.activate(&letter.token, PASSWORD).await.unwrap();
+
+    let request = new_account(&other, "Ann", "Lee", "Ann@example.org");
+    let refused = service.accounts.create_account(request.clone()).await;
+    assert_eq!(report(refused).email(), EmailVerdict::OnPlatform);
+    let refused = refusal(service.accounts.create_account(request.clone()).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "EMAIL_ON_PLATFORM"));
+
+    let account = service
+        .create(CreateAccountRequest {
+            on_platform_match: PlatformMatchPolicy::RequestShare.into(),
+            ..request
+        })
+        .await;
+    assert_eq!(account.state(), AccountState::ShareRequested);
+    assert_eq!(account.last_invitation.unwrap().kind(), InvitationKind::ShareRequest);
+    let letter = service.next_letter().await;
+    assert_eq!(letter.event.kind(), usher_proto::event::v1::InvitationKind::ShareRequest);
+
+    // A consent is not given with a password.
+    let refused = refusal(service.activate(&letter.token, PASSWORD).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "TOKEN_UNKNOWN"));
+}
+
+#[tokio::test]
+async fn a_changed_name_is_checked_like_a_new_one() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    service.create(new_account(&organization, "Ann", "Lee", "")).await;
+    let mut request = new_account(&organization, "Bo", "Diaz", "bo@example.org");
+    request.invite = InvitePolicy::Hold.into();
+    let account = service.create(request).await;
+    let rename = |acknowledgement: String| usher_proto::account::v1::UpdateAccountRequest {
+        organization_id: account.organization_id.clone(),
+        account: Some(usher_proto::account::v1::Account {
+            account_id: account.account_id.clone(),
+            given_name: "Anne".to_owned(),
+            family_name: "Lee".to_owned(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["given_name".to_owned(), "family_name".to_owned()],
+        }),
+        duplicate_acknowledgement: acknowledgement,
+        ..Default::default()
+    };
+    let warning = report(service.accounts.update_account(rename(String::new())).await);
+    assert_eq!(warning.candidates.len(), 1);
+    let renamed = service.accounts.update_account(rename(warning.acknowledgement)).await.unwrap();
+    assert_eq!(renamed.into_inner().account.unwrap().given_name, "Anne");
+}

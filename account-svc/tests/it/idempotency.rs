@@ -1,0 +1,80 @@
+use futures::future::join_all;
+use tonic::Code;
+use usher_proto::account::v1::{
+    AccountState, CreateAccountRequest, ListAccountsRequest, SendInvitationRequest,
+    send_invitation_request::Target,
+};
+use uuid::Uuid;
+
+use crate::support::{PASSWORD, Service, new_account, refusal};
+
+#[tokio::test]
+async fn a_repeated_create_gets_the_same_answer_and_creates_once() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let request = CreateAccountRequest {
+        request_id: Uuid::now_v7().to_string(),
+        ..new_account(&organization, "Ann", "Lee", "ann@example.org")
+    };
+    // At the same moment, and later.
+    let answers = join_all((0..8).map(|_| {
+        let mut client = service.accounts.clone();
+        let request = request.clone();
+        async move { client.create_account(request).await.unwrap().into_inner() }
+    }))
+    .await;
+    let letter = service.next_letter().await;
+    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let later = service.accounts.create_account(request).await.unwrap().into_inner();
+    for answer in &answers {
+        assert_eq!(*answer, later);
+    }
+    // The answer of then, although the account is active by now.
+    assert_eq!(later.account.unwrap().state(), AccountState::Invited);
+    let request = ListAccountsRequest {
+        organization_id: organization,
+        ..Default::default()
+    };
+    let listed = service.accounts.list_accounts(request).await.unwrap().into_inner();
+    assert_eq!(listed.accounts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_id_with_another_request_is_refused() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let request_id = Uuid::now_v7().to_string();
+    let account = service
+        .create(CreateAccountRequest {
+            request_id: request_id.clone(),
+            ..new_account(&organization, "Ann", "Lee", "ann@example.org")
+        })
+        .await;
+    let other = CreateAccountRequest {
+        request_id: request_id.clone(),
+        ..new_account(&organization, "Bo", "Diaz", "bo@example.org")
+    };
+    let refused = refusal(service.accounts.create_account(other).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::AlreadyExists, "REQUEST_ID_REUSED"));
+    let other_call = SendInvitationRequest {
+        organization_id: organization,
+        target: Some(Target::AccountId(account.account_id)),
+        request_id,
+        ..Default::default()
+    };
+    let refused = refusal(service.invitations.send_invitation(other_call).await);
+    assert_eq!(refused.reason, "REQUEST_ID_REUSED");
+}
+
+#[tokio::test]
+async fn an_error_is_not_kept() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let request_id = Uuid::now_v7().to_string();
+    let request = |email: &str| CreateAccountRequest {
+        request_id: request_id.clone(),
+        ..new_account(&organization, "Ann", "Lee", email)
+    };
+    refusal(service.accounts.create_account(request("nobody")).await);
+    service.create(request("ann@example.org")).await;
+}

@@ -1,0 +1,177 @@
+use prost_types::Timestamp;
+use tonic::Code;
+use usher_proto::{
+    account::v1::{
+        AccountState, CreateAccountRequest, InvitationState, ListInvitationsRequest,
+        RevokeInvitationRequest, SendInvitationRequest, send_invitation_request::Target,
+    },
+    event::v1::{DeliveryChanged, DeliveryState, event::Payload},
+};
+use uuid::Uuid;
+
+use crate::support::{PASSWORD, Service, new_account, refusal};
+
+#[tokio::test]
+async fn a_resend_supersedes_the_link_and_stops_its_email() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let first = service.next_letter().await;
+    let again = service.invite(&account).await;
+    assert_eq!(again.state(), InvitationState::Queued);
+
+    let Some(Payload::InvitationRevoked(stopped)) = service.next_event().await.payload else {
+        panic!("the first email is to be stopped");
+    };
+    assert_eq!(stopped.invitation_id, first.event.invitation_id);
+    let second = service.next_letter().await;
+    assert_eq!(second.event.invitation_id, again.invitation_id);
+    assert_ne!(second.token, first.token);
+
+    let before = service.invitation(&organization, &first.event.invitation_id).await;
+    assert_eq!(before.state(), InvitationState::Superseded);
+    service.activate(&second.token, PASSWORD).await.unwrap();
+
+    let request = ListInvitationsRequest {
+        organization_id: organization,
+        account_id: account.account_id,
+        ..Default::default()
+    };
+    let listed = service.invitations.list_invitations(request).await.unwrap().into_inner();
+    let states: Vec<_> = listed.invitations.iter().map(|invitation| invitation.state()).collect();
+    assert_eq!(states, [InvitationState::Accepted, InvitationState::Superseded]);
+}
+
+#[tokio::test]
+async fn whom_nobody_can_invite_is_told_with_a_reason() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let managed = service.create(new_account(&organization, "Ann", "Lee", "")).await;
+    let active = service.create(new_account(&organization, "Bo", "Diaz", "bo@example.org")).await;
+    let letter = service.next_letter().await;
+    service.activate(&letter.token, PASSWORD).await.unwrap();
+    for (account_id, code, reason) in [
+        (managed.account_id, Code::FailedPrecondition, "ACCOUNT_HAS_NO_EMAIL"),
+        (active.account_id, Code::FailedPrecondition, "ACCOUNT_ALREADY_ACTIVE"),
+        (Uuid::now_v7().to_string(), Code::NotFound, "ACCOUNT_NOT_FOUND"),
+    ] {
+        let result = service
+            .invitations
+            .send_invitation(SendInvitationRequest {
+                organization_id: organization.clone(),
+                target: Some(Target::AccountId(account_id)),
+                ..Default::default()
+            })
+            .await;
+        let refused = refusal(result);
+        assert_eq!((refused.code, refused.reason.as_str()), (code, reason));
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_invitation_is_dead_at_once_and_stays_revoked() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let letter = service.next_letter().await;
+    let revoke = RevokeInvitationRequest {
+        organization_id: organization.clone(),
+        invitation_id: letter.event.invitation_id.clone(),
+        ..Default::default()
+    };
+    for _ in 0..2 {
+        let revoked = service.invitations.revoke_invitation(revoke.clone()).await.unwrap();
+        assert_eq!(revoked.into_inner().invitation.unwrap().state(), InvitationState::Revoked);
+    }
+    assert_eq!(refusal(service.activate(&letter.token, PASSWORD).await).reason, "TOKEN_REVOKED");
+    let account = service.account(&organization, &account.account_id).await;
+    assert_eq!(account.state(), AccountState::NotInvited);
+
+    // It does not block the person.
+    service.invite(&account).await;
+    let letter = service.next_letter().await;
+    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let revoke = RevokeInvitationRequest {
+        invitation_id: letter.event.invitation_id,
+        ..revoke
+    };
+    let refused = refusal(service.invitations.revoke_invitation(revoke).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "INVITATION_ENDED"));
+}
+
+#[tokio::test]
+async fn an_invitation_shows_the_path_of_its_email_in_the_right_order() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let invitation = account.last_invitation.unwrap();
+    let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let change = |state: DeliveryState, revision| DeliveryChanged {
+        delivery_id: Uuid::now_v7().to_string(),
+        invitation_id: invitation.invitation_id.clone(),
+        send_number: 1,
+        state: state.into(),
+        revision,
+        change_time: at(1_800_000_000),
+        ..Default::default()
+    };
+    service
+        .report(
+            &organization,
+            DeliveryChanged {
+                throttled_until: at(1_900_000_000),
+                ..change(DeliveryState::Throttled, 2)
+            },
+        )
+        .await;
+    let throttled = service.invitation_in(&invitation, InvitationState::Throttled).await;
+    assert_eq!(throttled.throttled_until, at(1_900_000_000));
+
+    // What happened before arrives after: it is no news.
+    service.report(&organization, change(DeliveryState::Queued, 1)).await;
+    service.report(&organization, change(DeliveryState::Sent, 3)).await;
+    let sent = service.invitation_in(&invitation, InvitationState::Sent).await;
+    assert_eq!(sent.sent_time, at(1_800_000_000));
+    assert_eq!(sent.throttled_until, None);
+    service.report(&organization, change(DeliveryState::Throttled, 2)).await;
+
+    service
+        .report(
+            &organization,
+            DeliveryChanged {
+                reason: "no such mailbox".to_owned(),
+                ..change(DeliveryState::Failed, 4)
+            },
+        )
+        .await;
+    let failed = service.invitation_in(&invitation, InvitationState::Failed).await;
+    assert_eq!(failed.failure_reason, "no such mailbox");
+}
+
+#[tokio::test]
+async fn a_link_returns_only_to_origins_of_the_organization() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let request = |return_url: &str| CreateAccountRequest {
+        return_url: return_url.to_owned(),
+        ..new_account(&organization, "Ann", "Lee", "ann@example.org")
+    };
+    for url in ["https://evil.example/", "javascript:alert(1)", "http://portal.acme.example/", "/welcome"] {
+        let refused = refusal(service.accounts.create_account(request(url)).await);
+        assert_eq!((refused.reason.as_str(), &refused.fields[..]), ("FIELD_INVALID", &["return_url".to_owned()][..]));
+    }
+    service.create(request("https://portal.acme.example/welcome?a=1")).await;
+    let letter = service.next_letter().await;
+    let activated = service.activate(&letter.token, PASSWORD).await.unwrap();
+    assert_eq!(activated.return_url, "https://portal.acme.example/welcome?a=1");
+}
+
+#[tokio::test]
+async fn who_asked_is_kept() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut request = tonic::Request::new(new_account(&organization, "Ann", "Lee", "ann@example.org"));
+    request.metadata_mut().insert("usher-caller", "staff:7".parse().unwrap());
+    let account = service.accounts.create_account(request).await.unwrap().into_inner().account.unwrap();
+    assert_eq!(account.last_invitation.unwrap().requested_by, "staff:7");
+}

@@ -1,0 +1,14 @@
+//! account-svc through its gRPC API, on a real PostgreSQL.
+
+mod accounts;
+mod activation;
+mod bad_input;
+mod cancellation;
+mod duplicates;
+mod idempotency;
+mod invitations;
+mod login;
+mod organizations;
+mod secrets;
+mod storage;
+mod support;

@@ -1,0 +1,193 @@
+use prost_types::{Duration, FieldMask};
+use tonic::Code;
+use usher_proto::account::v1::{
+    Brand, CreateOrganizationRequest, GetOrganizationRequest, ListOrganizationsRequest,
+    Organization, OrganizationSettings, UpdateOrganizationRequest,
+};
+use uuid::Uuid;
+
+use crate::support::{Service, refusal};
+
+fn acme() -> Organization {
+    Organization {
+        slug: "acme".to_owned(),
+        display_name: "Acme".to_owned(),
+        portal_url: "https://portal.acme.example/".to_owned(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn an_organization_gets_defaults_and_can_be_changed_in_parts() {
+    let mut service = Service::start().await;
+    let created = service
+        .organizations
+        .create_organization(CreateOrganizationRequest {
+            organization: Some(acme()),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .into_inner()
+        .organization
+        .unwrap();
+    assert_eq!(created.portal_url, "https://portal.acme.example");
+    assert_eq!(created.default_locale, "en");
+    let settings = created.settings.clone().unwrap();
+    assert_eq!(settings.minimum_age, Some(18));
+    assert_eq!(settings.invitation_lifetime.unwrap().seconds, 30 * 86_400);
+
+    let updated = service
+        .organizations
+        .update_organization(UpdateOrganizationRequest {
+            organization: Some(Organization {
+                organization_id: created.organization_id.clone(),
+                etag: created.etag.clone(),
+                display_name: "Acme & Söhne".to_owned(),
+                brand: Some(Brand {
+                    color: "#AA0011".to_owned(),
+                    ..Default::default()
+                }),
+                settings: Some(OrganizationSettings {
+                    minimum_age: Some(21),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            update_mask: Some(FieldMask {
+                paths: ["display_name", "brand", "settings.minimum_age"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            }),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .into_inner()
+        .organization
+        .unwrap();
+    assert_eq!(updated.display_name, "Acme & Söhne");
+    assert_eq!(updated.brand.unwrap().color, "#aa0011");
+    assert_eq!(updated.portal_url, created.portal_url);
+    let settings = updated.settings.unwrap();
+    assert_eq!(settings.minimum_age, Some(21));
+    assert_eq!(settings.invitation_lifetime.unwrap().seconds, 30 * 86_400);
+
+    // The etag that was read is not current any more.
+    let result = service
+        .organizations
+        .update_organization(UpdateOrganizationRequest {
+            organization: Some(Organization {
+                organization_id: created.organization_id,
+                etag: created.etag,
+                display_name: "Acme".to_owned(),
+                ..Default::default()
+            }),
+            update_mask: Some(FieldMask {
+                paths: vec!["display_name".to_owned()],
+            }),
+            ..Default::default()
+        })
+        .await;
+    let refused = refusal(result);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::Aborted, "ETAG_MISMATCH"));
+}
+
+#[tokio::test]
+async fn a_slug_belongs_to_one_organization() {
+    let mut service = Service::start().await;
+    let request = CreateOrganizationRequest {
+        organization: Some(acme()),
+        ..Default::default()
+    };
+    service.organizations.create_organization(request.clone()).await.unwrap();
+    let refused = refusal(service.organizations.create_organization(request).await);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::AlreadyExists, "SLUG_TAKEN"));
+}
+
+#[tokio::test]
+async fn faulty_fields_are_named_all_at_once() {
+    let mut service = Service::start().await;
+    let result = service
+        .organizations
+        .create_organization(CreateOrganizationRequest {
+            organization: Some(Organization {
+                slug: "Acme!".to_owned(),
+                portal_url: "http://portal.acme.example".to_owned(),
+                default_locale: "de".to_owned(),
+                reply_to: "nobody".to_owned(),
+                allowed_return_origins: vec!["https://a.example/path".to_owned()],
+                brand: Some(Brand {
+                    color: "red".to_owned(),
+                    logo_url: "ftp://a.example".to_owned(),
+                }),
+                settings: Some(OrganizationSettings {
+                    minimum_age: Some(500),
+                    invitation_lifetime: Some(Duration { seconds: 1, nanos: 0 }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            request_id: "not a uuid".to_owned(),
+        })
+        .await;
+    let mut fields = refusal(result).fields;
+    fields.sort();
+    assert_eq!(
+        fields,
+        [
+            "organization.allowed_return_origins[0]",
+            "organization.brand.color",
+            "organization.brand.logo_url",
+            "organization.default_locale",
+            "organization.display_name",
+            "organization.portal_url",
+            "organization.reply_to",
+            "organization.settings.invitation_lifetime",
+            "organization.settings.minimum_age",
+            "organization.slug",
+            "request_id",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn organizations_are_listed_in_pages() {
+    let mut service = Service::start().await;
+    let mut created = Vec::new();
+    for _ in 0..5 {
+        created.push(service.organization().await);
+    }
+    let mut listed = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let response = service
+            .organizations
+            .list_organizations(ListOrganizationsRequest {
+                page_size: 2,
+                page_token,
+            })
+            .await
+            .unwrap()
+            .into_inner();
+        listed.extend(response.organizations.into_iter().map(|row| row.organization_id));
+        page_token = response.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, created);
+}
+
+#[tokio::test]
+async fn an_unknown_organization_is_not_found() {
+    let mut service = Service::start().await;
+    let result = service
+        .organizations
+        .get_organization(GetOrganizationRequest {
+            organization_id: Uuid::now_v7().to_string(),
+        })
+        .await;
+    let refused = refusal(result);
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "ORGANIZATION_NOT_FOUND"));
+}

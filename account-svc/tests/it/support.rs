@@ -1,0 +1,396 @@
+//! A service of its own for each test: a fresh database, an in-process bus, and a stand-in for notify-svc
+//! that opens the sealed tokens.
+
+use std::{env, future::Future, time::Duration};
+
+use account_svc::{
+    app::{Application, migrate},
+    config::{Cli, Command},
+    db::ROLE,
+};
+use clap::Parser as _;
+use prost::Message as _;
+use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use usher_proto::{
+    account::v1::{
+        Account, ActivateAccountRequest, ActivateAccountResponse, AuthenticateRequest,
+        AuthenticateResponse, CreateAccountRequest, CreateOrganizationRequest, GetAccountRequest,
+        GetInvitationRequest, InspectTokenRequest, InspectTokenResponse, Invitation, InvitationState, Organization, SendInvitationRequest,
+        account_service_client::AccountServiceClient,
+        activation_service_client::ActivationServiceClient,
+        invitation_service_client::InvitationServiceClient,
+        organization_service_client::OrganizationServiceClient, send_invitation_request::Target,
+        send_invitation_result::Outcome,
+    },
+    event::v1::{DeliveryChanged, Event, InvitationRequested, event::Payload},
+    topology::{NOTIFY_INVITATIONS, SCHEMA_VERSION, routing_key},
+};
+use usher_runtime::{
+    bus::{EventBus, Message, Subscription},
+    database,
+    seal::{self, PrivateKey, Sealed},
+    trace_context::TraceContext,
+};
+use uuid::Uuid;
+
+/// A password that no rule refuses.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// How long a test waits for what should happen at once.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running account-svc.
+pub struct Service {
+    pub organizations: OrganizationServiceClient<Channel>,
+    pub accounts: AccountServiceClient<Channel>,
+    pub invitations: InvitationServiceClient<Channel>,
+    pub activation: ActivationServiceClient<Channel>,
+    /// As the service reaches its database.
+    pub pool: PgPool,
+    /// As an administrator reaches it.
+    pub database_url: String,
+    pub address: std::net::SocketAddr,
+    bus: EventBus,
+    mailroom: Subscription,
+    key: PrivateKey,
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+/// An invitation as notify-svc gets it, with its token opened.
+pub struct Letter {
+    pub event: InvitationRequested,
+    pub token: String,
+}
+
+fn server_url() -> String {
+    env::var("DATABASE_URL").expect(
+        "DATABASE_URL must name a PostgreSQL server on which databases can be created; `make test` starts one",
+    )
+}
+
+/// A new, migrated database.
+pub async fn database() -> String {
+    let url = server_url();
+    let name = format!("account_{}", Uuid::now_v7().simple());
+    let mut server = PgConnection::connect(&url).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut server)
+        .await
+        .unwrap();
+    let (server, _) = url.rsplit_once('/').unwrap();
+    let url = format!("{server}/{name}");
+    migrate(&SecretString::from(url.clone())).await.unwrap();
+    url
+}
+
+impl Service {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a service with further settings.
+    pub async fn start_with(settings: &[&str]) -> Self {
+        let database_url = database().await;
+        let (key, public) = PrivateKey::generate();
+        let public = public.to_base64();
+        let arguments = ["account-svc", "serve", "--token-public-key", &public]
+            .into_iter()
+            .chain(settings.iter().copied());
+        let Command::Serve(args) = Cli::parse_from(arguments).command else {
+            unreachable!("`serve` was asked for");
+        };
+        let pool = database::connect(&SecretString::from(database_url.clone()), ROLE, 16).unwrap();
+        let bus = EventBus::in_process();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let application =
+            Application::build(&args.account, &args.server, pool.clone(), bus.clone()).unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(application.run_until_stopped(listener, None, stop.clone()));
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        Self {
+            organizations: OrganizationServiceClient::new(channel.clone()),
+            accounts: AccountServiceClient::new(channel.clone()),
+            invitations: InvitationServiceClient::new(channel.clone()),
+            activation: ActivationServiceClient::new(channel),
+            pool,
+            database_url,
+            address,
+            mailroom: bus.subscribe(NOTIFY_INVITATIONS),
+            bus,
+            key,
+            stop,
+            running,
+        }
+    }
+
+    /// An administrator's connection, which row-level security does not bind.
+    pub async fn admin(&self) -> PgConnection {
+        PgConnection::connect(&self.database_url).await.unwrap()
+    }
+
+    /// Creates an organization and answers its id.
+    pub async fn organization(&mut self) -> String {
+        let slug = format!("o-{}", Uuid::now_v7().simple());
+        let request = CreateOrganizationRequest {
+            organization: Some(Organization {
+                slug,
+                display_name: "Acme".to_owned(),
+                portal_url: "https://portal.acme.example".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let response = self.organizations.create_organization(request).await.unwrap();
+        response.into_inner().organization.unwrap().organization_id
+    }
+
+    /// Creates an account that must be accepted.
+    pub async fn create(&mut self, request: CreateAccountRequest) -> Account {
+        let response = self.accounts.create_account(request).await.unwrap();
+        response.into_inner().account.unwrap()
+    }
+
+    /// Reads an account.
+    pub async fn account(&mut self, organization_id: &str, account_id: &str) -> Account {
+        let request = GetAccountRequest {
+            organization_id: organization_id.to_owned(),
+            account_id: account_id.to_owned(),
+        };
+        let response = self.accounts.get_account(request).await.unwrap();
+        response.into_inner().account.unwrap()
+    }
+
+    /// Sends an invitation that must be accepted.
+    pub async fn invite(&mut self, account: &Account) -> Invitation {
+        let response = self
+            .invitations
+            .send_invitation(SendInvitationRequest {
+                organization_id: account.organization_id.clone(),
+                target: Some(Target::AccountId(account.account_id.clone())),
+                ..Default::default()
+            })
+            .await
+            .unwrap();
+        let [result] = &response.get_ref().results[..] else {
+            panic!("one account, one result");
+        };
+        match result.outcome.clone() {
+            Some(Outcome::Invitation(invitation)) => invitation,
+            other => panic!("not invited: {other:?}"),
+        }
+    }
+
+    /// Reads an invitation.
+    pub async fn invitation(&mut self, organization_id: &str, invitation_id: &str) -> Invitation {
+        let request = GetInvitationRequest {
+            organization_id: organization_id.to_owned(),
+            invitation_id: invitation_id.to_owned(),
+        };
+        let response = self.invitations.get_invitation(request).await.unwrap();
+        response.into_inner().invitation.unwrap()
+    }
+
+    /// Waits until an invitation is in `state`.
+    pub async fn invitation_in(&mut self, invitation: &Invitation, state: InvitationState) -> Invitation {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self
+                .invitation(&invitation.organization_id, &invitation.invitation_id)
+                .await;
+            if now.state() == state {
+                return now;
+            }
+            assert!(Instant::now() < deadline, "not {state:?}: {now:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The next event for notify-svc.
+    pub async fn next_event(&mut self) -> Event {
+        let batch = within(self.mailroom.next_batch(1)).await;
+        let received = batch.into_iter().next().unwrap();
+        let event = Event::decode(received.message.body.as_slice()).unwrap();
+        received.ack().await.unwrap();
+        event
+    }
+
+    /// The next invitation that notify-svc gets.
+    pub async fn next_letter(&mut self) -> Letter {
+        loop {
+            if let Some(Payload::InvitationRequested(event)) = self.next_event().await.payload {
+                return self.open(event);
+            }
+        }
+    }
+
+    fn open(&self, event: InvitationRequested) -> Letter {
+        let sealed = event.sealed_token.clone().unwrap();
+        let sealed = Sealed {
+            encapsulated_key: sealed.encapsulated_key,
+            ciphertext: sealed.ciphertext,
+        };
+        let token = seal::open(
+            std::slice::from_ref(&self.key),
+            &sealed,
+            event.invitation_id.as_bytes(),
+        )
+        .unwrap();
+        Letter {
+            token: token.to_string(),
+            event,
+        }
+    }
+
+    /// Follows a link, with a password.
+    pub async fn activate(
+        &self,
+        token: &str,
+        password: &str,
+    ) -> Result<ActivateAccountResponse, Status> {
+        let request = ActivateAccountRequest {
+            token: token.to_owned(),
+            password: password.to_owned(),
+            ..Default::default()
+        };
+        let response = self.activation.clone().activate_account(request).await?;
+        Ok(response.into_inner())
+    }
+
+    /// Opens a link, without using it.
+    pub async fn inspect(&self, token: &str) -> Result<InspectTokenResponse, Status> {
+        let request = InspectTokenRequest {
+            token: token.to_owned(),
+        };
+        let response = self.activation.clone().inspect_token(request).await?;
+        Ok(response.into_inner())
+    }
+
+    /// Logs in.
+    pub async fn authenticate(
+        &self,
+        organization_id: &str,
+        email: &str,
+        password: &str,
+    ) -> Result<AuthenticateResponse, Status> {
+        let request = AuthenticateRequest {
+            organization_id: organization_id.to_owned(),
+            email: email.to_owned(),
+            password: password.to_owned(),
+            ..Default::default()
+        };
+        let response = self.activation.clone().authenticate(request).await?;
+        Ok(response.into_inner())
+    }
+
+    /// Reports the state of an email, as notify-svc does.
+    pub async fn report(&self, organization_id: &str, change: DeliveryChanged) {
+        let event_id = Uuid::now_v7();
+        let event = Event {
+            event_id: event_id.to_string(),
+            event_type: routing_key::DELIVERY_CHANGED.to_owned(),
+            organization_id: organization_id.to_owned(),
+            schema_version: SCHEMA_VERSION,
+            payload: Some(Payload::DeliveryChanged(change)),
+            ..Default::default()
+        };
+        let message = Message {
+            event_id,
+            event_type: routing_key::DELIVERY_CHANGED.to_owned(),
+            body: event.encode_to_vec(),
+            trace_context: TraceContext::default(),
+        };
+        for result in within(self.bus.publish(&[message])).await {
+            result.unwrap();
+        }
+    }
+
+    /// Waits until calls whose callers hung up are through, and no connection is left in a transaction.
+    pub async fn pool_is_clean(&self) {
+        let mut admin = self.admin().await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let busy: Vec<(String, String)> = sqlx::query_as(
+                "SELECT state, query FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                    AND state <> 'idle'",
+            )
+            .fetch_all(&mut admin)
+            .await
+            .unwrap();
+            if busy.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{busy:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Stops the service as SIGTERM does.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        within(self.running).await.unwrap().unwrap();
+    }
+}
+
+/// A request for an account with a name and, if not empty, an email.
+pub fn new_account(
+    organization_id: &str,
+    given: &str,
+    family: &str,
+    email: &str,
+) -> CreateAccountRequest {
+    CreateAccountRequest {
+        organization_id: organization_id.to_owned(),
+        account: Some(Account {
+            given_name: given.to_owned(),
+            family_name: family.to_owned(),
+            email: (!email.is_empty()).then(|| email.to_owned()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// What a refusal tells a program.
+pub struct Refusal {
+    pub code: Code,
+    pub reason: String,
+    pub fields: Vec<String>,
+    pub details: ErrorDetails,
+}
+
+/// Reads a refusal; every one must carry a reason.
+pub fn refusal<T: std::fmt::Debug>(result: Result<T, Status>) -> Refusal {
+    let status = result.expect_err("a refusal");
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every error carries ErrorInfo");
+    assert_eq!(info.domain, "usher");
+    let fields = details.bad_request().map_or(Vec::new(), |bad_request| {
+        let violations = bad_request.field_violations.iter();
+        violations.map(|violation| violation.field.clone()).collect()
+    });
+    Refusal {
+        code: status.code(),
+        reason: info.reason.clone(),
+        fields,
+        details,
+    }
+}
+
+/// Ends a test that waits for what does not come.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("in time")
+}
