@@ -7,12 +7,14 @@ help: ## Lists what can be made
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
 run: ## Brings up both services in one process, to try them out
-	@tools/ensure postgresql >/dev/null || echo "Going on: PostgreSQL will be downloaded for this project."
-	@cargo run
+	@features=; \
+	tools/ensure postgresql >/dev/null || features="--features download-postgresql"; \
+	cargo run $$features
 
 test: ## Runs all tests beside a PostgreSQL and a RabbitMQ of their own
 	tests/servers cargo test --workspace
 	tests/e2e/run
+	tests/browser/run
 
 check: ## Checks format, lints, contract, licenses, and SQL against the migrations
 	cargo fmt --all --check

