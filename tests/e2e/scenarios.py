@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import people
-from house import DELIVERIES, INVITATIONS, PORTAL, House, at_once, new_id, outcome
+from house import ACTIVATION, DELIVERIES, INVITATIONS, PORTAL, House, at_once, new_id, outcome
 from people import Client, Outcome
 from processes import wait_until
 from rpc import Refused
@@ -125,6 +125,34 @@ def one_email(house: House) -> str:
     assert answers == {"OK": 1, "EMAIL_IN_ORGANIZATION": 49}, answers
     assert len(house.all_accounts(organization)) == 1
     return "50 creates of one email: 1 account"
+
+
+def somebody_known_elsewhere(house: House) -> str:
+    """A client of one organization is asked before another one learns more than its staff entered."""
+    first, second = house.organization("first-home"), house.organization("second-home")
+    login = {"email": "elsa@elsewhere.example", "password": PASSWORD.format("elsewhere")}
+    _, mail = invite(house, first, "Elsa Elsewhere", login["email"])
+    house.activate(mail.token, login["password"])
+
+    def authenticate(password: str):
+        return house.accounts.call(
+            f"{ACTIVATION}/Authenticate", organization_id=first, **login | {"password": password}
+        )
+
+    assert outcome(authenticate, login["password"]) == "OK"
+    assert outcome(authenticate, "not that one at all") == "CREDENTIALS_INVALID"
+
+    account = named("Elsa Elsewhere") | {"email": login["email"]}
+    assert outcome(house.create, second, account) == "EMAIL_ON_PLATFORM"
+    created = house.create(second, account, on_platform_match="PLATFORM_MATCH_POLICY_REQUEST_SHARE")
+    assert state_of(created) == "SHARE_REQUESTED" and not created.profile_shared
+    sent = lambda: len(house.mailbox.to({login["email"]})) == 2  # noqa: E731
+    wait_until(sent, EMAIL_SECONDS, "the request to share brought no email")
+    request = house.mailbox.to({login["email"]})[1]
+    assert f"{PORTAL}/share?token={request.token}" in request.text
+    assert purpose_of(house.inspect(request.token)) == "SHARE_REQUEST"
+    assert outcome(house.activate, request.token, PASSWORD) == "TOKEN_UNKNOWN"
+    return "refused, then asked by email"
 
 
 def sixth_email_of_the_day(house: House) -> str:
@@ -265,13 +293,28 @@ def word(number: int) -> str:
 
 
 def state_of(resource) -> str:
-    """Name of the state without its prefix."""
-    described = resource.DESCRIPTOR.fields_by_name["state"].enum_type
+    return enum_name(resource, "state")
+
+
+def purpose_of(inspection) -> str:
+    return enum_name(inspection, "purpose")
+
+
+def enum_name(message, field: str) -> str:
+    """Name of an enum field's value without its prefix."""
+    described = message.DESCRIPTOR.fields_by_name[field].enum_type
     prefix = described.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return described.values_by_number[resource.state].name.removeprefix(prefix)
+    return described.values_by_number[getattr(message, field)].name.removeprefix(prefix)
 
 
 # The search comes last, when everything has happened that leaves traces.
 ALL = [
-    five_hundred_clients, one_token, one_email, sixth_email_of_the_day, broker_down, killed_twice, no_secret_anywhere,
+    five_hundred_clients,
+    one_token,
+    one_email,
+    somebody_known_elsewhere,
+    sixth_email_of_the_day,
+    broker_down,
+    killed_twice,
+    no_secret_anywhere,
 ]
