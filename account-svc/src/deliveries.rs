@@ -75,6 +75,7 @@ fn span(message: &Message, report: &DeliveryReport) -> tracing::Span {
         event.id = %message.event_id,
         invitation.id = %report.invitation_id,
         delivery.state = report.state,
+        trace.id = tracing::field::Empty,
     );
     message.trace_context.set_parent_of(&span);
     span

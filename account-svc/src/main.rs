@@ -7,7 +7,7 @@ use account_svc::{
 use anyhow::Context as _;
 use clap::Parser as _;
 use tokio::net::TcpListener;
-use usher_runtime::{bus::EventBus, shutdown, telemetry};
+use usher_runtime::{shutdown, telemetry};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let telemetry = telemetry::init("account-svc", &args.telemetry)?;
     let stop = shutdown::on_signal()?;
-    let bus = EventBus::rabbitmq(&args.broker.url()?, "account-svc")?;
+    let bus = args.broker.bus("account-svc")?;
     let pool = args.pool()?;
     let grpc = listen(args.listen.grpc_listen, "GRPC_LISTEN").await?;
     let admin = listen(args.listen.admin_listen, "ADMIN_LISTEN").await?;

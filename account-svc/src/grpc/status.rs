@@ -250,11 +250,7 @@ fn fault(error: Error) -> RichError {
         .retry_after(std::time::Duration::from_secs(1));
     }
     tracing::error!(error = %without_data(&error), "internal error");
-    RichError::new(
-        Code::Internal,
-        ErrorReason::Internal,
-        "internal error; the service's log has the details under the trace id",
-    )
+    RichError::fault()
 }
 
 /// An error's text for the log. What PostgreSQL says about a row may quote its values, so of a database

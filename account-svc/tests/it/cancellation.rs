@@ -1,7 +1,18 @@
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use tonic::transport::Channel;
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, layer, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use usher_proto::account::v1::{
     CreateAccountRequest, account_service_client::AccountServiceClient,
 };
@@ -12,6 +23,7 @@ use crate::support::{Service, new_account};
 /// calls were dropped with them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_cancelled_calls_leave_nothing_half_done() {
+    let reused = OpenTransactions::watch();
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let endpoint = Channel::from_shared(format!("http://{}", service.address)).unwrap();
@@ -34,13 +46,13 @@ async fn ten_thousand_cancelled_calls_leave_nothing_half_done() {
     assert!(answered < 10_000, "nothing was cancelled");
 
     // On the same pool, every later write is kept.
-    for index in 0..100_u64 {
-        let index = 1_000_000 + index;
+    for index in 1_000_000..1_000_100_u64 {
         let request = new_account(&organization, &letters(index), &letters(index * 7 + 3), &format!("c{index}@example.org"));
         let account = service.create(request).await;
         service.account(&organization, &account.account_id).await;
     }
     service.pool_is_clean().await;
+    assert_eq!(reused.seen(), 0, "connections came back from the pool inside a transaction");
 
     let mut admin = service.admin().await;
     let half_made: i64 = sqlx::query_scalar(
@@ -60,6 +72,43 @@ async fn ten_thousand_cancelled_calls_leave_nothing_half_done() {
         .await
         .unwrap();
     assert!(kept >= i64::try_from(answered).unwrap() + 100, "{kept} kept, {answered} answered");
+}
+
+/// Counts what PostgreSQL says to a BEGIN on a connection that is in a transaction already. The next user of
+/// such a connection works inside that transaction, with its scope, and hides it by committing it: the
+/// warning is all that is seen from outside.
+#[derive(Clone, Default)]
+struct OpenTransactions(Arc<AtomicUsize>);
+
+impl OpenTransactions {
+    fn watch() -> Self {
+        let watch = Self::default();
+        tracing_subscriber::registry()
+            .with(watch.clone())
+            .try_init()
+            .expect("the only subscriber of this program");
+        watch
+    }
+
+    fn seen(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for OpenTransactions {
+    fn on_event(&self, event: &Event<'_>, _: layer::Context<'_, S>) {
+        struct Message(bool);
+        impl Visit for Message {
+            fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+                self.0 |= format!("{value:?}").contains("already a transaction in progress");
+            }
+        }
+        if event.metadata().target().starts_with("sqlx::postgres") {
+            let mut message = Message(false);
+            event.record(&mut message);
+            self.0.fetch_add(usize::from(message.0), Ordering::SeqCst);
+        }
+    }
 }
 
 fn letters(mut number: u64) -> String {
