@@ -202,7 +202,10 @@ impl Renderer {
         let variables = Value::from(variables);
         let subject = self.fill(&subject_name(kind), variables.clone())?;
         let text = self.fill(&text_name(kind), variables.clone())?;
-        let html = self.fill(&html_name(kind), context! { subject => subject.as_str(), ..variables })?;
+        let html = self.fill(
+            &html_name(kind),
+            context! { subject => subject.as_str(), ..variables },
+        )?;
         Ok(Rendered {
             subject,
             html,
