@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod crash;
 mod faults;
 mod intake;
 mod leases;

@@ -150,7 +150,7 @@ impl Service {
         Self::start_with(database, bus, smtp, private_key, more).await
     }
 
-    async fn start_with(
+    pub async fn start_with(
         database: Database,
         bus: EventBus,
         smtp: ScriptedSmtp,
@@ -189,6 +189,11 @@ impl Service {
         self.bus.close().await;
         let bus = EventBus::in_process();
         Self::start_with(self.database, bus, self.smtp, self.private_key, more).await
+    }
+
+    /// Leaves everything as it is and keeps the database.
+    pub fn abandon(self) -> Database {
+        self.database
     }
 
     /// Stops the service and keeps its database.

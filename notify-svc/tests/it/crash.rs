@@ -1,0 +1,75 @@
+//! A process ends without warning in the middle of its work, and another one takes over.
+
+use std::{collections::HashMap, env};
+
+use secrecy::SecretString;
+use tokio::runtime::Runtime;
+use usher_proto::notify::v1 as pb;
+use usher_runtime::bus::EventBus;
+use uuid::Uuid;
+
+use crate::support::{Database, Request, Service, eventually};
+
+const EMAILS: usize = 300;
+const CONCURRENCY: usize = 16;
+
+/// A runtime that is dropped takes its tasks away wherever they are: no outcome is recorded, nothing is
+/// acknowledged, connections break. `tests/e2e` does the same to the real programs with `kill -9`.
+#[test]
+fn a_crash_loses_no_email_and_repeats_only_what_was_being_handed_over() {
+    let url = env::var("AMQP_URL").expect("set AMQP_URL to a RabbitMQ server (make test does)");
+    let url = SecretString::from(url);
+    let prefix = format!("test-{}-", Uuid::now_v7().simple());
+    let settings = [format!("--send-concurrency={CONCURRENCY}")];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let bus = || EventBus::rabbitmq_with_prefix(&url, "notify-test", &prefix).unwrap();
+
+    // The SMTP server and the test live longer than the service.
+    let surroundings = Runtime::new().unwrap();
+    let smtp = surroundings.block_on(crate::scripted_smtp::ScriptedSmtp::start());
+    let (private_key, _) = usher_runtime::seal::PrivateKey::generate();
+
+    let doomed = Runtime::new().unwrap();
+    let (service, requests) = doomed.block_on(async {
+        let database = Database::create().await;
+        let service =
+            Service::start_with(database, bus(), smtp.clone(), private_key.clone(), &settings).await;
+        service.bus.connected().await;
+        let requests: Vec<_> = (0..EMAILS)
+            .map(|n| service.request(&format!("client{n}@example.org")))
+            .collect();
+        let messages: Vec<_> = requests.iter().map(Request::message).collect();
+        eventually("the queues are declared", async || {
+            service.bus.publish(&messages[..1]).await.iter().all(Result::is_ok)
+        })
+        .await;
+        service.publish_all(&messages).await;
+        eventually("a third is sent", async || smtp.taken().len() > EMAILS / 3).await;
+        (service, requests)
+    });
+    let database = service.abandon();
+    doomed.shutdown_background();
+
+    surroundings.block_on(async {
+        let before = smtp.taken().len();
+        assert!(before < EMAILS, "the crash came too late to show anything");
+        let service = Service::start_with(database, bus(), smtp.clone(), private_key, &settings).await;
+        for request in &requests {
+            service.reaches(request, pb::DeliveryState::Sent).await;
+        }
+        let mut message_ids: HashMap<String, Vec<String>> = HashMap::new();
+        for mail in smtp.taken() {
+            let parsed = mail_parser::MessageParser::default().parse(&mail.raw).unwrap();
+            let message_id = parsed.message_id().unwrap().to_owned();
+            message_ids.entry(mail.recipient).or_default().push(message_id);
+        }
+        assert_eq!(message_ids.len(), EMAILS);
+        let repeated: Vec<_> = message_ids.values().filter(|ids| ids.len() > 1).collect();
+        assert!(repeated.len() <= CONCURRENCY, "{} repeated", repeated.len());
+        for ids in repeated {
+            assert_eq!(ids.len(), 2);
+            assert_eq!(ids[0], ids[1], "a repetition has the same Message-ID");
+        }
+        service.stop().await;
+    });
+}
