@@ -70,9 +70,13 @@ async fn take(context: &Context, batch: Vec<Received>) -> Result<(), sqlx::Error
 
 fn span(message: &Message, report: &DeliveryReport) -> tracing::Span {
     let span = tracing::info_span!(
-        "delivery.changed",
+        "consume",
         otel.kind = "consumer",
-        event.id = %message.event_id,
+        messaging.system = "rabbitmq",
+        messaging.operation.type = "process",
+        messaging.destination.name = ACCOUNT_DELIVERIES.name,
+        messaging.message.id = %message.event_id,
+        event.type = message.event_type,
         invitation.id = %report.invitation_id,
         delivery.state = report.state,
         trace.id = tracing::field::Empty,

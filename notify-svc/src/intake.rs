@@ -59,12 +59,17 @@ impl Intake {
     pub async fn run(self, stop: CancellationToken) {
         let mut subscription = self.bus.subscribe(NOTIFY_INVITATIONS);
         loop {
-            let batch = tokio::select! {
+            let mut batch = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 batch = subscription.next_batch(BATCH) => batch,
             };
             let span = tracing::info_span!("intake", messaging.batch.message_count = batch.len());
+            // Each event in the trace of its own; they end together.
+            let _events: Vec<_> = batch
+                .iter_mut()
+                .filter_map(|received| received.message.consumer_span(NOTIFY_INVITATIONS))
+                .collect();
             self.take_in(batch, &stop).instrument(span).await;
         }
     }

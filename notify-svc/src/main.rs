@@ -7,7 +7,7 @@ use notify_svc::{
     config::{Cli, Command, MigrateArgs, ServeArgs},
 };
 use tokio::net::TcpListener;
-use usher_runtime::{bus::EventBus, seal::PrivateKey, shutdown, telemetry};
+use usher_runtime::{seal::PrivateKey, shutdown, telemetry};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -24,7 +24,7 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let telemetry = telemetry::init("notify-svc", &args.telemetry)?;
     let stop = shutdown::on_signal()?;
-    let bus = EventBus::rabbitmq(&args.broker.url()?, "notify-svc")?;
+    let bus = args.broker.bus("notify-svc")?;
     let transport = args.notify.smtp.transport()?;
     let pool = args.pool()?;
     let grpc = listen(args.listen.grpc_listen, "GRPC_LISTEN").await?;

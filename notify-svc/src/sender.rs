@@ -283,6 +283,7 @@ async fn deliver<T: MailTransport>(
         delivery.attempt = claim.attempt_count + 1,
         delivery.state = tracing::field::Empty,
         smtp.status = tracing::field::Empty,
+        trace.id = tracing::field::Empty,
     );
     TraceContext(claim.traceparent.clone()).set_parent_of(&span);
     attempts.deliver(claim).instrument(span).await;

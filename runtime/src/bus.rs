@@ -5,6 +5,7 @@
 
 mod in_process;
 mod rabbitmq;
+mod span;
 
 use secrecy::SecretString;
 use usher_proto::topology::Queue;

@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+use crate::bus::EventBus;
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -23,8 +25,9 @@ pub struct TelemetryArgs {
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
 
-    /// Which log lines are written, for example `info,sqlx=debug` (tracing-subscriber's `EnvFilter`)
-    #[arg(long, env = "LOG_FILTER", default_value = "info")]
+    /// Which log lines are written, for example `info,sqlx=debug` (tracing-subscriber's `EnvFilter`); the
+    /// AMQP library is silent by default: it logs every failed attempt beside our one line for an outage
+    #[arg(long, env = "LOG_FILTER", default_value = "info,lapin=off")]
     pub log_filter: String,
 
     /// OTLP/gRPC collector for traces and metrics, for example `http://localhost:4317`; none means that
@@ -37,11 +40,11 @@ pub struct TelemetryArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
-    /// Longest that a call may take; after that the caller gets DEADLINE_EXCEEDED
+    /// Longest that a call may take; after that the caller gets `DEADLINE_EXCEEDED`
     #[arg(long, env = "REQUEST_TIMEOUT", default_value = "20s", value_parser = humantime::parse_duration)]
     pub request_timeout: Duration,
 
-    /// Calls worked on at the same time; more are refused with UNAVAILABLE
+    /// Calls worked on at the same time; more are refused with `UNAVAILABLE`
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 512)]
     pub max_concurrent_requests: usize,
 
@@ -90,6 +93,11 @@ pub struct BrokerArgs {
     /// File that holds the URL of RabbitMQ
     #[arg(long, env = "AMQP_URL_FILE", conflicts_with = "amqp_url")]
     pub amqp_url_file: Option<PathBuf>,
+
+    /// What the names of exchange and queues begin with, so that several installations can share a virtual
+    /// host; the same for both services, up to 64 letters, digits, `.`, `_` and `-`
+    #[arg(long, env = "AMQP_PREFIX", default_value = "", value_parser = amqp_prefix)]
+    pub amqp_prefix: String,
 }
 
 /// Where the service listens.
@@ -131,6 +139,24 @@ impl BrokerArgs {
             "AMQP_URL",
         )
     }
+
+    /// The bus, which connects in the background as `connection_name`.
+    ///
+    /// # Errors
+    /// If no URL is set, its file cannot be read, or it is malformed.
+    pub fn bus(&self, connection_name: &str) -> anyhow::Result<EventBus> {
+        EventBus::rabbitmq_with_prefix(&self.url()?, connection_name, &self.amqp_prefix)
+            .context("AMQP_URL")
+    }
+}
+
+fn amqp_prefix(text: &str) -> Result<String, &'static str> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    // Names that begin with `amq.` belong to the broker.
+    if text.len() > 64 || !text.bytes().all(is_name) || text.starts_with("amq.") {
+        return Err("up to 64 letters, digits, `.`, `_` and `-`, and not beginning with `amq.`");
+    }
+    Ok(text.to_owned())
 }
 
 /// A secret setting, given as a value or as a file that holds it (without the line end).

@@ -10,6 +10,8 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 use usher_proto::account::v1::ErrorReason;
 
+use crate::trace_context::current_trace_id;
+
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "usher";
 
@@ -32,6 +34,25 @@ impl RichError {
             message: message.into(),
             metadata: HashMap::new(),
             details: Vec::new(),
+        }
+    }
+
+    /// A fault of the service, of which the caller learns nothing but where to look: log it before.
+    #[must_use]
+    pub fn fault() -> Self {
+        let reason = ErrorReason::Internal;
+        match current_trace_id() {
+            Some(trace_id) => Self::new(
+                Code::Internal,
+                reason,
+                "internal error; the service's log has the details under the trace_id in ErrorInfo",
+            )
+            .metadata("trace_id", trace_id),
+            None => Self::new(
+                Code::Internal,
+                reason,
+                "internal error; the service's log has the details",
+            ),
         }
     }
 
@@ -165,14 +186,13 @@ pub struct FieldParser {
 impl FieldParser {
     /// Takes the value of `field`, or notes why it was refused.
     pub fn take<T, E: Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
-        parsed
-            .map_err(|error| self.refuse(field, error))
-            .ok()
+        parsed.map_err(|error| self.refuse(field, error)).ok()
     }
 
     /// Notes that `field` is refused.
     pub fn refuse(&mut self, field: impl Into<String>, description: impl Display) {
-        self.violations.push(FieldViolation::new(field, description));
+        self.violations
+            .push(FieldViolation::new(field, description));
     }
 
     /// Ends the parsing.

@@ -36,6 +36,7 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// In `grpc.health.v1` the empty service name stands for the whole server; `database` and `broker` stand
 /// for the dependencies.
+#[must_use]
 pub fn watch(
     pool: PgPool,
     bus: EventBus,

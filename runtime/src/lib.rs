@@ -1,6 +1,7 @@
 //! What both of Usher's services are made of: no domain, no queries.
 
 pub mod admin;
+pub mod backoff;
 pub mod bus;
 pub mod config;
 pub mod database;

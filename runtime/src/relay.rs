@@ -9,13 +9,10 @@ use std::time::{Duration, Instant};
 use opentelemetry::metrics::{Counter, Histogram};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
-use usher_proto::topology;
 use uuid::Uuid;
 
 use crate::backoff::{Backoff, jittered};
 use crate::bus::{EventBus, Message, PublishError};
-use crate::trace_context::TraceContext;
 
 /// Events that are claimed at a time: several times the confirms that the bus keeps outstanding, as the end
 /// of every batch waits for the last of them.
@@ -146,7 +143,10 @@ impl<S: OutboxStore> Relay<S> {
             return Ok(Pass::Empty);
         }
         let started = Instant::now();
-        let spans: Vec<_> = batch.iter_mut().filter_map(producer_span).collect();
+        let spans: Vec<_> = batch
+            .iter_mut()
+            .filter_map(Message::producer_span)
+            .collect();
         let results = self.bus.publish(&batch).await;
         drop(spans);
 
@@ -196,28 +196,6 @@ enum RelayError {
     Store(#[from] sqlx::Error),
     #[error("event bus: {0}")]
     Publish(#[from] PublishError),
-}
-
-/// A span for the publishing of one event, in the trace that the event was stored with. From here on the
-/// event carries the span, so that the consumer continues from it. None for an event without trace.
-fn producer_span(message: &mut Message) -> Option<Span> {
-    message.trace_context.0.as_ref()?;
-    let span = tracing::info_span!(
-        parent: None,
-        "publish",
-        otel.kind = "producer",
-        messaging.system = "rabbitmq",
-        messaging.operation.type = "send",
-        messaging.destination.name = topology::EVENTS_EXCHANGE,
-        messaging.message.id = %message.event_id,
-        event.type = message.event_type,
-    );
-    message.trace_context.set_parent_of(&span);
-    let context = span.in_scope(TraceContext::current);
-    if context.0.is_some() {
-        message.trace_context = context;
-    }
-    Some(span)
 }
 
 struct Metrics {

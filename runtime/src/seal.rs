@@ -140,7 +140,11 @@ pub fn seal(key: &PublicKey, token: &str, aad: &[u8]) -> Result<Sealed, SealErro
 ///
 /// # Errors
 /// If none fits, or the seal was made for another `aad`.
-pub fn open(keys: &[PrivateKey], sealed: &Sealed, aad: &[u8]) -> Result<Zeroizing<String>, SealError> {
+pub fn open(
+    keys: &[PrivateKey],
+    sealed: &Sealed,
+    aad: &[u8],
+) -> Result<Zeroizing<String>, SealError> {
     let encapsulated_key = <Kem as hpke::Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key)
         .map_err(|_| SealError::CannotOpen)?;
     keys.iter()
@@ -172,7 +176,10 @@ mod tests {
         let opened = open(&[other.clone(), private.clone()], &sealed, b"id").unwrap();
         assert_eq!(opened.as_str(), "token");
         assert_eq!(open(&[other], &sealed, b"id"), Err(SealError::CannotOpen));
-        assert_eq!(open(&[private], &sealed, b"id2"), Err(SealError::CannotOpen));
+        assert_eq!(
+            open(&[private], &sealed, b"id2"),
+            Err(SealError::CannotOpen)
+        );
     }
 
     #[test]

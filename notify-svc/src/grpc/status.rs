@@ -82,11 +82,7 @@ fn page(error: PageError) -> RichError {
 /// The caller learns nothing of the fault but where to look.
 fn internal(error: &dyn std::error::Error) -> RichError {
     tracing::error!(%error, "call failed");
-    RichError::new(
-        Code::Internal,
-        ErrorReason::Internal,
-        "a fault of the service; its log has the details under the trace id",
-    )
+    RichError::fault()
 }
 
 fn database(error: &sqlx::Error) -> RichError {

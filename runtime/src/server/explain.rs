@@ -2,13 +2,7 @@
 
 use std::any::Any;
 
-use axum::{
-    body::Body,
-    extract::Request,
-    http,
-    middleware::Next,
-    response::Response,
-};
+use axum::{body::Body, extract::Request, http, middleware::Next, response::Response};
 use tonic::{Code, Status};
 use tower_http::catch_panic::ResponseForPanic;
 use usher_proto::account::v1::ErrorReason;
@@ -62,11 +56,10 @@ fn explained(status: &Status, method: &str) -> Status {
             ErrorReason::FieldInvalid,
             format!("the request is not a protobuf message of {method}"),
         ),
-        _ => RichError::new(
-            status.code(),
-            ErrorReason::Internal,
-            "internal error; the service's log has the details under the trace id",
-        ),
+        _ => {
+            tracing::error!(code = ?status.code(), error = status.message(), "the gRPC library failed");
+            RichError::fault()
+        }
     };
     error.into()
 }
@@ -82,11 +75,6 @@ impl ResponseForPanic for PanicAnswer {
         // The payload may hold what the caller sent; the location, which the panic hook prints, is enough.
         drop(panic);
         tracing::error!("a handler panicked");
-        Status::from(RichError::new(
-            Code::Internal,
-            ErrorReason::Internal,
-            "internal error; the service's log has the details under the trace id",
-        ))
-        .into_http::<Body>()
+        Status::from(RichError::fault()).into_http::<Body>()
     }
 }

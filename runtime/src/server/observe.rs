@@ -38,6 +38,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         rpc.grpc.status_code = Empty,
         otel.status_code = Empty,
         organization.id = Empty,
+        trace.id = Empty,
     );
     set_parent_from_headers(&span, request.headers());
 
