@@ -5,8 +5,14 @@ use std::path::PathBuf;
 use clap::Parser;
 use secrecy::SecretString;
 
+/// Warnings, but not that root's `~/.pgpass` cannot be read: this process was root and is no more.
+const DEFAULT_LOG_FILTER: &str = "warn,sqlx_postgres::options::pgpass=error";
+
 /// Runs Usher in one process, for trying it out: both services, a private PostgreSQL, an inbox that shows
 /// the emails, and a portal in miniature behind their links. Listens on the loopback interface only.
+///
+/// The services take their own settings from the environment variables that `account-svc serve --help` and
+/// `notify-svc serve --help` name, for example `RECIPIENT_GAP`.
 #[derive(Debug, Parser)]
 #[command(name = "usher-local", version, args_override_self = true)]
 pub(crate) struct Args {
@@ -46,11 +52,6 @@ pub(crate) struct Args {
     pub smtp_url: Option<SecretString>,
 
     /// Which log lines are written to standard error, for example `info` or `info,sqlx=debug`
-    #[arg(
-        long,
-        env = "LOG_FILTER",
-        default_value = "warn",
-        value_name = "FILTER"
-    )]
+    #[arg(long, env = "LOG_FILTER", default_value = DEFAULT_LOG_FILTER, value_name = "FILTER")]
     pub log_filter: String,
 }

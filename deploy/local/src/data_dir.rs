@@ -38,11 +38,15 @@ impl DataDir {
             None => run_dir.path().join("data"),
         };
         let shown = path.display();
-        fs::create_dir_all(&path).with_context(|| format!("cannot create {shown}"))?;
+        let advice = || {
+            let user = user_name();
+            format!("{shown}: choose a directory that {user} can reach and write with --data-dir")
+        };
+        fs::create_dir_all(&path).with_context(advice)?;
         ensure_ours(&path)?;
         fs::set_permissions(&path, Permissions::from_mode(0o700))
             .and_then(|()| fs::write(path.join(MARK), "Data of usher-local.\n"))
-            .with_context(|| format!("cannot write to {shown} (as {})", user_name()))?;
+            .with_context(advice)?;
         Ok(Self {
             path: path.canonicalize()?,
             run_dir,

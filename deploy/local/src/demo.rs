@@ -85,8 +85,8 @@ async fn find(
     }
 }
 
-/// Prints what to try, ready to be pasted.
-pub(crate) fn print_commands(organization_id: &str, addresses: &Addresses) {
+/// Prints what to try, ready to be pasted. `has_inbox` says whether emails stay on the web page.
+pub(crate) fn print_commands(organization_id: &str, addresses: &Addresses, has_inbox: bool) {
     let Addresses {
         account,
         notify,
@@ -96,6 +96,11 @@ pub(crate) fn print_commands(organization_id: &str, addresses: &Addresses) {
     let client = format!(
         r#"{{"organization_id": "{organization_id}", "account": {{"given_name": "Ada", "family_name": "Lovelace", "email": "ada@example.org"}}}}"#
     );
+    let emails = if has_inbox {
+        "is on the web page"
+    } else {
+        "goes to the relay of SMTP_URL"
+    };
     let organization = format!(r#"{{"organization_id": "{organization_id}"}}"#);
     console::line(&format!(
         "
@@ -110,7 +115,7 @@ Create an account for a client; she is invited by email:
 
   grpcurl -plaintext -d '{client}' {account} usher.account.v1.AccountService/CreateAccount
 
-The email is on the web page. Follow its link, choose a password; the account is ACTIVE then:
+The email {emails}. Follow its link, choose a password; the account is ACTIVE then:
 
   grpcurl -plaintext -d '{organization}' {account} usher.account.v1.AccountService/ListAccounts
 

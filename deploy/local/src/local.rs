@@ -115,7 +115,7 @@ async fn serve(
         organization_id,
     } = prepared;
     let mut web = tokio::spawn(axum::serve(web, pages.router()).into_future());
-    demo::print_commands(&organization_id, &addresses);
+    demo::print_commands(&organization_id, &addresses, services.inbox.is_some());
 
     tokio::select! {
         () = stop.cancelled() => console::line("\nStopping"),

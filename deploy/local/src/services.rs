@@ -88,7 +88,7 @@ impl Surroundings {
             "--token-public-key",
             &key,
         ];
-        Ok(AccountSettings::try_parse_from(settings)?)
+        AccountSettings::try_parse_from(settings).map_err(|error| anyhow!("{error}"))
     }
 
     fn notify_settings(&self) -> anyhow::Result<NotifySettings> {
@@ -96,7 +96,8 @@ impl Surroundings {
         if let Some(url) = &self.smtp_url {
             settings.extend(["--smtp-url", url.expose_secret()]);
         }
-        let mut settings = NotifySettings::try_parse_from(settings)?;
+        let mut settings =
+            NotifySettings::try_parse_from(settings).map_err(|error| anyhow!("{error}"))?;
         let key = self.token_key.to_base64();
         settings.notify.token_private_key = Some(SecretString::from(key.as_str()));
         settings.notify.token_private_key_file = None;
@@ -120,8 +121,8 @@ impl Services {
             .bus("account-svc")?
             .unwrap_or_else(|| in_process.clone());
         let notify_bus = surroundings.bus("notify-svc")?.unwrap_or(in_process);
-        let account = start_account(surroundings, account_bus, account_listener)?;
         let settings = surroundings.notify_settings()?;
+        let account = start_account(surroundings, account_bus, account_listener)?;
         let pool = pool(&surroundings.notify_database, notify_svc::db::ROLE)?;
         let (inbox, notify) = if surroundings.smtp_url.is_some() {
             let transport = settings.notify.smtp.transport()?;
