@@ -7,12 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     context::Context,
-    db::{
-        self,
-        account::Account,
-        invitation::End,
-        outbox::OutboxEvent,
-    },
+    db::{self, account::Account, invitation::End, outbox::OutboxEvent},
     domain::{
         birth_date,
         organization::Organization,
@@ -60,8 +55,7 @@ pub async fn create(
         .await?
         .ok_or(Error::OrganizationNotFound(organization_id))?;
     check_birth_dates(&mut tx, &organization, profile).await?;
-    let report =
-        duplicates::report(&mut tx, organization_id, &profile.identity(), None).await?;
+    let report = duplicates::report(&mut tx, organization_id, &profile.identity(), None).await?;
     let kind = check_email(&report, decisions)?;
     check_names(&report, decisions)?;
 
@@ -74,7 +68,17 @@ pub async fn create(
     let invitation = if decisions.hold_invitation {
         None
     } else {
-        invite(context, &mut tx, &organization, account_id, profile, kind, decisions, actor).await?
+        invite(
+            context,
+            &mut tx,
+            &organization,
+            account_id,
+            profile,
+            kind,
+            decisions,
+            actor,
+        )
+        .await?
     };
     let account = read(&mut tx, organization_id, account_id).await?;
     let mut events = vec![events::account_created(
@@ -85,7 +89,15 @@ pub async fn create(
     )];
     events.extend(invitation);
     db::outbox::add(&mut tx, organization_id, events).await?;
-    audit(&mut tx, &account, actor, "account.create", &report, decisions).await?;
+    audit(
+        &mut tx,
+        &account,
+        actor,
+        "account.create",
+        &report,
+        decisions,
+    )
+    .await?;
     idempotency::keep(&mut tx, organization_id, key, &account).await?;
     tx.commit().await?;
     context.wake.notify();
@@ -160,7 +172,10 @@ pub async fn update(
     let account = db::account::lock(&mut tx, organization_id, update.account_id)
         .await?
         .ok_or(Error::AccountNotFound(update.account_id))?;
-    if update.version.is_some_and(|version| version != account.version) {
+    if update
+        .version
+        .is_some_and(|version| version != account.version)
+    {
         return Err(Error::EtagMismatch);
     }
     let before = account.profile();
@@ -196,7 +211,17 @@ pub async fn update(
         events.extend(invitations::end(&mut tx, organization_id, id, End::Revoked).await?);
         if !decisions.hold_invitation && account.state != "CLOSED" {
             events.extend(
-                invite(context, &mut tx, &organization, id, &after, kind, decisions, actor).await?,
+                invite(
+                    context,
+                    &mut tx,
+                    &organization,
+                    id,
+                    &after,
+                    kind,
+                    decisions,
+                    actor,
+                )
+                .await?,
             );
         }
     }
@@ -208,7 +233,15 @@ pub async fn update(
         account.update_time,
     ));
     db::outbox::add(&mut tx, organization_id, events).await?;
-    audit(&mut tx, &account, actor, "account.update", &report, decisions).await?;
+    audit(
+        &mut tx,
+        &account,
+        actor,
+        "account.update",
+        &report,
+        decisions,
+    )
+    .await?;
     idempotency::keep(&mut tx, organization_id, key, &account).await?;
     tx.commit().await?;
     context.wake.notify();
@@ -245,9 +278,8 @@ async fn check_birth_dates(
     let Some(date) = profile.birth_date else {
         return Ok(());
     };
-    let age = birth_date::age(date, today).map_err(|error| {
-        InvalidFields(vec![FieldViolation::new("account.birth_date", error)])
-    })?;
+    let age = birth_date::age(date, today)
+        .map_err(|error| InvalidFields(vec![FieldViolation::new("account.birth_date", error)]))?;
     let minimum_age = organization.profile.minimum_age;
     if i64::from(age) < i64::from(minimum_age) {
         return Err(Error::HolderUnderAge { minimum_age });

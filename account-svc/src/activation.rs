@@ -77,7 +77,11 @@ pub async fn activate(
     let credentials = db::person::get_credentials(&mut tx, &token.recipient_canonical).await?;
     if credentials.is_some() {
         // The Person may come from another caller, who used this very token since it was read.
-        check_alive(&db::token::get(&mut tx, hash).await?.ok_or(Error::TokenUnknown)?)?;
+        check_alive(
+            &db::token::get(&mut tx, hash)
+                .await?
+                .ok_or(Error::TokenUnknown)?,
+        )?;
     }
     // Ends the claim of the key too: hashing takes long, and no transaction should wait for it.
     tx.rollback().await?;

@@ -61,8 +61,8 @@ impl Application {
     ) -> anyhow::Result<()> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let readiness = health::watch(self.pool.clone(), self.bus.clone(), reporter, stop.clone());
-        let mut routes = grpc::routes(&self.context, self.server.max_message_bytes)
-            .add_service(health_service);
+        let mut routes =
+            grpc::routes(&self.context, self.server.max_message_bytes).add_service(health_service);
         server::add_reflection(&mut routes)?;
         tracing::info!(
             grpc.address = %grpc_listener.local_addr()?,
@@ -70,7 +70,11 @@ impl Application {
         );
 
         let work = TaskTracker::new();
-        work.spawn(deliveries::run(self.context.clone(), self.bus.clone(), stop.clone()));
+        work.spawn(deliveries::run(
+            self.context.clone(),
+            self.bus.clone(),
+            stop.clone(),
+        ));
         work.spawn(housekeeping::run(self.context.clone(), stop.clone()));
         // The relay goes last: the others still write events while they finish.
         let relay_stop = CancellationToken::new();

@@ -9,11 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     context::Context,
-    db::{
-        self,
-        login_throttle::Limit,
-        person::Credentials,
-    },
+    db::{self, login_throttle::Limit, person::Credentials},
     error::Error,
 };
 

@@ -94,8 +94,12 @@ impl ServeArgs {
     /// # Errors
     /// If the URL is missing or malformed.
     pub fn pool(&self) -> anyhow::Result<PgPool> {
-        database::connect(&self.database.url()?, ROLE, self.database.database_max_connections)
-            .context("DATABASE_URL is not a PostgreSQL URL")
+        database::connect(
+            &self.database.url()?,
+            ROLE,
+            self.database.database_max_connections,
+        )
+        .context("DATABASE_URL is not a PostgreSQL URL")
     }
 }
 

@@ -67,7 +67,13 @@ pub async fn report(
     profile: &Profile,
     except: Option<Uuid>,
 ) -> Result<Report, Error> {
-    let email = check_email(connection, organization_id, profile.email.as_deref(), except).await?;
+    let email = check_email(
+        connection,
+        organization_id,
+        profile.email.as_deref(),
+        except,
+    )
+    .await?;
     let namesakes =
         db::account::find_namesakes(connection, organization_id, &profile.name, COMPARED).await?;
     let mut candidates: Vec<Candidate> = namesakes

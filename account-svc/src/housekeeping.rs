@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, db};
 
-const INTERVAL: Duration = Duration::from_secs(600);
+const INTERVAL: Duration = Duration::from_mins(10);
 /// Rows of one transaction: small enough to hold no lock for long.
 const BATCH: i64 = 1_000;
 

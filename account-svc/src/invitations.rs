@@ -241,9 +241,7 @@ fn return_url(
             &organization.profile.portal_url,
             &organization.profile.allowed_return_origins,
         )
-        .map_err(|error| {
-            InvalidFields(vec![FieldViolation::new("return_url", error)]).into()
-        })
+        .map_err(|error| InvalidFields(vec![FieldViolation::new("return_url", error)]).into())
 }
 
 fn face(organization: &Organization) -> OrganizationFace {
@@ -341,7 +339,9 @@ pub async fn revoke(
     if let Some(answer) = idempotency::replay(&mut tx, organization_id, key).await? {
         return Ok(answer);
     }
-    let account_id = read(&mut tx, organization_id, invitation_id).await?.account_id;
+    let account_id = read(&mut tx, organization_id, invitation_id)
+        .await?
+        .account_id;
     // Whoever activates or invites at this moment holds this lock.
     db::account::lock(&mut tx, organization_id, account_id).await?;
     let invitation = read(&mut tx, organization_id, invitation_id).await?;

@@ -26,7 +26,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let admin = listen(args.listen.admin_listen, "ADMIN_LISTEN").await?;
     let registry = telemetry.registry.clone();
     let application = Application::build(&args.account, &args.server, pool, bus)?;
-    application.run_until_stopped(grpc, Some((admin, registry)), stop).await?;
+    application
+        .run_until_stopped(grpc, Some((admin, registry)), stop)
+        .await?;
     telemetry.shutdown();
     Ok(())
 }

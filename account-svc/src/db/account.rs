@@ -70,7 +70,10 @@ impl Account {
                 family: self.family_name.clone(),
             },
             // Parsed before it was stored; a rule that became stricter since must not lose it.
-            email: self.email.as_deref().and_then(|email| Email::parse(email).ok()),
+            email: self
+                .email
+                .as_deref()
+                .and_then(|email| Email::parse(email).ok()),
             birth_date: self.birth_date,
             phone: self.phone.clone(),
             members: self.members.clone(),

@@ -57,7 +57,10 @@ mod tests {
         let born = date!(2008 - 02 - 29);
         assert_eq!(age(born, date!(2026 - 02 - 28)), Ok(17));
         assert_eq!(age(born, date!(2026 - 03 - 01)), Ok(18));
-        assert_eq!(age(born, date!(2008 - 02 - 28)), Err(BirthDateError::InFuture));
+        assert_eq!(
+            age(born, date!(2008 - 02 - 28)),
+            Err(BirthDateError::InFuture)
+        );
         assert_eq!(age(born, born), Ok(0));
     }
 

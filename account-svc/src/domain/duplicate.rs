@@ -175,7 +175,10 @@ mod tests {
         let same = score(born(profile("Ann", "Lee"), date!(1980 - 01 - 01)));
         let unknown = score(profile("Ann", "Lee"));
         let other = score(born(profile("Ann", "Lee"), date!(1955 - 05 - 05)));
-        assert!(same > unknown && unknown > other, "{same} {unknown} {other}");
+        assert!(
+            same > unknown && unknown > other,
+            "{same} {unknown} {other}"
+        );
     }
 
     #[test]
@@ -184,7 +187,10 @@ mod tests {
         let namesake = born(profile("William", "Smyth"), date!(1955 - 05 - 05));
         assert_eq!(compare(&new, Uuid::nil(), &namesake), None);
         assert!(compare(&new, Uuid::nil(), &profile("William", "Smyth")).is_some());
-        assert_eq!(compare(&new, Uuid::nil(), &profile("Robert", "Jones")), None);
+        assert_eq!(
+            compare(&new, Uuid::nil(), &profile("Robert", "Jones")),
+            None
+        );
     }
 
     #[test]
@@ -196,8 +202,14 @@ mod tests {
         };
         let (one, other) = (candidate(Uuid::now_v7()), candidate(Uuid::now_v7()));
         let both = acknowledgement(organization_id, &[one.clone(), other.clone()]);
-        assert_eq!(both, acknowledgement(organization_id, &[other, one.clone()]));
-        assert_ne!(both, acknowledgement(organization_id, std::slice::from_ref(&one)));
+        assert_eq!(
+            both,
+            acknowledgement(organization_id, &[other, one.clone()])
+        );
+        assert_ne!(
+            both,
+            acknowledgement(organization_id, std::slice::from_ref(&one))
+        );
         assert_ne!(both, acknowledgement(Uuid::now_v7(), &[one]));
         assert_eq!(acknowledgement(organization_id, &[]), "");
     }

@@ -28,13 +28,17 @@ pub enum EmailError {
     #[error("not an email address; expected `name@example.org`")]
     Malformed,
     /// Too long as a whole or before the `@`.
-    #[error("too long; at most {MAX_LOCAL_PART} bytes before the `@` and {MAX_ADDRESS} in all are accepted")]
+    #[error(
+        "too long; at most {MAX_LOCAL_PART} bytes before the `@` and {MAX_ADDRESS} in all are accepted"
+    )]
     TooLong,
     /// Not an internet domain.
     #[error("the part after the `@` is not an internet domain")]
     Domain,
     /// The local part holds characters that mail servers do not accept everywhere.
-    #[error("the part before the `@` may hold ASCII letters, digits and !#$%&'*+-/=?^_`{{|}}~ with single dots between")]
+    #[error(
+        "the part before the `@` may hold ASCII letters, digits and !#$%&'*+-/=?^_`{{|}}~ with single dots between"
+    )]
     LocalPart,
 }
 
@@ -129,10 +133,22 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("Ann.Lee+x@Example.ORG", "Ann.Lee+x@example.org", "ann.lee+x@example.org")]
+    #[case(
+        "Ann.Lee+x@Example.ORG",
+        "Ann.Lee+x@example.org",
+        "ann.lee+x@example.org"
+    )]
     #[case("o'brien@example.ie", "o'brien@example.ie", "o'brien@example.ie")]
-    #[case("info@bücher.example", "info@xn--bcher-kva.example", "info@xn--bcher-kva.example")]
-    #[case("a@例え.テスト", "a@xn--r8jz45g.xn--zckzah", "a@xn--r8jz45g.xn--zckzah")]
+    #[case(
+        "info@bücher.example",
+        "info@xn--bcher-kva.example",
+        "info@xn--bcher-kva.example"
+    )]
+    #[case(
+        "a@例え.テスト",
+        "a@xn--r8jz45g.xn--zckzah",
+        "a@xn--r8jz45g.xn--zckzah"
+    )]
     #[case(" a@b.c1 ", "a@b.c1", "a@b.c1")]
     fn addresses_are_normalized(
         #[case] typed: &str,

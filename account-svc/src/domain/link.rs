@@ -8,7 +8,9 @@ const MAX_LENGTH: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
     /// Not a URL.
-    #[error("not an absolute URL like `https://portal.example.org`, of at most {MAX_LENGTH} characters")]
+    #[error(
+        "not an absolute URL like `https://portal.example.org`, of at most {MAX_LENGTH} characters"
+    )]
     Malformed,
     /// Not encrypted.
     #[error("must begin with `https://`")]
@@ -131,19 +133,39 @@ mod tests {
     #[test]
     fn portals_are_https() {
         assert_eq!(
-            STRICT.portal_url("https://Portal.example.org/app/").unwrap(),
+            STRICT
+                .portal_url("https://Portal.example.org/app/")
+                .unwrap(),
             "https://portal.example.org/app"
         );
-        assert_eq!(STRICT.portal_url("http://a.example"), Err(LinkError::NotHttps));
-        assert_eq!(STRICT.portal_url("http://localhost:8080"), Err(LinkError::NotHttps));
+        assert_eq!(
+            STRICT.portal_url("http://a.example"),
+            Err(LinkError::NotHttps)
+        );
+        assert_eq!(
+            STRICT.portal_url("http://localhost:8080"),
+            Err(LinkError::NotHttps)
+        );
         assert_eq!(
             LOCAL.portal_url("http://localhost:8080").unwrap(),
             "http://localhost:8080"
         );
-        assert_eq!(LOCAL.portal_url("http://localhost.evil.example"), Err(LinkError::NotHttps));
-        assert_eq!(STRICT.portal_url("javascript:alert(1)"), Err(LinkError::Malformed));
-        assert_eq!(STRICT.portal_url("https://u:p@a.example"), Err(LinkError::TooMuch));
-        assert_eq!(STRICT.portal_url("https://a.example?x=1"), Err(LinkError::TooMuch));
+        assert_eq!(
+            LOCAL.portal_url("http://localhost.evil.example"),
+            Err(LinkError::NotHttps)
+        );
+        assert_eq!(
+            STRICT.portal_url("javascript:alert(1)"),
+            Err(LinkError::Malformed)
+        );
+        assert_eq!(
+            STRICT.portal_url("https://u:p@a.example"),
+            Err(LinkError::TooMuch)
+        );
+        assert_eq!(
+            STRICT.portal_url("https://a.example?x=1"),
+            Err(LinkError::TooMuch)
+        );
     }
 
     #[rstest]

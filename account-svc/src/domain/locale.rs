@@ -5,7 +5,9 @@ pub const LANGUAGES: [&str; 2] = ["en", "fr"];
 
 /// Why a language was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a language that emails are written in; `en` and `fr` are, also with a region like `fr-CA`")]
+#[error(
+    "not a language that emails are written in; `en` and `fr` are, also with a region like `fr-CA`"
+)]
 pub struct LocaleError;
 
 /// A language tag whose language there are templates for: `en`, `fr`, `fr-CA`; empty stays empty.
@@ -18,7 +20,10 @@ pub fn parse(text: &str) -> Result<String, LocaleError> {
     let language = language.to_ascii_lowercase();
     let is_region = region.is_empty() && !text.contains('-')
         || region.len() == 2 && region.bytes().all(|byte| byte.is_ascii_alphabetic());
-    match (text.is_empty(), is_region && LANGUAGES.contains(&language.as_str())) {
+    match (
+        text.is_empty(),
+        is_region && LANGUAGES.contains(&language.as_str()),
+    ) {
         (true, _) => Ok(String::new()),
         (false, false) => Err(LocaleError),
         (false, true) if region.is_empty() => Ok(language),

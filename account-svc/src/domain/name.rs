@@ -59,7 +59,10 @@ impl PersonName {
     /// up by.
     #[must_use]
     pub fn sound(&self) -> String {
-        let given = self.given.split(separates_words).find(|word| !word.is_empty());
+        let given = self
+            .given
+            .split(separates_words)
+            .find(|word| !word.is_empty());
         let given = folded(given.unwrap_or(&self.given));
         in_order(sound(formal(&given)), sound(&folded(&self.family)))
     }
@@ -84,7 +87,11 @@ impl PersonName {
 }
 
 fn in_order(one: String, other: String) -> String {
-    let (first, second) = if one <= other { (one, other) } else { (other, one) };
+    let (first, second) = if one <= other {
+        (one, other)
+    } else {
+        (other, one)
+    };
     format!("{first} {second}")
 }
 
@@ -118,7 +125,11 @@ fn without_accents(name: &str) -> String {
 fn sound(folded: &str) -> String {
     let code = DoubleMetaphone::new(Some(SOUND_LENGTH)).encode(folded);
     // Digits and vowel-only names have little or no sound of their own.
-    if code.len() < 2 { folded.to_owned() } else { code }
+    if code.len() < 2 {
+        folded.to_owned()
+    } else {
+        code
+    }
 }
 
 /// The formal name that a folded given name may stand for.
@@ -158,7 +169,9 @@ fn compare(one: &str, other: &str) -> Likeness {
 /// Whether `short` is the first of several words of `long`: `Anna` and `Anna Maria`.
 fn is_first_word(short: &str, long: &str) -> bool {
     let mut words = long.split(separates_words).filter(|word| !word.is_empty());
-    words.next().is_some_and(|first| folded(first) == folded(short))
+    words
+        .next()
+        .is_some_and(|first| folded(first) == folded(short))
 }
 
 fn is_latin(name: &str) -> bool {

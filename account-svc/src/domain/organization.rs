@@ -101,9 +101,7 @@ pub struct ColorError;
 /// If it is anything else: it goes into the style sheets of emails.
 pub fn color(text: &str) -> Result<String, ColorError> {
     let is_color = match text.strip_prefix('#') {
-        Some(digits) => {
-            digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-        }
+        Some(digits) => digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
         None => text.is_empty(),
     };
     if is_color {

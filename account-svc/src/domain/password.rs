@@ -31,11 +31,15 @@ pub enum PasswordError {
     #[error("too long; at most {MAX_LENGTH} characters are accepted")]
     TooLong,
     /// Holds a name or the email of the person and little else.
-    #[error("too close to the person's own name, email or organization; choose something unrelated")]
+    #[error(
+        "too close to the person's own name, email or organization; choose something unrelated"
+    )]
     Personal,
     /// On the list of common passwords, or a simple pattern.
-    #[error("too easy to guess: it is on the list of common passwords or a simple pattern; choose \
-             four or five unrelated words")]
+    #[error(
+        "too easy to guess: it is on the list of common passwords or a simple pattern; choose \
+             four or five unrelated words"
+    )]
     Common,
 }
 
@@ -163,7 +167,10 @@ mod tests {
         let long = "correct horse battery staple and then some more words ".repeat(4);
         assert_eq!(policy.check(&SecretString::from(long), &PERSON), Ok(()));
         let too_long = SecretString::from("x y z ".repeat(100_000));
-        assert_eq!(policy.check(&too_long, &PERSON), Err(PasswordError::TooLong));
+        assert_eq!(
+            policy.check(&too_long, &PERSON),
+            Err(PasswordError::TooLong)
+        );
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 /// Why a number was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an E.164 number; expected `+`, the country code and the number, 7 to 15 digits without spaces")]
+#[error(
+    "not an E.164 number; expected `+`, the country code and the number, 7 to 15 digits without spaces"
+)]
 pub struct PhoneError;
 
 /// A number in E.164: `+` and 7 to 15 digits, the first not 0 (ITU-T E.164, section 6).
@@ -29,7 +31,14 @@ mod tests {
     #[test]
     fn only_e164_is_accepted() {
         assert_eq!(parse(" +33123456789 ").unwrap(), "+33123456789");
-        for text in ["", "0123456789", "+0123456789", "+33 1 23", "+12345", "+1234567890123456"] {
+        for text in [
+            "",
+            "0123456789",
+            "+0123456789",
+            "+33 1 23",
+            "+12345",
+            "+1234567890123456",
+        ] {
             assert_eq!(parse(text), Err(PhoneError), "{text}");
         }
     }

@@ -77,12 +77,8 @@ pub struct Contact {
     pub phone: Option<String>,
 }
 
-/// New values for some fields of a profile; `None` leaves a field as it is.
+/// New values for some fields of a profile; `None` leaves a field as it is, and `Some(None)` clears it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(
-    clippy::option_option,
-    reason = "the outer option says whether to change, the inner one what to"
-)]
 pub struct ProfileChange {
     /// Given name.
     pub given_name: Option<String>,
@@ -161,7 +157,10 @@ impl Profile {
     pub fn identity(&self) -> duplicate::Profile {
         duplicate::Profile {
             name: self.name.clone(),
-            email: self.email.as_ref().map(|email| email.canonical().to_owned()),
+            email: self
+                .email
+                .as_ref()
+                .map(|email| email.canonical().to_owned()),
             birth_date: self.birth_date,
             phone: self.phone.clone(),
         }

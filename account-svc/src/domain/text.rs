@@ -20,7 +20,9 @@ pub enum TextError {
         max: usize,
     },
     /// Holds a character that is not shown or changes the order of others.
-    #[error("holds the character U+{0:04X}, which is not accepted: control characters and direction overrides are refused")]
+    #[error(
+        "holds the character U+{0:04X}, which is not accepted: control characters and direction overrides are refused"
+    )]
     ControlCharacter(u32),
 }
 
@@ -76,7 +78,10 @@ mod tests {
     #[test]
     fn what_cannot_be_seen_is_refused() {
         for text in ["a\0b", "a\nb", "a\u{1b}[31m", "a\u{202e}b", "a\u{2028}b"] {
-            assert!(matches!(required(text, 10), Err(TextError::ControlCharacter(_))));
+            assert!(matches!(
+                required(text, 10),
+                Err(TextError::ControlCharacter(_))
+            ));
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     invitations::Extras,
 };
 
-/// What UpdateAccount can change.
+/// What `UpdateAccount` can change.
 const PATHS: [&str; 12] = [
     "given_name",
     "family_name",
@@ -126,7 +126,11 @@ impl AccountService for Service {
             page_token: String::new(),
             ..request.clone()
         };
-        let page = Page::parse(query.encode_to_vec(), request.page_size, &request.page_token)?;
+        let page = Page::parse(
+            query.encode_to_vec(),
+            request.page_size,
+            &request.page_token,
+        )?;
         let mut parser = FieldParser::default();
         let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
         let states = state_filter(&mut parser, request.filter.unwrap_or_default())?;
@@ -249,6 +253,8 @@ fn state_filter(parser: &mut FieldParser, filter: AccountFilter) -> Result<Vec<S
     if rest == AccountFilter::default() {
         Ok(states)
     } else {
-        Err(Status::unimplemented("only filter.states is served by this version"))
+        Err(Status::unimplemented(
+            "only filter.states is served by this version",
+        ))
     }
 }

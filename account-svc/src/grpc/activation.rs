@@ -73,8 +73,7 @@ impl ActivationService for Service {
         );
         parser.finish().map_err(Error::from)?;
         let hash = token::parse(&request.token).ok_or(Error::TokenUnknown)?;
-        let activation =
-            activation::activate(&self.context, hash, password, key.as_ref()).await?;
+        let activation = activation::activate(&self.context, hash, password, key.as_ref()).await?;
         Ok(Response::new(ActivateAccountResponse {
             organization_id: activation.organization_id.to_string(),
             account_id: activation.account_id.to_string(),
@@ -106,7 +105,10 @@ impl ActivationService for Service {
         .await?;
         Ok(Response::new(AuthenticateResponse {
             person_id: login.person_id.to_string(),
-            account_id: login.account_id.map(|id| id.to_string()).unwrap_or_default(),
+            account_id: login
+                .account_id
+                .map(|id| id.to_string())
+                .unwrap_or_default(),
             previous_login_time: login.previous_login_time.map(timestamp),
         }))
     }

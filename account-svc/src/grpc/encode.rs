@@ -116,11 +116,9 @@ fn contact(contact: Contact) -> proto::Contact {
 }
 
 pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
-    let state = proto::InvitationState::from_str_name(&format!(
-        "INVITATION_STATE_{}",
-        invitation.state
-    ))
-    .unwrap_or_default();
+    let state =
+        proto::InvitationState::from_str_name(&format!("INVITATION_STATE_{}", invitation.state))
+            .unwrap_or_default();
     proto::Invitation {
         invitation_id: invitation.invitation_id.to_string(),
         organization_id: invitation.organization_id.to_string(),

@@ -36,7 +36,9 @@ impl InvitationService for Service {
         let account_id = match &request.target {
             Some(Target::AccountId(id)) => parser.take("account_id", parse_uuid(id)),
             Some(Target::GroupId(_)) => {
-                return Err(Status::unimplemented("groups are not served by this version"));
+                return Err(Status::unimplemented(
+                    "groups are not served by this version",
+                ));
             }
             None => {
                 parser.refuse("target", "required: account_id or group_id");
@@ -91,7 +93,11 @@ impl InvitationService for Service {
             page_token: String::new(),
             ..request.clone()
         };
-        let page = Page::parse(query.encode_to_vec(), request.page_size, &request.page_token)?;
+        let page = Page::parse(
+            query.encode_to_vec(),
+            request.page_size,
+            &request.page_token,
+        )?;
         let mut parser = FieldParser::default();
         let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
         let account_id = (!request.account_id.is_empty())

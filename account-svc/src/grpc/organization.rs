@@ -17,7 +17,7 @@ use crate::{
     organizations,
 };
 
-/// What UpdateOrganization can change.
+/// What `UpdateOrganization` can change.
 const PATHS: [&str; 13] = [
     "display_name",
     "default_locale",
@@ -133,7 +133,10 @@ impl OrganizationService for Service {
             organizations::list(&self.context, page.after, page.limit()).await?;
         let next_page_token = page.cut(&mut organizations, |row| row.organization_id);
         Ok(Response::new(ListOrganizationsResponse {
-            organizations: organizations.into_iter().map(encode::organization).collect(),
+            organizations: organizations
+                .into_iter()
+                .map(encode::organization)
+                .collect(),
             next_page_token,
         }))
     }

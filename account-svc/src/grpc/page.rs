@@ -27,7 +27,11 @@ impl Page {
         };
         match (size, after) {
             (Some(size), Some(after)) => Ok(Self { query, after, size }),
-            _ => Err(parser.finish().err().unwrap_or(InvalidFields(Vec::new())).into()),
+            _ => Err(parser
+                .finish()
+                .err()
+                .unwrap_or(InvalidFields(Vec::new()))
+                .into()),
         }
     }
 
@@ -43,7 +47,8 @@ impl Page {
             return String::new();
         }
         rows.truncate(size);
-        rows.last()
-            .map_or(String::new(), |row| page_token::encode(&self.query, id(row)))
+        rows.last().map_or(String::new(), |row| {
+            page_token::encode(&self.query, id(row))
+        })
     }
 }

@@ -11,9 +11,9 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match error {
             Error::Invalid(fields) => RichError::from(fields),
-            Error::HolderUnderAge { .. }
-            | Error::PasswordRefused(_)
-            | Error::PageTokenMismatch => invalid_argument(error),
+            Error::HolderUnderAge { .. } | Error::PasswordRefused(_) | Error::PageTokenMismatch => {
+                invalid_argument(error)
+            }
             Error::OrganizationNotFound(_)
             | Error::AccountNotFound(_)
             | Error::InvitationNotFound(_)
@@ -33,7 +33,7 @@ impl From<Error> for Status {
             | Error::ConcurrentUpdate
             | Error::CredentialsInvalid
             | Error::TooManyAttempts { .. } => try_otherwise(error),
-            Error::Database(_) | Error::Internal(_) => fault(error),
+            Error::Database(_) | Error::Internal(_) => fault(&error),
         }
         .into()
     }
@@ -62,14 +62,18 @@ fn invalid_argument(error: Error) -> RichError {
             "page_token",
             "belongs to a list with another filter; start at the first page".to_owned(),
         ),
-        other => fault(other),
+        other => fault(&other),
     }
 }
 
 fn not_found(error: Error) -> RichError {
     let rich = |reason, resource: &str, id: String, advice: &str| {
-        RichError::new(Code::NotFound, reason, format!("no such {resource}: {advice}"))
-            .resource(resource, id, advice)
+        RichError::new(
+            Code::NotFound,
+            reason,
+            format!("no such {resource}: {advice}"),
+        )
+        .resource(resource, id, advice)
     };
     match error {
         Error::OrganizationNotFound(id) => rich(
@@ -95,7 +99,7 @@ fn not_found(error: Error) -> RichError {
             ErrorReason::TokenUnknown,
             "no such token for this purpose; ask the client to open the link from the email again, whole",
         ),
-        other => fault(other),
+        other => fault(&other),
     }
 }
 
@@ -123,7 +127,7 @@ fn already_exists(error: Error) -> RichError {
             "request_id: was used for another request; make a new one",
         )
         .resource("request", request_id, "an earlier request of other content"),
-        other => fault(other),
+        other => fault(&other),
     }
 }
 
@@ -173,7 +177,7 @@ fn failed_precondition(error: Error) -> RichError {
         .metadata("invitation_id", invitation_id)
         .metadata("state", state),
         Error::TokenDead(dead) => dead_token(dead),
-        other => fault(other),
+        other => fault(&other),
     }
 }
 
@@ -222,26 +226,30 @@ fn try_otherwise(error: Error) -> RichError {
             "too many attempts; come back after the time in RetryInfo",
         )
         .retry_after(retry_after),
-        other => fault(other),
+        other => fault(&other),
     }
 }
 
 /// What the caller cannot mend. Logged here, once, and told without a driver's words.
-fn fault(error: Error) -> RichError {
+fn fault(error: &Error) -> RichError {
     use sqlx::Error as Sql;
-    let is_outage = match &error {
+    let is_outage = match error {
         Error::Database(error) => match error {
-            Sql::Io(_) | Sql::Tls(_) | Sql::PoolTimedOut | Sql::PoolClosed | Sql::BeginFailed => true,
+            Sql::Io(_) | Sql::Tls(_) | Sql::PoolTimedOut | Sql::PoolClosed | Sql::BeginFailed => {
+                true
+            }
             // Classes 08 (connection), 53 (resources), 57 (operator intervention): PostgreSQL, appendix A.
-            Sql::Database(error) => error
-                .code()
-                .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+            Sql::Database(error) => error.code().is_some_and(|code| {
+                ["08", "53", "57"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            }),
             _ => false,
         },
         _ => false,
     };
     if is_outage {
-        tracing::warn!(error = %without_data(&error), "the database does not answer");
+        tracing::warn!(error = %without_data(error), "the database does not answer");
         return RichError::new(
             Code::Unavailable,
             ErrorReason::DependencyUnavailable,
@@ -249,7 +257,7 @@ fn fault(error: Error) -> RichError {
         )
         .retry_after(std::time::Duration::from_secs(1));
     }
-    tracing::error!(error = %without_data(&error), "internal error");
+    tracing::error!(error = %without_data(error), "internal error");
     RichError::fault()
 }
 

@@ -26,7 +26,9 @@ fn change(account: &Account, paths: &[&str], with: Account) -> UpdateAccountRequ
 async fn an_account_without_an_email_is_managed() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service.create(new_account(&organization, "Ann", "Lee", "")).await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", ""))
+        .await;
     assert_eq!(account.state(), AccountState::Managed);
     assert_eq!(account.last_invitation, None);
 }
@@ -44,7 +46,12 @@ async fn an_account_with_an_email_is_invited_at_once_unless_held_back() {
     assert_eq!(held.state(), AccountState::NotInvited);
 
     let invited = service
-        .create(new_account(&organization, "Ann", "Lee", "ann@bücher.example"))
+        .create(new_account(
+            &organization,
+            "Ann",
+            "Lee",
+            "ann@bücher.example",
+        ))
         .await;
     assert_eq!(invited.state(), AccountState::Invited);
     assert_eq!(invited.email(), "ann@xn--bcher-kva.example");
@@ -56,7 +63,10 @@ async fn an_account_with_an_email_is_invited_at_once_unless_held_back() {
     let letter = service.next_letter().await;
     assert_eq!(letter.event.invitation_id, invitation.invitation_id);
     assert_eq!(letter.event.recipient, "ann@xn--bcher-kva.example");
-    assert_eq!((letter.event.send_number, letter.event.locale.as_str()), (1, "en"));
+    assert_eq!(
+        (letter.event.send_number, letter.event.locale.as_str()),
+        (1, "en")
+    );
 }
 
 #[tokio::test]
@@ -65,16 +75,26 @@ async fn everything_that_staff_enter_is_kept() {
     let organization = service.organization().await;
     let mut request = new_account(&organization, "  Zoe\u{308} ", "O'Neil", "");
     let profile = request.account.as_mut().unwrap();
-    profile.birth_date = Some(Date { year: 1980, month: 2, day: 29 });
+    profile.birth_date = Some(Date {
+        year: 1980,
+        month: 2,
+        day: 29,
+    });
     profile.phone = Some("+33123456789".to_owned());
     profile.plan = "pro".to_owned();
     profile.assigned_staff = "staff-7".to_owned();
     profile.locale = "fr-ca".to_owned();
-    profile.attributes.insert("source".to_owned(), "fair".to_owned());
+    profile
+        .attributes
+        .insert("source".to_owned(), "fair".to_owned());
     profile.members.push(Member {
         given_name: "Kim".to_owned(),
         family_name: "O'Neil".to_owned(),
-        birth_date: Some(Date { year: 2020, month: 1, day: 1 }),
+        birth_date: Some(Date {
+            year: 2020,
+            month: 1,
+            day: 1,
+        }),
         relation: "child".to_owned(),
     });
     profile.addresses.push(Address {
@@ -90,7 +110,10 @@ async fn everything_that_staff_enter_is_kept() {
     let created = service.create(request).await;
     let read = service.account(&organization, &created.account_id).await;
     assert_eq!(read, created);
-    assert_eq!((read.given_name.as_str(), read.locale.as_str()), ("Zoë", "fr-CA"));
+    assert_eq!(
+        (read.given_name.as_str(), read.locale.as_str()),
+        ("Zoë", "fr-CA")
+    );
     assert_eq!(read.addresses[0].country_code, "FR");
     assert_eq!(read.members[0].given_name, "Kim");
 }
@@ -108,7 +131,10 @@ async fn another_organizations_account_is_not_there() {
         })
         .await;
     let refused = refusal(result);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "ACCOUNT_NOT_FOUND"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::NotFound, "ACCOUNT_NOT_FOUND")
+    );
 }
 
 #[tokio::test]
@@ -118,9 +144,17 @@ async fn accounts_are_listed_by_state_in_pages_newest_first() {
     let mut created = Vec::new();
     for index in 0..7 {
         let name = ["Ada", "Bea", "Cyd", "Dov", "Eve", "Fay", "Gus"][index];
-        let email = if index % 2 == 0 { format!("{name}@example.org") } else { String::new() };
+        let email = if index % 2 == 0 {
+            format!("{name}@example.org")
+        } else {
+            String::new()
+        };
         let family = format!("Family{name}");
-        created.push(service.create(new_account(&organization, name, &family, &email)).await);
+        created.push(
+            service
+                .create(new_account(&organization, name, &family, &email))
+                .await,
+        );
     }
     let mut listed = Vec::new();
     let mut request = ListAccountsRequest {
@@ -133,7 +167,12 @@ async fn accounts_are_listed_by_state_in_pages_newest_first() {
         page_token: String::new(),
     };
     loop {
-        let page = service.accounts.list_accounts(request.clone()).await.unwrap().into_inner();
+        let page = service
+            .accounts
+            .list_accounts(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
         assert!(page.accounts.len() <= 3);
         listed.extend(page.accounts.into_iter().map(|account| account.given_name));
         if page.next_page_token.is_empty() {
@@ -146,7 +185,10 @@ async fn accounts_are_listed_by_state_in_pages_newest_first() {
     // The token belongs to the list with that filter.
     request.filter = None;
     let refused = refusal(service.accounts.list_accounts(request).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "PAGE_TOKEN_MISMATCH"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::InvalidArgument, "PAGE_TOKEN_MISMATCH")
+    );
     assert_eq!(refused.fields, ["page_token"]);
 }
 
@@ -154,7 +196,9 @@ async fn accounts_are_listed_by_state_in_pages_newest_first() {
 async fn a_new_email_revokes_the_old_invitation_and_invites_again() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service.create(new_account(&organization, "Ann", "Lee", "old@example.org")).await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "old@example.org"))
+        .await;
     let old = service.next_letter().await;
 
     let request = change(
@@ -166,10 +210,19 @@ async fn a_new_email_revokes_the_old_invitation_and_invites_again() {
             ..Default::default()
         },
     );
-    let updated = service.accounts.update_account(request.clone()).await.unwrap();
+    let updated = service
+        .accounts
+        .update_account(request.clone())
+        .await
+        .unwrap();
     let updated = updated.into_inner().account.unwrap();
-    assert_eq!((updated.email(), updated.state()), ("new@example.org", AccountState::Invited));
-    let before = service.invitation(&organization, &old.event.invitation_id).await;
+    assert_eq!(
+        (updated.email(), updated.state()),
+        ("new@example.org", AccountState::Invited)
+    );
+    let before = service
+        .invitation(&organization, &old.event.invitation_id)
+        .await;
     assert_eq!(before.state(), InvitationState::Revoked);
 
     // notify-svc is told not to send what it may not have sent yet.
@@ -177,19 +230,30 @@ async fn a_new_email_revokes_the_old_invitation_and_invites_again() {
     let Some(Payload::InvitationRevoked(revoked)) = revoked else {
         panic!("{revoked:?}");
     };
-    assert_eq!((revoked.invitation_id, revoked.send_number), (old.event.invitation_id, 1));
-    assert_eq!(service.next_letter().await.event.recipient, "new@example.org");
+    assert_eq!(
+        (revoked.invitation_id, revoked.send_number),
+        (old.event.invitation_id, 1)
+    );
+    assert_eq!(
+        service.next_letter().await.event.recipient,
+        "new@example.org"
+    );
 
     // Somebody who read the account before is told.
     let refused = refusal(service.accounts.update_account(request).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::Aborted, "ETAG_MISMATCH"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::Aborted, "ETAG_MISMATCH")
+    );
 }
 
 #[tokio::test]
 async fn an_email_can_be_added_later_and_taken_away() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service.create(new_account(&organization, "Ann", "Lee", "")).await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", ""))
+        .await;
     let email = Account {
         email: Some("ann@example.org".to_owned()),
         ..Default::default()
@@ -220,7 +284,9 @@ async fn an_email_can_be_added_later_and_taken_away() {
 async fn only_named_fields_change_and_only_known_ones_can() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let with = Account {
         given_name: "Bob".to_owned(),
         plan: "pro".to_owned(),
@@ -234,11 +300,17 @@ async fn only_named_fields_change_and_only_known_ones_can() {
         .into_inner()
         .account
         .unwrap();
-    assert_eq!((updated.given_name.as_str(), updated.plan.as_str()), ("Ann", "pro"));
+    assert_eq!(
+        (updated.given_name.as_str(), updated.plan.as_str()),
+        ("Ann", "pro")
+    );
     assert_eq!(updated.email(), "ann@example.org");
 
     for paths in [&["state"][..], &["account_id"], &["*"], &[]] {
-        let result = service.accounts.update_account(change(&account, paths, with.clone())).await;
+        let result = service
+            .accounts
+            .update_account(change(&account, paths, with.clone()))
+            .await;
         assert_eq!(refusal(result).fields, ["update_mask"], "{paths:?}");
     }
 }
@@ -249,11 +321,18 @@ async fn holders_are_adults() {
     let organization = service.organization().await;
     let born = |year| {
         let mut request = new_account(&organization, "Kim", "Lee", "");
-        request.account.as_mut().unwrap().birth_date = Some(Date { year, month: 1, day: 1 });
+        request.account.as_mut().unwrap().birth_date = Some(Date {
+            year,
+            month: 1,
+            day: 1,
+        });
         request
     };
     let refused = refusal(service.accounts.create_account(born(2020)).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "HOLDER_UNDER_AGE"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::InvalidArgument, "HOLDER_UNDER_AGE")
+    );
     assert_eq!(refused.fields, ["account.birth_date"]);
     let refused = refusal(service.accounts.create_account(born(9998)).await);
     assert_eq!(refused.reason, "FIELD_INVALID");

@@ -14,7 +14,9 @@ use crate::support::{PASSWORD, Service, new_account, refusal};
 async fn a_client_takes_an_account_over() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let letter = service.next_letter().await;
 
     let inspected = service.inspect(&letter.token).await.unwrap();
@@ -29,11 +31,20 @@ async fn a_client_takes_an_account_over() {
     assert_eq!(activated.account_id, account.account_id);
     let account = service.account(&organization, &account.account_id).await;
     assert_eq!(account.state(), AccountState::Active);
-    assert_eq!(account.last_invitation.unwrap().state(), InvitationState::Accepted);
+    assert_eq!(
+        account.last_invitation.unwrap().state(),
+        InvitationState::Accepted
+    );
     assert_eq!(account.last_login_time, None);
 
-    let login = service.authenticate(&organization, "ANN@example.org", PASSWORD).await.unwrap();
-    assert_eq!((login.person_id, login.account_id), (activated.person_id, account.account_id.clone()));
+    let login = service
+        .authenticate(&organization, "ANN@example.org", PASSWORD)
+        .await
+        .unwrap();
+    assert_eq!(
+        (login.person_id, login.account_id),
+        (activated.person_id, account.account_id.clone())
+    );
     let account = service.account(&organization, &account.account_id).await;
     assert!(account.last_login_time.is_some());
 }
@@ -42,13 +53,19 @@ async fn a_client_takes_an_account_over() {
 async fn of_64_callers_with_one_token_one_wins() {
     let mut service = Service::start_with(&["--max-concurrent-hashes", "2"]).await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let letter = service.next_letter().await;
 
     let results = join_all((0..64).map(|_| service.activate(&letter.token, PASSWORD))).await;
     let mut reasons: HashMap<String, usize> = HashMap::new();
     for result in results {
-        let outcome = if result.is_ok() { "OK".to_owned() } else { refusal(result).reason };
+        let outcome = if result.is_ok() {
+            "OK".to_owned()
+        } else {
+            refusal(result).reason
+        };
         *reasons.entry(outcome).or_default() += 1;
     }
     assert_eq!(reasons["OK"], 1, "{reasons:?}");
@@ -66,7 +83,9 @@ async fn of_64_callers_with_one_token_one_wins() {
 async fn a_thousand_inspections_consume_nothing() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let letter = service.next_letter().await;
     for _ in 0..20 {
         for result in join_all((0..50).map(|_| service.inspect(&letter.token))).await {
@@ -88,7 +107,14 @@ async fn every_dead_link_says_why() {
         ("TOKEN_USED", "Dagmar"),
     ] {
         let email = format!("{name}@example.org");
-        let account = service.create(new_account(&organization, name, &format!("{name}son"), &email)).await;
+        let account = service
+            .create(new_account(
+                &organization,
+                name,
+                &format!("{name}son"),
+                &email,
+            ))
+            .await;
         letters.insert(reason, (account, service.next_letter().await));
     }
     let (_, expired) = &letters["TOKEN_EXPIRED"];
@@ -108,7 +134,11 @@ async fn every_dead_link_says_why() {
         invitation_id: revoked.event.invitation_id.clone(),
         ..Default::default()
     };
-    service.invitations.revoke_invitation(request).await.unwrap();
+    service
+        .invitations
+        .revoke_invitation(request)
+        .await
+        .unwrap();
     let (superseded, _) = &letters["TOKEN_SUPERSEDED"];
     service.invite(superseded).await;
     let (_, used) = &letters["TOKEN_USED"];
@@ -122,7 +152,10 @@ async fn every_dead_link_says_why() {
     ] {
         let (_, letter) = &letters[reason];
         let refused = refusal(service.activate(&letter.token, PASSWORD).await);
-        assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, reason));
+        assert_eq!(
+            (refused.code, refused.reason.as_str()),
+            (Code::FailedPrecondition, reason)
+        );
         // The page can say so before a password is typed.
         let inspected = service.inspect(&letter.token).await.unwrap();
         assert_eq!(inspected.status(), status);
@@ -134,15 +167,23 @@ async fn every_dead_link_says_why() {
         ("TOKEN_USED", AccountState::Active),
     ];
     for (reason, state) in states {
-        let account = service.account(&organization, &letters[reason].0.account_id).await;
+        let account = service
+            .account(&organization, &letters[reason].0.account_id)
+            .await;
         assert_eq!(account.state(), state, "{reason}");
     }
 
     let forged = BASE64URL_NOPAD.encode(&[7; 32]);
     for token in [forged.as_str(), "", "short", "ünïcode", &"x".repeat(10_000)] {
         let refused = refusal(service.activate(token, PASSWORD).await);
-        assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "TOKEN_UNKNOWN"));
-        assert_eq!(refusal(service.inspect(token).await).reason, "TOKEN_UNKNOWN");
+        assert_eq!(
+            (refused.code, refused.reason.as_str()),
+            (Code::NotFound, "TOKEN_UNKNOWN")
+        );
+        assert_eq!(
+            refusal(service.inspect(token).await).reason,
+            "TOKEN_UNKNOWN"
+        );
     }
 }
 
@@ -150,11 +191,26 @@ async fn every_dead_link_says_why() {
 async fn bad_passwords_are_refused_and_leave_the_link_alive() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Zoë", "O'Sullivan", "zoe@example.org")).await;
+    service
+        .create(new_account(
+            &organization,
+            "Zoë",
+            "O'Sullivan",
+            "zoe@example.org",
+        ))
+        .await;
     let letter = service.next_letter().await;
-    for password in ["short", "passwordpassword", "Zoe.OSullivan.2026", &"x".repeat(5_000)] {
+    for password in [
+        "short",
+        "passwordpassword",
+        "Zoe.OSullivan.2026",
+        &"x".repeat(5_000),
+    ] {
         let refused = refusal(service.activate(&letter.token, password).await);
-        assert_eq!((refused.code, refused.reason.as_str()), (Code::InvalidArgument, "PASSWORD_REFUSED"));
+        assert_eq!(
+            (refused.code, refused.reason.as_str()),
+            (Code::InvalidArgument, "PASSWORD_REFUSED")
+        );
         assert_eq!(refused.fields, ["password"]);
     }
     service.activate(&letter.token, PASSWORD).await.unwrap();
@@ -165,17 +221,31 @@ async fn a_link_does_not_set_the_password_of_somebody_who_has_one() {
     let mut service = Service::start().await;
     let (one, other) = (service.organization().await, service.organization().await);
     // Both invite before anybody has proved the email.
-    let mine = service.create(new_account(&one, "Ann", "Lee", "ann@example.org")).await;
+    let mine = service
+        .create(new_account(&one, "Ann", "Lee", "ann@example.org"))
+        .await;
     let first = service.next_letter().await;
-    let theirs = service.create(new_account(&other, "Ann", "Lee", "ann@example.org")).await;
+    let theirs = service
+        .create(new_account(&other, "Ann", "Lee", "ann@example.org"))
+        .await;
     let second = service.next_letter().await;
     let activated = service.activate(&first.token, PASSWORD).await.unwrap();
 
     // Whoever runs the other portal sees its token.
     assert!(service.inspect(&second.token).await.unwrap().has_login);
-    let refused = refusal(service.activate(&second.token, "another long secret phrase").await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::Unauthenticated, "CREDENTIALS_INVALID"));
-    service.authenticate(&one, "ann@example.org", PASSWORD).await.unwrap();
+    let refused = refusal(
+        service
+            .activate(&second.token, "another long secret phrase")
+            .await,
+    );
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::Unauthenticated, "CREDENTIALS_INVALID")
+    );
+    service
+        .authenticate(&one, "ann@example.org", PASSWORD)
+        .await
+        .unwrap();
 
     let linked = service.activate(&second.token, PASSWORD).await.unwrap();
     assert_eq!(linked.person_id, activated.person_id);
@@ -189,14 +259,26 @@ async fn a_link_does_not_set_the_password_of_somebody_who_has_one() {
 async fn a_repeated_activation_gets_the_same_answer() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let letter = service.next_letter().await;
     let request = ActivateAccountRequest {
         token: letter.token,
         password: PASSWORD.to_owned(),
         request_id: "11111111-1111-4111-8111-111111111111".to_owned(),
     };
-    let first = service.activation.activate_account(request.clone()).await.unwrap().into_inner();
-    let second = service.activation.activate_account(request).await.unwrap().into_inner();
+    let first = service
+        .activation
+        .activate_account(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let second = service
+        .activation
+        .activate_account(request)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(first, second);
 }

@@ -3,49 +3,84 @@ use std::time::Duration;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tonic::{Code, transport::Channel};
 use usher_proto::account::v1::{
-    Account, AccountFilter, CheckDuplicatesRequest, CreateAccountRequest, Date, Member,
-    GetAccountRequest, ListAccountsRequest, ListInvitationsRequest, SendInvitationRequest,
-    group_service_client::GroupServiceClient, CreateGroupRequest,
+    Account, AccountFilter, CheckDuplicatesRequest, CreateAccountRequest, CreateGroupRequest, Date,
+    GetAccountRequest, ListAccountsRequest, ListInvitationsRequest, Member, SendInvitationRequest,
+    group_service_client::GroupServiceClient,
 };
 use uuid::Uuid;
 
 use crate::support::{Service, new_account, refusal};
 
+/// Accounts with one bad field each, by the name of that field.
+fn faults() -> Vec<(&'static str, Account)> {
+    let ann = || new_account("", "Ann", "Lee", "").account.unwrap();
+    let long = "x".repeat(10_000);
+    let mut faults = Vec::new();
+    for text in ["", " \t ", "A\0nn", "A\nnn", "\u{202e}eeL", &long] {
+        let name = text.to_owned();
+        let given_name = Account {
+            given_name: name.clone(),
+            ..ann()
+        };
+        let family_name = Account {
+            family_name: name,
+            ..ann()
+        };
+        faults.push(("account.given_name", given_name));
+        faults.push(("account.family_name", family_name));
+    }
+    let long_email = format!("{long}@example.org");
+    for text in [
+        "",
+        "ann",
+        "ann@localhost",
+        "a@b.c\r\nBcc: x@y.z",
+        &long_email,
+    ] {
+        let email = Some(text.to_owned());
+        faults.push(("account.email", Account { email, ..ann() }));
+    }
+    for (year, month, day) in [(2023, 2, 29), (9999, 1, 1), (1700, 1, 1), (0, 0, 0)] {
+        let birth_date = Some(Date { year, month, day });
+        faults.push((
+            "account.birth_date",
+            Account {
+                birth_date,
+                ..ann()
+            },
+        ));
+    }
+    let phone = Some("0123".to_owned());
+    faults.push(("account.phone", Account { phone, ..ann() }));
+    let members = vec![Member::default(); 51];
+    faults.push(("account.members", Account { members, ..ann() }));
+    let locale = "klingon".to_owned();
+    faults.push(("account.locale", Account { locale, ..ann() }));
+    let plan = "x".repeat(65);
+    faults.push(("account.plan", Account { plan, ..ann() }));
+    let attributes = (0..65)
+        .map(|key| (key.to_string(), String::new()))
+        .collect();
+    faults.push((
+        "account.attributes",
+        Account {
+            attributes,
+            ..ann()
+        },
+    ));
+    faults
+}
+
 #[tokio::test]
 async fn every_fault_of_a_profile_is_named() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let long = "x".repeat(10_000);
-    let many = vec![Member::default(); 51];
-    let fault = |change: &dyn Fn(&mut Account)| {
-        let mut request = new_account(&organization, "Ann", "Lee", "");
-        change(request.account.as_mut().unwrap());
-        request
-    };
-    let cases: Vec<(&str, CreateAccountRequest)> = vec![
-        ("account.given_name", fault(&|account| account.given_name.clear())),
-        ("account.family_name", fault(&|account| account.family_name = " \t ".to_owned())),
-        ("account.given_name", fault(&|account| account.given_name = "A\u{0}nn".to_owned())),
-        ("account.given_name", fault(&|account| account.given_name = "A\nnn".to_owned())),
-        ("account.family_name", fault(&|account| account.family_name = "\u{202e}eeL".to_owned())),
-        ("account.family_name", fault(&|account| account.family_name.clone_from(&long))),
-        ("account.email", fault(&|account| account.email = Some(String::new()))),
-        ("account.email", fault(&|account| account.email = Some("ann".to_owned()))),
-        ("account.email", fault(&|account| account.email = Some("ann@localhost".to_owned()))),
-        ("account.email", fault(&|account| account.email = Some(format!("{long}@example.org")))),
-        ("account.email", fault(&|account| account.email = Some("a@b.c\r\nBcc: x@y.z".to_owned()))),
-        ("account.birth_date", fault(&|account| account.birth_date = Some(Date { year: 2023, month: 2, day: 29 }))),
-        ("account.birth_date", fault(&|account| account.birth_date = Some(Date { year: 9999, month: 1, day: 1 }))),
-        ("account.birth_date", fault(&|account| account.birth_date = Some(Date { year: 1700, month: 1, day: 1 }))),
-        ("account.phone", fault(&|account| account.phone = Some("0123".to_owned()))),
-        ("account.members", fault(&|account| account.members.clone_from(&many))),
-        ("account.locale", fault(&|account| account.locale = "klingon".to_owned())),
-        ("account.plan", fault(&|account| account.plan.clone_from(&long))),
-        ("account.attributes", fault(&|account| {
-            account.attributes = (0..65).map(|key| (key.to_string(), String::new())).collect();
-        })),
-    ];
-    for (field, request) in cases {
+    for (field, account) in faults() {
+        let request = CreateAccountRequest {
+            organization_id: organization.clone(),
+            account: Some(account),
+            ..Default::default()
+        };
         let refused = refusal(service.accounts.create_account(request).await);
         assert_eq!(refused.code, Code::InvalidArgument, "{field}");
         assert_eq!(refused.reason, "FIELD_INVALID", "{field}");
@@ -61,10 +96,23 @@ async fn ids_and_enums_that_do_not_exist_are_named() {
     let organization = service.organization().await;
     let unknown = Uuid::now_v7().to_string();
 
-    let refused = refusal(service.accounts.create_account(new_account(&unknown, "Ann", "Lee", "")).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "ORGANIZATION_NOT_FOUND"));
+    let refused = refusal(
+        service
+            .accounts
+            .create_account(new_account(&unknown, "Ann", "Lee", ""))
+            .await,
+    );
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::NotFound, "ORGANIZATION_NOT_FOUND")
+    );
     for organization_id in ["", "not-a-uuid", "1"] {
-        let refused = refusal(service.accounts.create_account(new_account(organization_id, "Ann", "Lee", "")).await);
+        let refused = refusal(
+            service
+                .accounts
+                .create_account(new_account(organization_id, "Ann", "Lee", ""))
+                .await,
+        );
         assert_eq!(refused.fields, ["organization_id"]);
     }
     let request = CreateAccountRequest {
@@ -85,22 +133,34 @@ async fn ids_and_enums_that_do_not_exist_are_named() {
         }),
         ..Default::default()
     };
-    assert_eq!(refusal(service.accounts.list_accounts(request).await).fields, ["filter.states[0]"]);
+    assert_eq!(
+        refusal(service.accounts.list_accounts(request).await).fields,
+        ["filter.states[0]"]
+    );
     let request = SendInvitationRequest {
         organization_id: organization.clone(),
         ..Default::default()
     };
-    assert_eq!(refusal(service.invitations.send_invitation(request).await).fields, ["target"]);
+    assert_eq!(
+        refusal(service.invitations.send_invitation(request).await).fields,
+        ["target"]
+    );
     let request = GetAccountRequest {
         organization_id: organization.clone(),
         account_id: String::new(),
     };
-    assert_eq!(refusal(service.accounts.get_account(request).await).fields, ["account_id"]);
+    assert_eq!(
+        refusal(service.accounts.get_account(request).await).fields,
+        ["account_id"]
+    );
     let request = CheckDuplicatesRequest {
         organization_id: organization,
         ..Default::default()
     };
-    assert_eq!(refusal(service.accounts.check_duplicates(request).await).fields, ["given_name", "family_name"]);
+    assert_eq!(
+        refusal(service.accounts.check_duplicates(request).await).fields,
+        ["given_name", "family_name"]
+    );
 }
 
 #[tokio::test]
@@ -113,10 +173,20 @@ async fn pages_that_cannot_be_are_refused() {
         page_token: page_token.to_owned(),
         ..Default::default()
     };
-    assert_eq!(refusal(service.invitations.list_invitations(list(-1, "")).await).fields, ["page_size"]);
-    assert_eq!(refusal(service.invitations.list_invitations(list(0, "???")).await).fields, ["page_token"]);
+    assert_eq!(
+        refusal(service.invitations.list_invitations(list(-1, "")).await).fields,
+        ["page_size"]
+    );
+    assert_eq!(
+        refusal(service.invitations.list_invitations(list(0, "???")).await).fields,
+        ["page_token"]
+    );
     // A page of everything is cut to the largest one, not refused.
-    service.invitations.list_invitations(list(i32::MAX, "")).await.unwrap();
+    service
+        .invitations
+        .list_invitations(list(i32::MAX, ""))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -128,7 +198,10 @@ async fn a_message_over_the_limit_is_refused_with_the_limit() {
     let status = service.accounts.create_account(request).await.unwrap_err();
     assert!(status.message().contains("1048576"), "{status:?}");
     let refused = refusal::<()>(Err(status));
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::OutOfRange, "MESSAGE_TOO_LARGE"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::OutOfRange, "MESSAGE_TOO_LARGE")
+    );
 }
 
 #[tokio::test]
@@ -136,10 +209,19 @@ async fn what_is_not_served_yet_says_so() {
     let mut service = Service::start().await;
     let channel = Channel::from_shared(format!("http://{}", service.address)).unwrap();
     let mut groups = GroupServiceClient::new(channel.connect().await.unwrap());
-    let status = groups.create_group(CreateGroupRequest::default()).await.unwrap_err();
-    assert!(status.message().contains("CreateGroup is not served"), "{status:?}");
+    let status = groups
+        .create_group(CreateGroupRequest::default())
+        .await
+        .unwrap_err();
+    assert!(
+        status.message().contains("CreateGroup is not served"),
+        "{status:?}"
+    );
     let refused = refusal::<()>(Err(status));
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::Unimplemented, "NOT_IMPLEMENTED"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::Unimplemented, "NOT_IMPLEMENTED")
+    );
     let request = usher_proto::account::v1::BatchGetAccountsRequest::default();
     let refused = refusal(service.accounts.batch_get_accounts(request).await);
     assert_eq!(refused.reason, "NOT_IMPLEMENTED");
@@ -148,7 +230,11 @@ async fn what_is_not_served_yet_says_so() {
 #[tokio::test]
 async fn bytes_that_are_no_grpc_hurt_nobody() {
     let mut service = Service::start().await;
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ngarbage"] {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0xff; 4096],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\ngarbage",
+    ] {
         let mut stream = TcpStream::connect(service.address).await.unwrap();
         // The server may close the connection before everything is written.
         let _ = stream.write_all(bytes).await;

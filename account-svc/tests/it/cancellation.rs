@@ -33,7 +33,12 @@ async fn ten_thousand_cancelled_calls_leave_nothing_half_done() {
         let mut client = AccountServiceClient::new(channel.clone());
         let request = CreateAccountRequest {
             // Names that are unlike each other: the check of duplicates shall not stop the call.
-            ..new_account(&organization, &letters(index), &letters(index * 7 + 3), &format!("c{index}@example.org"))
+            ..new_account(
+                &organization,
+                &letters(index),
+                &letters(index * 7 + 3),
+                &format!("c{index}@example.org"),
+            )
         };
         // Spread over the time that a call takes, without a clock or dice: the same in each run.
         let patience = Duration::from_micros((index * 7919) % 40_000);
@@ -42,17 +47,30 @@ async fn ten_thousand_cancelled_calls_leave_nothing_half_done() {
             matches!(call.await, Ok(Ok(_)))
         }
     });
-    let answered = calls.buffer_unordered(64).filter(|&done| std::future::ready(done)).count().await;
+    let answered = calls
+        .buffer_unordered(64)
+        .filter(|&done| std::future::ready(done))
+        .count()
+        .await;
     assert!(answered < 10_000, "nothing was cancelled");
 
     // On the same pool, every later write is kept.
     for index in 1_000_000..1_000_100_u64 {
-        let request = new_account(&organization, &letters(index), &letters(index * 7 + 3), &format!("c{index}@example.org"));
+        let request = new_account(
+            &organization,
+            &letters(index),
+            &letters(index * 7 + 3),
+            &format!("c{index}@example.org"),
+        );
         let account = service.create(request).await;
         service.account(&organization, &account.account_id).await;
     }
     service.pool_is_clean().await;
-    assert_eq!(reused.seen(), 0, "connections came back from the pool inside a transaction");
+    assert_eq!(
+        reused.seen(),
+        0,
+        "connections came back from the pool inside a transaction"
+    );
 
     let mut admin = service.admin().await;
     let half_made: i64 = sqlx::query_scalar(
@@ -71,7 +89,10 @@ async fn ten_thousand_cancelled_calls_leave_nothing_half_done() {
         .fetch_one(&mut admin)
         .await
         .unwrap();
-    assert!(kept >= i64::try_from(answered).unwrap() + 100, "{kept} kept, {answered} answered");
+    assert!(
+        kept >= i64::try_from(answered).unwrap() + 100,
+        "{kept} kept, {answered} answered"
+    );
 }
 
 /// Counts what PostgreSQL says to a BEGIN on a connection that is in a transaction already. The next user of
@@ -115,8 +136,12 @@ fn letters(mut number: u64) -> String {
     let mut letters = String::new();
     for _ in 0..8 {
         // A step that spreads neighbours over the alphabet.
-        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        letters.push(char::from(b'a' + u8::try_from((number >> 33) % 26).unwrap()));
+        number = number
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        letters.push(char::from(
+            b'a' + u8::try_from((number >> 33) % 26).unwrap(),
+        ));
     }
     letters
 }

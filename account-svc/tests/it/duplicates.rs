@@ -16,7 +16,11 @@ fn report<T: std::fmt::Debug>(result: Result<T, tonic::Status>) -> DuplicateRepo
     let detail = status
         .details
         .iter()
-        .find(|detail| detail.type_url.ends_with("usher.account.v1.DuplicateReport"))
+        .find(|detail| {
+            detail
+                .type_url
+                .ends_with("usher.account.v1.DuplicateReport")
+        })
         .expect("the report");
     DuplicateReport::decode(detail.value.as_slice()).unwrap()
 }
@@ -25,15 +29,25 @@ fn report<T: std::fmt::Debug>(result: Result<T, tonic::Status>) -> DuplicateRepo
 async fn an_email_belongs_to_one_account_of_an_organization() {
     let mut service = Service::start().await;
     let (one, other) = (service.organization().await, service.organization().await);
-    let account = service.create(new_account(&one, "Ann", "Lee", "ann@bücher.example")).await;
+    let account = service
+        .create(new_account(&one, "Ann", "Lee", "ann@bücher.example"))
+        .await;
 
     let again = new_account(&one, "Other", "Person", "ANN@xn--bcher-kva.example");
     let refused = refusal(service.accounts.create_account(again).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::AlreadyExists, "EMAIL_IN_ORGANIZATION"));
-    assert_eq!(refused.details.resource_info().unwrap().resource_name, account.account_id);
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::AlreadyExists, "EMAIL_IN_ORGANIZATION")
+    );
+    assert_eq!(
+        refused.details.resource_info().unwrap().resource_name,
+        account.account_id
+    );
 
     // What another organization created and nobody claimed is no match: telling would leak it.
-    let elsewhere = service.create(new_account(&other, "Ann", "Lee", "ann@bücher.example")).await;
+    let elsewhere = service
+        .create(new_account(&other, "Ann", "Lee", "ann@bücher.example"))
+        .await;
     assert_eq!(elsewhere.state(), AccountState::Invited);
 }
 
@@ -41,16 +55,23 @@ async fn an_email_belongs_to_one_account_of_an_organization() {
 async fn of_fifty_creates_of_one_email_one_wins_and_the_others_are_told() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let creates = (0..50).map(|index| {
+    let results = join_all((0..50_u8).map(|index| {
         let mut client = service.accounts.clone();
         // Names without likeness: only the email is in the way.
-        let family: String = (0..6).map(|digit| (b'a' + ((index * 7 + digit * index) % 26) as u8) as char).collect();
-        let request = new_account(&organization, &format!("{family}x"), &family, "ann@example.org");
+        let name: String = (1..=6)
+            .map(|digit| char::from(b'a' + (index.wrapping_mul(digit * 5) + digit) % 26))
+            .collect();
+        let request = new_account(
+            &organization,
+            &name,
+            &format!("{name}son"),
+            "ann@example.org",
+        );
         async move { client.create_account(request).await }
-    });
-    let (created, refused): (Vec<_>, Vec<_>) =
-        join_all(creates).await.into_iter().partition(Result::is_ok);
-    assert_eq!((created.len(), refused.len()), (1, 49));
+    }))
+    .await;
+    let (accepted, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!((accepted.len(), refused.len()), (1, 49));
     for result in refused {
         assert_eq!(refusal(result).reason, "EMAIL_IN_ORGANIZATION");
     }
@@ -60,9 +81,16 @@ async fn of_fifty_creates_of_one_email_one_wins_and_the_others_are_told() {
 async fn similar_names_warn_until_exactly_they_are_acknowledged() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let first = service.create(new_account(&organization, "José María", "García-López", "")).await;
+    let first = service
+        .create(new_account(&organization, "José María", "García-López", ""))
+        .await;
 
-    let again = new_account(&organization, "GARCIA LOPEZ", "Jose Maria", "jose@example.org");
+    let again = new_account(
+        &organization,
+        "GARCIA LOPEZ",
+        "Jose Maria",
+        "jose@example.org",
+    );
     let warning = report(service.accounts.create_account(again.clone()).await);
     assert_eq!(warning.email(), EmailVerdict::Available);
     let [candidate] = &warning.candidates[..] else {
@@ -73,17 +101,26 @@ async fn similar_names_warn_until_exactly_they_are_acknowledged() {
     assert_eq!(candidate.email(), FieldComparison::Missing);
     assert!((0.8..=1.0).contains(&candidate.score));
 
-    let acknowledged = |request: &CreateAccountRequest, warning: &DuplicateReport| CreateAccountRequest {
-        duplicate_acknowledgement: warning.acknowledgement.clone(),
-        acknowledgement_reason: "father and son".to_owned(),
-        ..request.clone()
-    };
+    let acknowledged =
+        |request: &CreateAccountRequest, warning: &DuplicateReport| CreateAccountRequest {
+            duplicate_acknowledgement: warning.acknowledgement.clone(),
+            acknowledgement_reason: "father and son".to_owned(),
+            ..request.clone()
+        };
     let second = service.create(acknowledged(&again, &warning)).await;
 
     // A third one has two candidates: what was acknowledged before does not cover them.
     let third = new_account(&organization, "Jose-Maria", "Garcia Lopez", "");
-    let refused = refusal(service.accounts.create_account(acknowledged(&third, &warning)).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "POSSIBLE_DUPLICATE"));
+    let refused = refusal(
+        service
+            .accounts
+            .create_account(acknowledged(&third, &warning))
+            .await,
+    );
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::FailedPrecondition, "POSSIBLE_DUPLICATE")
+    );
     let warning = report(service.accounts.create_account(third.clone()).await);
     assert_eq!(warning.candidates.len(), 2);
     service.create(acknowledged(&third, &warning)).await;
@@ -96,7 +133,10 @@ async fn similar_names_warn_until_exactly_they_are_acknowledged() {
     .await
     .unwrap();
     assert_eq!(ignored.len(), 1);
-    assert_eq!(ignored[0]["ignored_duplicates"][0], first.account_id.as_str());
+    assert_eq!(
+        ignored[0]["ignored_duplicates"][0],
+        first.account_id.as_str()
+    );
     assert_eq!(ignored[0]["reason"], "father and son");
 }
 
@@ -105,7 +145,11 @@ async fn checking_changes_nothing_and_says_the_same() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let mut request = new_account(&organization, "William", "Smith", "will@example.org");
-    request.account.as_mut().unwrap().birth_date = Some(Date { year: 1980, month: 5, day: 5 });
+    request.account.as_mut().unwrap().birth_date = Some(Date {
+        year: 1980,
+        month: 5,
+        day: 5,
+    });
     let account = service.create(request).await;
 
     let mut check = CheckDuplicatesRequest {
@@ -113,10 +157,18 @@ async fn checking_changes_nothing_and_says_the_same() {
         given_name: "Bill".to_owned(),
         family_name: "Smyth".to_owned(),
         email: Some("WILL@example.org".to_owned()),
-        birth_date: Some(Date { year: 1980, month: 5, day: 5 }),
+        birth_date: Some(Date {
+            year: 1980,
+            month: 5,
+            day: 5,
+        }),
         phone: None,
     };
-    let report = service.accounts.check_duplicates(check.clone()).await.unwrap();
+    let report = service
+        .accounts
+        .check_duplicates(check.clone())
+        .await
+        .unwrap();
     let report = report.into_inner().report.unwrap();
     assert_eq!(report.email(), EmailVerdict::InOrganization);
     assert_eq!(report.email_account_id, account.account_id);
@@ -127,7 +179,11 @@ async fn checking_changes_nothing_and_says_the_same() {
     assert_eq!(candidate.phone(), FieldComparison::Missing);
 
     // The same name at another age is somebody else.
-    check.birth_date = Some(Date { year: 1950, month: 1, day: 1 });
+    check.birth_date = Some(Date {
+        year: 1950,
+        month: 1,
+        day: 1,
+    });
     check.email = None;
     let report = service.accounts.check_duplicates(check).await.unwrap();
     let report = report.into_inner().report.unwrap();
@@ -140,7 +196,9 @@ async fn checking_changes_nothing_and_says_the_same() {
 async fn a_person_elsewhere_is_asked_to_share() {
     let mut service = Service::start().await;
     let (one, other) = (service.organization().await, service.organization().await);
-    service.create(new_account(&one, "Ann", "Lee", "ann@example.org")).await;
+    service
+        .create(new_account(&one, "Ann", "Lee", "ann@example.org"))
+        .await;
     let letter = service.next_letter().await;
     service.activate(&letter.token, PASSWORD).await.unwrap();
 
@@ -148,7 +206,10 @@ async fn a_person_elsewhere_is_asked_to_share() {
     let refused = service.accounts.create_account(request.clone()).await;
     assert_eq!(report(refused).email(), EmailVerdict::OnPlatform);
     let refused = refusal(service.accounts.create_account(request.clone()).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "EMAIL_ON_PLATFORM"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::FailedPrecondition, "EMAIL_ON_PLATFORM")
+    );
 
     let account = service
         .create(CreateAccountRequest {
@@ -157,20 +218,31 @@ async fn a_person_elsewhere_is_asked_to_share() {
         })
         .await;
     assert_eq!(account.state(), AccountState::ShareRequested);
-    assert_eq!(account.last_invitation.unwrap().kind(), InvitationKind::ShareRequest);
+    assert_eq!(
+        account.last_invitation.unwrap().kind(),
+        InvitationKind::ShareRequest
+    );
     let letter = service.next_letter().await;
-    assert_eq!(letter.event.kind(), usher_proto::event::v1::InvitationKind::ShareRequest);
+    assert_eq!(
+        letter.event.kind(),
+        usher_proto::event::v1::InvitationKind::ShareRequest
+    );
 
     // A consent is not given with a password.
     let refused = refusal(service.activate(&letter.token, PASSWORD).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "TOKEN_UNKNOWN"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::NotFound, "TOKEN_UNKNOWN")
+    );
 }
 
 #[tokio::test]
 async fn a_changed_name_is_checked_like_a_new_one() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Ann", "Lee", "")).await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", ""))
+        .await;
     let mut request = new_account(&organization, "Bo", "Diaz", "bo@example.org");
     request.invite = InvitePolicy::Hold.into();
     let account = service.create(request).await;
@@ -190,6 +262,10 @@ async fn a_changed_name_is_checked_like_a_new_one() {
     };
     let warning = report(service.accounts.update_account(rename(String::new())).await);
     assert_eq!(warning.candidates.len(), 1);
-    let renamed = service.accounts.update_account(rename(warning.acknowledgement)).await.unwrap();
+    let renamed = service
+        .accounts
+        .update_account(rename(warning.acknowledgement))
+        .await
+        .unwrap();
     assert_eq!(renamed.into_inner().account.unwrap().given_name, "Anne");
 }

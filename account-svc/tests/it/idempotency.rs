@@ -25,7 +25,12 @@ async fn a_repeated_create_gets_the_same_answer_and_creates_once() {
     .await;
     let letter = service.next_letter().await;
     service.activate(&letter.token, PASSWORD).await.unwrap();
-    let later = service.accounts.create_account(request).await.unwrap().into_inner();
+    let later = service
+        .accounts
+        .create_account(request)
+        .await
+        .unwrap()
+        .into_inner();
     for answer in &answers {
         assert_eq!(*answer, later);
     }
@@ -35,7 +40,12 @@ async fn a_repeated_create_gets_the_same_answer_and_creates_once() {
         organization_id: organization,
         ..Default::default()
     };
-    let listed = service.accounts.list_accounts(request).await.unwrap().into_inner();
+    let listed = service
+        .accounts
+        .list_accounts(request)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(listed.accounts.len(), 1);
 }
 
@@ -55,7 +65,10 @@ async fn a_request_id_with_another_request_is_refused() {
         ..new_account(&organization, "Bo", "Diaz", "bo@example.org")
     };
     let refused = refusal(service.accounts.create_account(other).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::AlreadyExists, "REQUEST_ID_REUSED"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::AlreadyExists, "REQUEST_ID_REUSED")
+    );
     let other_call = SendInvitationRequest {
         organization_id: organization,
         target: Some(Target::AccountId(account.account_id)),

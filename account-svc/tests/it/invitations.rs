@@ -2,7 +2,7 @@ use prost_types::Timestamp;
 use tonic::Code;
 use usher_proto::{
     account::v1::{
-        AccountState, CreateAccountRequest, InvitationState, ListInvitationsRequest,
+        AccountState, CreateAccountRequest, Invitation, InvitationState, ListInvitationsRequest,
         RevokeInvitationRequest, SendInvitationRequest, send_invitation_request::Target,
     },
     event::v1::{DeliveryChanged, DeliveryState, event::Payload},
@@ -15,7 +15,9 @@ use crate::support::{PASSWORD, Service, new_account, refusal};
 async fn a_resend_supersedes_the_link_and_stops_its_email() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let first = service.next_letter().await;
     let again = service.invite(&account).await;
     assert_eq!(again.state(), InvitationState::Queued);
@@ -28,7 +30,9 @@ async fn a_resend_supersedes_the_link_and_stops_its_email() {
     assert_eq!(second.event.invitation_id, again.invitation_id);
     assert_ne!(second.token, first.token);
 
-    let before = service.invitation(&organization, &first.event.invitation_id).await;
+    let before = service
+        .invitation(&organization, &first.event.invitation_id)
+        .await;
     assert_eq!(before.state(), InvitationState::Superseded);
     service.activate(&second.token, PASSWORD).await.unwrap();
 
@@ -37,23 +41,47 @@ async fn a_resend_supersedes_the_link_and_stops_its_email() {
         account_id: account.account_id,
         ..Default::default()
     };
-    let listed = service.invitations.list_invitations(request).await.unwrap().into_inner();
-    let states: Vec<_> = listed.invitations.iter().map(|invitation| invitation.state()).collect();
-    assert_eq!(states, [InvitationState::Accepted, InvitationState::Superseded]);
+    let listed = service
+        .invitations
+        .list_invitations(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let states: Vec<_> = listed.invitations.iter().map(Invitation::state).collect();
+    assert_eq!(
+        states,
+        [InvitationState::Accepted, InvitationState::Superseded]
+    );
 }
 
 #[tokio::test]
 async fn whom_nobody_can_invite_is_told_with_a_reason() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let managed = service.create(new_account(&organization, "Ann", "Lee", "")).await;
-    let active = service.create(new_account(&organization, "Bo", "Diaz", "bo@example.org")).await;
+    let managed = service
+        .create(new_account(&organization, "Ann", "Lee", ""))
+        .await;
+    let active = service
+        .create(new_account(&organization, "Bo", "Diaz", "bo@example.org"))
+        .await;
     let letter = service.next_letter().await;
     service.activate(&letter.token, PASSWORD).await.unwrap();
     for (account_id, code, reason) in [
-        (managed.account_id, Code::FailedPrecondition, "ACCOUNT_HAS_NO_EMAIL"),
-        (active.account_id, Code::FailedPrecondition, "ACCOUNT_ALREADY_ACTIVE"),
-        (Uuid::now_v7().to_string(), Code::NotFound, "ACCOUNT_NOT_FOUND"),
+        (
+            managed.account_id,
+            Code::FailedPrecondition,
+            "ACCOUNT_HAS_NO_EMAIL",
+        ),
+        (
+            active.account_id,
+            Code::FailedPrecondition,
+            "ACCOUNT_ALREADY_ACTIVE",
+        ),
+        (
+            Uuid::now_v7().to_string(),
+            Code::NotFound,
+            "ACCOUNT_NOT_FOUND",
+        ),
     ] {
         let result = service
             .invitations
@@ -72,7 +100,9 @@ async fn whom_nobody_can_invite_is_told_with_a_reason() {
 async fn a_revoked_invitation_is_dead_at_once_and_stays_revoked() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let letter = service.next_letter().await;
     let revoke = RevokeInvitationRequest {
         organization_id: organization.clone(),
@@ -80,10 +110,20 @@ async fn a_revoked_invitation_is_dead_at_once_and_stays_revoked() {
         ..Default::default()
     };
     for _ in 0..2 {
-        let revoked = service.invitations.revoke_invitation(revoke.clone()).await.unwrap();
-        assert_eq!(revoked.into_inner().invitation.unwrap().state(), InvitationState::Revoked);
+        let revoked = service
+            .invitations
+            .revoke_invitation(revoke.clone())
+            .await
+            .unwrap();
+        assert_eq!(
+            revoked.into_inner().invitation.unwrap().state(),
+            InvitationState::Revoked
+        );
     }
-    assert_eq!(refusal(service.activate(&letter.token, PASSWORD).await).reason, "TOKEN_REVOKED");
+    assert_eq!(
+        refusal(service.activate(&letter.token, PASSWORD).await).reason,
+        "TOKEN_REVOKED"
+    );
     let account = service.account(&organization, &account.account_id).await;
     assert_eq!(account.state(), AccountState::NotInvited);
 
@@ -96,14 +136,19 @@ async fn a_revoked_invitation_is_dead_at_once_and_stays_revoked() {
         ..revoke
     };
     let refused = refusal(service.invitations.revoke_invitation(revoke).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::FailedPrecondition, "INVITATION_ENDED"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::FailedPrecondition, "INVITATION_ENDED")
+    );
 }
 
 #[tokio::test]
 async fn an_invitation_shows_the_path_of_its_email_in_the_right_order() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let invitation = account.last_invitation.unwrap();
     let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let change = |state: DeliveryState, revision| DeliveryChanged {
@@ -124,16 +169,26 @@ async fn an_invitation_shows_the_path_of_its_email_in_the_right_order() {
             },
         )
         .await;
-    let throttled = service.invitation_in(&invitation, InvitationState::Throttled).await;
+    let throttled = service
+        .invitation_in(&invitation, InvitationState::Throttled)
+        .await;
     assert_eq!(throttled.throttled_until, at(1_900_000_000));
 
     // What happened before arrives after: it is no news.
-    service.report(&organization, change(DeliveryState::Queued, 1)).await;
-    service.report(&organization, change(DeliveryState::Sent, 3)).await;
-    let sent = service.invitation_in(&invitation, InvitationState::Sent).await;
+    service
+        .report(&organization, change(DeliveryState::Queued, 1))
+        .await;
+    service
+        .report(&organization, change(DeliveryState::Sent, 3))
+        .await;
+    let sent = service
+        .invitation_in(&invitation, InvitationState::Sent)
+        .await;
     assert_eq!(sent.sent_time, at(1_800_000_000));
     assert_eq!(sent.throttled_until, None);
-    service.report(&organization, change(DeliveryState::Throttled, 2)).await;
+    service
+        .report(&organization, change(DeliveryState::Throttled, 2))
+        .await;
 
     service
         .report(
@@ -144,7 +199,9 @@ async fn an_invitation_shows_the_path_of_its_email_in_the_right_order() {
             },
         )
         .await;
-    let failed = service.invitation_in(&invitation, InvitationState::Failed).await;
+    let failed = service
+        .invitation_in(&invitation, InvitationState::Failed)
+        .await;
     assert_eq!(failed.failure_reason, "no such mailbox");
 }
 
@@ -156,22 +213,45 @@ async fn a_link_returns_only_to_origins_of_the_organization() {
         return_url: return_url.to_owned(),
         ..new_account(&organization, "Ann", "Lee", "ann@example.org")
     };
-    for url in ["https://evil.example/", "javascript:alert(1)", "http://portal.acme.example/", "/welcome"] {
+    for url in [
+        "https://evil.example/",
+        "javascript:alert(1)",
+        "http://portal.acme.example/",
+        "/welcome",
+    ] {
         let refused = refusal(service.accounts.create_account(request(url)).await);
-        assert_eq!((refused.reason.as_str(), &refused.fields[..]), ("FIELD_INVALID", &["return_url".to_owned()][..]));
+        assert_eq!(
+            (refused.reason.as_str(), &refused.fields[..]),
+            ("FIELD_INVALID", &["return_url".to_owned()][..])
+        );
     }
-    service.create(request("https://portal.acme.example/welcome?a=1")).await;
+    service
+        .create(request("https://portal.acme.example/welcome?a=1"))
+        .await;
     let letter = service.next_letter().await;
     let activated = service.activate(&letter.token, PASSWORD).await.unwrap();
-    assert_eq!(activated.return_url, "https://portal.acme.example/welcome?a=1");
+    assert_eq!(
+        activated.return_url,
+        "https://portal.acme.example/welcome?a=1"
+    );
 }
 
 #[tokio::test]
 async fn who_asked_is_kept() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let mut request = tonic::Request::new(new_account(&organization, "Ann", "Lee", "ann@example.org"));
-    request.metadata_mut().insert("usher-caller", "staff:7".parse().unwrap());
-    let account = service.accounts.create_account(request).await.unwrap().into_inner().account.unwrap();
+    let mut request =
+        tonic::Request::new(new_account(&organization, "Ann", "Lee", "ann@example.org"));
+    request
+        .metadata_mut()
+        .insert("usher-caller", "staff:7".parse().unwrap());
+    let account = service
+        .accounts
+        .create_account(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .account
+        .unwrap();
     assert_eq!(account.last_invitation.unwrap().requested_by, "staff:7");
 }

@@ -7,12 +7,20 @@ use crate::support::{PASSWORD, Service, new_account, refusal};
 async fn wrong_passwords_and_unknown_emails_look_the_same() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let letter = service.next_letter().await;
     service.activate(&letter.token, PASSWORD).await.unwrap();
 
-    let wrong = service.authenticate(&organization, "ann@example.org", "wrong").await.unwrap_err();
-    let unknown = service.authenticate(&organization, "bob@example.org", "wrong").await.unwrap_err();
+    let wrong = service
+        .authenticate(&organization, "ann@example.org", "wrong")
+        .await
+        .unwrap_err();
+    let unknown = service
+        .authenticate(&organization, "bob@example.org", "wrong")
+        .await
+        .unwrap_err();
     assert_eq!(wrong.code(), Code::Unauthenticated);
     assert_eq!(wrong.code(), unknown.code());
     assert_eq!(wrong.message(), unknown.message());
@@ -23,20 +31,37 @@ async fn wrong_passwords_and_unknown_emails_look_the_same() {
 async fn guessing_is_slowed_for_the_email_and_not_for_others() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let letter = service.next_letter().await;
     service.activate(&letter.token, PASSWORD).await.unwrap();
 
     for _ in 0..10 {
-        let refused = refusal(service.authenticate(&organization, "ann@example.org", "wrong").await);
+        let refused = refusal(
+            service
+                .authenticate(&organization, "ann@example.org", "wrong")
+                .await,
+        );
         assert_eq!(refused.reason, "CREDENTIALS_INVALID");
     }
     // Even the right password has to wait now.
-    let refused = refusal(service.authenticate(&organization, "ann@example.org", PASSWORD).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"));
+    let refused = refusal(
+        service
+            .authenticate(&organization, "ann@example.org", PASSWORD)
+            .await,
+    );
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS")
+    );
     let wait = refused.details.retry_info().unwrap().retry_delay.unwrap();
     assert!((1..=30).contains(&wait.as_secs()), "{wait:?}");
-    let refused = refusal(service.authenticate(&organization, "bob@example.org", "wrong").await);
+    let refused = refusal(
+        service
+            .authenticate(&organization, "bob@example.org", "wrong")
+            .await,
+    );
     assert_eq!(refused.reason, "CREDENTIALS_INVALID");
 }
 
@@ -61,20 +86,32 @@ async fn guessing_is_slowed_for_a_source() {
             break;
         }
     }
-    assert!(refused.is_some_and(|attempts| attempts >= 100), "{refused:?}");
+    assert!(
+        refused.is_some_and(|attempts| attempts >= 100),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_right_password_forgets_the_wrong_ones() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let letter = service.next_letter().await;
     service.activate(&letter.token, PASSWORD).await.unwrap();
     for _ in 0..3 {
         for _ in 0..6 {
-            refusal(service.authenticate(&organization, "ann@example.org", "wrong").await);
+            refusal(
+                service
+                    .authenticate(&organization, "ann@example.org", "wrong")
+                    .await,
+            );
         }
-        service.authenticate(&organization, "ann@example.org", PASSWORD).await.unwrap();
+        service
+            .authenticate(&organization, "ann@example.org", PASSWORD)
+            .await
+            .unwrap();
     }
 }

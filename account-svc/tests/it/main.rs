@@ -1,5 +1,12 @@
 //! account-svc through its gRPC API, on a real PostgreSQL.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests say what went wrong by panicking"
+)]
+
 mod accounts;
 mod activation;
 mod bad_input;

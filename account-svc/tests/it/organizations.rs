@@ -90,7 +90,10 @@ async fn an_organization_gets_defaults_and_can_be_changed_in_parts() {
         })
         .await;
     let refused = refusal(result);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::Aborted, "ETAG_MISMATCH"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::Aborted, "ETAG_MISMATCH")
+    );
 }
 
 #[tokio::test]
@@ -100,9 +103,16 @@ async fn a_slug_belongs_to_one_organization() {
         organization: Some(acme()),
         ..Default::default()
     };
-    service.organizations.create_organization(request.clone()).await.unwrap();
+    service
+        .organizations
+        .create_organization(request.clone())
+        .await
+        .unwrap();
     let refused = refusal(service.organizations.create_organization(request).await);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::AlreadyExists, "SLUG_TAKEN"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::AlreadyExists, "SLUG_TAKEN")
+    );
 }
 
 #[tokio::test]
@@ -123,7 +133,10 @@ async fn faulty_fields_are_named_all_at_once() {
                 }),
                 settings: Some(OrganizationSettings {
                     minimum_age: Some(500),
-                    invitation_lifetime: Some(Duration { seconds: 1, nanos: 0 }),
+                    invitation_lifetime: Some(Duration {
+                        seconds: 1,
+                        nanos: 0,
+                    }),
                     ..Default::default()
                 }),
                 ..Default::default()
@@ -170,7 +183,12 @@ async fn organizations_are_listed_in_pages() {
             .await
             .unwrap()
             .into_inner();
-        listed.extend(response.organizations.into_iter().map(|row| row.organization_id));
+        listed.extend(
+            response
+                .organizations
+                .into_iter()
+                .map(|row| row.organization_id),
+        );
         page_token = response.next_page_token;
         if page_token.is_empty() {
             break;
@@ -189,5 +207,8 @@ async fn an_unknown_organization_is_not_found() {
         })
         .await;
     let refused = refusal(result);
-    assert_eq!((refused.code, refused.reason.as_str()), (Code::NotFound, "ORGANIZATION_NOT_FOUND"));
+    assert_eq!(
+        (refused.code, refused.reason.as_str()),
+        (Code::NotFound, "ORGANIZATION_NOT_FOUND")
+    );
 }

@@ -6,13 +6,20 @@ use crate::support::{PASSWORD, Service, new_account};
 async fn no_table_holds_a_token_or_a_password() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     let used = service.next_letter().await;
     service.invite(&account).await;
     let used_again = service.next_letter().await;
     service.activate(&used_again.token, PASSWORD).await.unwrap();
-    service.authenticate(&organization, "ann@example.org", PASSWORD).await.unwrap();
-    service.create(new_account(&organization, "Bo", "Diaz", "bo@example.org")).await;
+    service
+        .authenticate(&organization, "ann@example.org", PASSWORD)
+        .await
+        .unwrap();
+    service
+        .create(new_account(&organization, "Bo", "Diaz", "bo@example.org"))
+        .await;
     let waiting = service.next_letter().await;
 
     let mut admin = service.admin().await;

@@ -23,7 +23,10 @@ async fn every_table_has_a_policy_that_binds_its_owner_too() {
     let tables = tables(&mut service.admin().await).await;
     assert!(tables.len() >= 9, "{tables:?}");
     for (table, enabled, forced, policies) in tables {
-        assert!(enabled && forced && policies > 0, "{table} is not protected");
+        assert!(
+            enabled && forced && policies > 0,
+            "{table} is not protected"
+        );
     }
 }
 
@@ -47,17 +50,30 @@ async fn every_table_of_an_organization_is_indexed_by_it_first() {
 async fn a_query_without_a_scope_sees_no_rows() {
     let mut service = Service::start().await;
     let (one, other) = (service.organization().await, service.organization().await);
-    service.create(new_account(&one, "Ann", "Lee", "ann@example.org")).await;
+    service
+        .create(new_account(&one, "Ann", "Lee", "ann@example.org"))
+        .await;
     service.create(new_account(&other, "Bo", "Diaz", "")).await;
 
     let count = "SELECT count(*) FROM accounts";
-    let without: i64 = sqlx::query_scalar(count).fetch_one(&service.pool).await.unwrap();
+    let without: i64 = sqlx::query_scalar(count)
+        .fetch_one(&service.pool)
+        .await
+        .unwrap();
     assert_eq!(without, 0);
-    for table in ["organizations", "invitations", "tokens", "audit_events", "outbox", "persons"] {
-        let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}")))
-            .fetch_one(&service.pool)
-            .await
-            .unwrap();
+    for table in [
+        "organizations",
+        "invitations",
+        "tokens",
+        "audit_events",
+        "outbox",
+        "persons",
+    ] {
+        let rows: i64 =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}")))
+                .fetch_one(&service.pool)
+                .await
+                .unwrap();
         assert_eq!(rows, 0, "{table}");
     }
     let organization = Scope::Organization(Uuid::parse_str(&one).unwrap());
@@ -83,7 +99,9 @@ async fn a_query_without_a_scope_sees_no_rows() {
 async fn the_service_owns_nothing_and_cannot_rewrite_the_audit_log() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Ann", "Lee", "")).await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", ""))
+        .await;
     let owned: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM pg_class WHERE relowner = current_user::regrole::oid",
     )
@@ -108,7 +126,9 @@ async fn the_service_owns_nothing_and_cannot_rewrite_the_audit_log() {
 async fn a_service_that_stops_has_published_everything() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    service.create(new_account(&organization, "Ann", "Lee", "ann@example.org")).await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
     service.next_letter().await;
     let mut admin = service.admin().await;
     service.stop().await;

@@ -20,7 +20,8 @@ use usher_proto::{
     account::v1::{
         Account, ActivateAccountRequest, ActivateAccountResponse, AuthenticateRequest,
         AuthenticateResponse, CreateAccountRequest, CreateOrganizationRequest, GetAccountRequest,
-        GetInvitationRequest, InspectTokenRequest, InspectTokenResponse, Invitation, InvitationState, Organization, SendInvitationRequest,
+        GetInvitationRequest, InspectTokenRequest, InspectTokenResponse, Invitation,
+        InvitationState, Organization, SendInvitationRequest,
         account_service_client::AccountServiceClient,
         activation_service_client::ActivationServiceClient,
         invitation_service_client::InvitationServiceClient,
@@ -151,7 +152,11 @@ impl Service {
             }),
             ..Default::default()
         };
-        let response = self.organizations.create_organization(request).await.unwrap();
+        let response = self
+            .organizations
+            .create_organization(request)
+            .await
+            .unwrap();
         response.into_inner().organization.unwrap().organization_id
     }
 
@@ -202,7 +207,11 @@ impl Service {
     }
 
     /// Waits until an invitation is in `state`.
-    pub async fn invitation_in(&mut self, invitation: &Invitation, state: InvitationState) -> Invitation {
+    pub async fn invitation_in(
+        &mut self,
+        invitation: &Invitation,
+        state: InvitationState,
+    ) -> Invitation {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let now = self
@@ -378,7 +387,9 @@ pub fn refusal<T: std::fmt::Debug>(result: Result<T, Status>) -> Refusal {
     assert_eq!(info.domain, "usher");
     let fields = details.bad_request().map_or(Vec::new(), |bad_request| {
         let violations = bad_request.field_violations.iter();
-        violations.map(|violation| violation.field.clone()).collect()
+        violations
+            .map(|violation| violation.field.clone())
+            .collect()
     });
     Refusal {
         code: status.code(),
