@@ -32,15 +32,26 @@ fn a_crash_loses_no_email_and_repeats_only_what_was_being_handed_over() {
     let doomed = Runtime::new().unwrap();
     let (service, requests) = doomed.block_on(async {
         let database = Database::create().await;
-        let service =
-            Service::start_with(database, bus(), smtp.clone(), private_key.clone(), &settings).await;
+        let service = Service::start_with(
+            database,
+            bus(),
+            smtp.clone(),
+            private_key.clone(),
+            &settings,
+        )
+        .await;
         service.bus.connected().await;
         let requests: Vec<_> = (0..EMAILS)
             .map(|n| service.request(&format!("client{n}@example.org")))
             .collect();
         let messages: Vec<_> = requests.iter().map(Request::message).collect();
         eventually("the queues are declared", async || {
-            service.bus.publish(&messages[..1]).await.iter().all(Result::is_ok)
+            service
+                .bus
+                .publish(&messages[..1])
+                .await
+                .iter()
+                .all(Result::is_ok)
         })
         .await;
         service.publish_all(&messages).await;
@@ -53,15 +64,21 @@ fn a_crash_loses_no_email_and_repeats_only_what_was_being_handed_over() {
     surroundings.block_on(async {
         let before = smtp.taken().len();
         assert!(before < EMAILS, "the crash came too late to show anything");
-        let service = Service::start_with(database, bus(), smtp.clone(), private_key, &settings).await;
+        let service =
+            Service::start_with(database, bus(), smtp.clone(), private_key, &settings).await;
         for request in &requests {
             service.reaches(request, pb::DeliveryState::Sent).await;
         }
         let mut message_ids: HashMap<String, Vec<String>> = HashMap::new();
         for mail in smtp.taken() {
-            let parsed = mail_parser::MessageParser::default().parse(&mail.raw).unwrap();
+            let parsed = mail_parser::MessageParser::default()
+                .parse(&mail.raw)
+                .unwrap();
             let message_id = parsed.message_id().unwrap().to_owned();
-            message_ids.entry(mail.recipient).or_default().push(message_id);
+            message_ids
+                .entry(mail.recipient)
+                .or_default()
+                .push(message_id);
         }
         assert_eq!(message_ids.len(), EMAILS);
         let repeated: Vec<_> = message_ids.values().filter(|ids| ids.len() > 1).collect();

@@ -17,5 +17,6 @@ mod rabbitmq;
 mod scripted_smtp;
 mod storage;
 mod support;
+mod telemetry;
 mod throttling;
 mod transports;

@@ -134,7 +134,8 @@ pub struct Service {
     private_key: PrivateKey,
     deliveries: DeliveryServiceClient<Channel>,
     pub channel: Channel,
-    pub changes: Arc<Mutex<Vec<DeliveryChanged>>>,
+    /// What was published, each with the trace that it came in.
+    pub changes: Arc<Mutex<Vec<(DeliveryChanged, TraceContext)>>>,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -157,6 +158,7 @@ impl Service {
         private_key: PrivateKey,
         more: &[&str],
     ) -> Self {
+        crate::telemetry::observe();
         let url = format!("--smtp-url={}", smtp.url());
         let settings: Vec<&str> = [url.as_str()]
             .into_iter()
@@ -166,7 +168,7 @@ impl Service {
         let transport = args.notify.smtp.transport().expect("transport");
         let stop = CancellationToken::new();
         let (channel, running) = run(&args, database.pool(), bus.clone(), transport, &stop).await;
-        let changes = Arc::<Mutex<Vec<DeliveryChanged>>>::default();
+        let changes = Arc::default();
         tokio::spawn(collect(bus.clone(), Arc::clone(&changes)));
         Self {
             database,
@@ -288,6 +290,7 @@ impl Service {
             .lock()
             .unwrap()
             .iter()
+            .map(|(change, _)| change)
             .filter(|change| {
                 change.invitation_id == request.requested.invitation_id
                     && change.send_number == request.requested.send_number
@@ -321,13 +324,16 @@ async fn run<T: MailTransport>(
     (channel, running)
 }
 
-async fn collect(bus: EventBus, changes: Arc<Mutex<Vec<DeliveryChanged>>>) {
+async fn collect(bus: EventBus, changes: Arc<Mutex<Vec<(DeliveryChanged, TraceContext)>>>) {
     let mut subscription = bus.subscribe(ACCOUNT_DELIVERIES);
     loop {
         for received in subscription.next_batch(100).await {
             let event = Event::decode(received.message.body.as_slice()).expect("an event");
             match event.payload {
-                Some(Payload::DeliveryChanged(change)) => changes.lock().unwrap().push(change),
+                Some(Payload::DeliveryChanged(change)) => {
+                    let trace_context = received.message.trace_context.clone();
+                    changes.lock().unwrap().push((change, trace_context));
+                }
                 other => panic!("unexpected event {other:?}"),
             }
             let _ = received.ack().await;

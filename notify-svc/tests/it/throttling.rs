@@ -30,9 +30,9 @@ async fn the_sixth_email_waits_at_an_exact_time_and_others_do_not() {
     })
     .await;
     let changes = service.changes.lock().unwrap().clone();
-    let change = changes
+    let (change, _) = changes
         .iter()
-        .find(|change| change.invitation_id == requests[5].requested.invitation_id)
+        .find(|(change, _)| change.invitation_id == requests[5].requested.invitation_id)
         .unwrap();
     assert_eq!(instant(change.throttled_until), slot);
     service.stop().await;
