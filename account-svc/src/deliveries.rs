@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     context::Context,
     db::{self, invitation::DeliveryReport},
+    domain::text,
 };
 
 const BATCH: usize = 100;
@@ -126,7 +127,8 @@ fn decode(body: &[u8]) -> Result<Option<(Uuid, DeliveryReport)>, &'static str> {
         revision: i64::try_from(change.revision).map_err(|_| "revision too large")?,
         state,
         throttled_until: change.throttled_until.and_then(time_of),
-        failure_reason: change.reason,
+        // What PostgreSQL cannot store would come back for ever.
+        failure_reason: text::optional(&change.reason, 1_000).map_err(|_| "malformed reason")?,
         change_time: change
             .change_time
             .and_then(time_of)
