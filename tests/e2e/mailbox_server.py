@@ -5,6 +5,7 @@ import email.policy
 import re
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from email.message import EmailMessage
 
@@ -70,12 +71,18 @@ class Mailbox:
         with self.changed:
             return [mail for mail in self.mails if mail.recipient in recipients]
 
-    def wait_for(self, recipients: set[str], seconds: float) -> list[Mail]:
-        """The emails to these recipients, once each of them has at least one."""
+    def wait_for(self, recipients: set[str], seconds: float, each: int = 1) -> list[Mail]:
+        """The emails to these recipients, once each of them has at least so many."""
         deadline = time.monotonic() + seconds
         with self.changed:
-            while missing := recipients - {mail.recipient for mail in self.mails}:
+            while missing := recipients - self.recipients_of(each):
                 left = deadline - time.monotonic()
                 if left <= 0 or not self.changed.wait(left):
-                    raise AssertionError(f"{len(missing)} of {len(recipients)} recipients got no email in {seconds} s")
+                    raise AssertionError(
+                        f"{len(missing)} of {len(recipients)} recipients got fewer than {each} emails in {seconds} s"
+                    )
         return self.to(recipients)
+
+    def recipients_of(self, each: int) -> set[str]:
+        counts = Counter(mail.recipient for mail in self.mails)
+        return {recipient for recipient, count in counts.items() if count >= each}
