@@ -30,6 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // What is not served yet answers UNIMPLEMENTED instead of not compiling.
         .generate_default_stubs(true)
+        // Encoded in one order always: repeated requests are recognized by their bytes.
+        .btree_map(".")
         .compile_fds(tonic_prost_build::FileDescriptorSet::decode(
             descriptors.as_slice(),
         )?)?;

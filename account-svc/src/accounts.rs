@@ -183,10 +183,11 @@ pub async fn update(
     check_birth_dates(&mut tx, &organization, &after).await?;
 
     let decisions = &update.decisions;
+    let identity = after.identity();
     let report = duplicates::report(
         &mut tx,
         organization_id,
-        &after.identity(),
+        &identity,
         Some(account.account_id),
     )
     .await?;

@@ -56,7 +56,8 @@ pub async fn replay<T: DeserializeOwned>(
     let response = kept.response.ok_or(Error::ConcurrentUpdate)?;
     serde_json::from_slice(&response)
         .map(Some)
-        .map_err(|error| Error::Internal(format!("kept answer: {error}")))
+        // The error may quote the answer.
+        .map_err(|_| Error::Internal("a kept answer cannot be read".to_owned()))
 }
 
 /// Keeps the answer for calls that repeat the key.
@@ -71,7 +72,7 @@ pub async fn keep<T: Serialize>(
 ) -> Result<(), Error> {
     let Some(key) = key else { return Ok(()) };
     let answer = serde_json::to_vec(answer)
-        .map_err(|error| Error::Internal(format!("answer to keep: {error}")))?;
+        .map_err(|_| Error::Internal("an answer cannot be kept".to_owned()))?;
     db::idempotency::save(connection, organization_id, key.request_id, &answer).await?;
     Ok(())
 }

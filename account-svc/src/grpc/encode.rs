@@ -73,7 +73,7 @@ pub(super) fn account(account: Account) -> proto::Account {
         contacts: account.contacts.into_iter().map(contact).collect(),
         plan: account.plan,
         assigned_staff: account.assigned_staff,
-        attributes: account.attributes.into_iter().collect(),
+        attributes: account.attributes,
         locale: account.locale,
         // Groups and sharing come with their services.
         group_id: String::new(),

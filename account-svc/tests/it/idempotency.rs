@@ -50,6 +50,23 @@ async fn a_repeated_create_gets_the_same_answer_and_creates_once() {
 }
 
 #[tokio::test]
+async fn maps_have_no_order_that_a_repetition_could_miss() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut request = CreateAccountRequest {
+        request_id: Uuid::now_v7().to_string(),
+        ..new_account(&organization, "Ann", "Lee", "")
+    };
+    request.account.as_mut().unwrap().attributes = (0..64)
+        .map(|key| (format!("key {key}"), key.to_string()))
+        .collect();
+    let first = service.create(request.clone()).await;
+    for _ in 0..10 {
+        assert_eq!(service.create(request.clone()).await, first);
+    }
+}
+
+#[tokio::test]
 async fn a_request_id_with_another_request_is_refused() {
     let mut service = Service::start().await;
     let organization = service.organization().await;

@@ -79,7 +79,7 @@ pub(in crate::grpc) fn profile_change(
         );
     }
     if wanted("attributes") {
-        change.attributes = attributes(parser, account.attributes.into_iter().collect());
+        change.attributes = attributes(parser, account.attributes);
     }
     if wanted("locale") {
         change.locale = parser.take("account.locale", locale::parse(&account.locale));
