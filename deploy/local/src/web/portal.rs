@@ -180,6 +180,7 @@ fn password_form(
         organization_name => organization_name(seen),
         logo_url => brand.map(|brand| brand.logo_url.as_str()).filter(|url| !url.is_empty()),
         masked_email => seen.masked_email.as_str(),
+        has_login => seen.has_login,
         min_length => policy.min_length,
         max_length => policy.max_length,
         expire_time => seen.expire_time.map(|time| readable_time::from_unix(time.seconds)),
@@ -260,6 +261,9 @@ fn refusal(web: &Web, status: &Status) -> Response {
 
 /// What is wrong with the password, in the words of account-svc; `None` if that is not the matter.
 fn password_problem(status: &Status) -> Option<String> {
+    if reason(status) == "CREDENTIALS_INVALID" {
+        return Some("This is not the password of your login.".to_owned());
+    }
     let violations = status.get_details_bad_request()?.field_violations;
     let violation = violations
         .into_iter()
