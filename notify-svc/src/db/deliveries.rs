@@ -188,6 +188,20 @@ pub struct DeliveryRow {
     pub expire_time: OffsetDateTime,
 }
 
+macro_rules! select_deliveries {
+    ($tail:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            DeliveryRow,
+            "SELECT delivery_id, organization_id, invitation_id, send_number, kind, locale, mail_class,
+                recipient, state, next_attempt_time, attempt_count, smtp_status, reason, create_time,
+                update_time, sent_time, expire_time
+             FROM deliveries WHERE organization_id = $1 "
+                + $tail,
+            $($argument),*
+        )
+    };
+}
+
 /// One email of an organization.
 ///
 /// # Errors
@@ -197,17 +211,9 @@ pub async fn delivery_get(
     organization_id: Uuid,
     delivery_id: Uuid,
 ) -> Result<Option<DeliveryRow>, sqlx::Error> {
-    sqlx::query_as!(
-        DeliveryRow,
-        "SELECT delivery_id, organization_id, invitation_id, send_number, kind, locale, mail_class,
-            recipient, state, next_attempt_time, attempt_count, smtp_status, reason, create_time,
-            update_time, sent_time, expire_time
-         FROM deliveries WHERE organization_id = $1 AND delivery_id = $2",
-        organization_id,
-        delivery_id
-    )
-    .fetch_optional(connection)
-    .await
+    select_deliveries!("AND delivery_id = $2", organization_id, delivery_id)
+        .fetch_optional(connection)
+        .await
 }
 
 /// Which emails of an organization to list.
@@ -236,27 +242,51 @@ pub async fn deliveries_list(
         .iter()
         .map(|state| state.as_str().to_owned())
         .collect();
+    let organization_id = filter.organization_id;
     // Ids are UUIDv7: their order is the order of creation, and the primary key serves it.
-    sqlx::query_as!(
-        DeliveryRow,
-        "SELECT delivery_id, organization_id, invitation_id, send_number, kind, locale, mail_class,
-            recipient, state, next_attempt_time, attempt_count, smtp_status, reason, create_time,
-            update_time, sent_time, expire_time
-         FROM deliveries
-         WHERE organization_id = $1
-           AND ($2::uuid IS NULL OR invitation_id = $2)
-           AND ($3::text[] = '{}' OR state = ANY ($3))
-           AND ($4::uuid IS NULL OR delivery_id < $4)
-         ORDER BY delivery_id DESC
-         LIMIT $5",
-        filter.organization_id,
-        filter.invitation_id,
-        &states,
-        after,
-        limit
-    )
-    .fetch_all(connection)
-    .await
+    let after = after.unwrap_or(Uuid::max());
+    // A query for each filter: one for all would get a plan that is good for none.
+    if let Some(invitation_id) = filter.invitation_id {
+        select_deliveries!(
+            "AND invitation_id = $2 AND (cardinality($3::text[]) = 0 OR state = ANY ($3))
+             AND delivery_id < $4
+             ORDER BY delivery_id DESC LIMIT $5",
+            organization_id,
+            invitation_id,
+            &states,
+            after,
+            limit
+        )
+        .fetch_all(connection)
+        .await
+    } else if states.is_empty() {
+        select_deliveries!(
+            "AND delivery_id < $2
+             ORDER BY delivery_id DESC LIMIT $3",
+            organization_id,
+            after,
+            limit
+        )
+        .fetch_all(connection)
+        .await
+    } else {
+        // The newest of each state, of which the newest: as quick for rare states as for common ones.
+        select_deliveries!(
+            "AND delivery_id = ANY (ARRAY(
+                SELECT newest.delivery_id
+                FROM unnest($2::text[]) AS wanted CROSS JOIN LATERAL (
+                    SELECT delivery_id FROM deliveries
+                    WHERE organization_id = $1 AND state = wanted AND delivery_id < $3
+                    ORDER BY delivery_id DESC LIMIT $4) AS newest))
+             ORDER BY delivery_id DESC LIMIT $4",
+            organization_id,
+            &states,
+            after,
+            limit
+        )
+        .fetch_all(connection)
+        .await
+    }
 }
 
 /// How many emails are due and not sent, and for how long the oldest has been due.
@@ -265,10 +295,16 @@ pub async fn deliveries_list(
 /// If the database fails.
 pub async fn deliveries_due(connection: &mut PgConnection) -> Result<(u64, Duration), sqlx::Error> {
     let row = sqlx::query!(
+        // One half for each of the sender's indexes.
         r#"SELECT count(*) AS "length!",
                extract(epoch FROM now() - min(next_attempt_time))::float8 AS seconds
-           FROM deliveries
-           WHERE next_attempt_time <= now()"#
+           FROM (
+                SELECT next_attempt_time FROM deliveries
+                WHERE next_attempt_time <= now() AND mail_class <> 'BULK'
+                UNION ALL
+                SELECT next_attempt_time FROM deliveries
+                WHERE next_attempt_time <= now() AND mail_class = 'BULK'
+           ) AS due"#
     )
     .fetch_one(connection)
     .await?;

@@ -37,10 +37,10 @@ pub async fn inbox_delete_old(
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
     let deleted = sqlx::query!(
-        "DELETE FROM inbox WHERE event_id IN (
-            SELECT event_id FROM inbox
+        "DELETE FROM inbox WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM inbox
             WHERE receive_time < now() - interval '30 days'
-            LIMIT $1)",
+            ORDER BY receive_time LIMIT $1))",
         limit
     )
     .execute(connection)

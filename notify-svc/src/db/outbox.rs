@@ -126,12 +126,12 @@ impl OutboxStore for Outbox {
         let mut transaction = begin(&self.0, Scope::Platform).await?;
         let rows = sqlx::query!(
             "UPDATE outbox SET lease_end_time = now() + interval '2 minutes'
-             WHERE event_id IN (
+             WHERE event_id = ANY (ARRAY(
                 SELECT event_id FROM outbox
                 WHERE lease_end_time IS NULL OR lease_end_time < now()
                 ORDER BY create_time
                 LIMIT $1
-                FOR UPDATE SKIP LOCKED)
+                FOR UPDATE SKIP LOCKED))
              RETURNING event_id, event_type, body, traceparent",
             limit
         )

@@ -122,11 +122,11 @@ pub async fn throttles_delete_passed(
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
     let deleted = sqlx::query!(
-        "DELETE FROM throttles WHERE (limit_name, key_hash) IN (
-            SELECT limit_name, key_hash FROM throttles
-            WHERE arrival_micros < extract(epoch FROM now() - interval '1 hour') * 1000000
-            LIMIT $1
-            FOR UPDATE SKIP LOCKED)",
+        "DELETE FROM throttles WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM throttles
+            WHERE arrival_micros < (extract(epoch FROM now() - interval '1 hour') * 1000000)::bigint
+            ORDER BY arrival_micros LIMIT $1
+            FOR UPDATE SKIP LOCKED))",
         limit
     )
     .execute(connection)

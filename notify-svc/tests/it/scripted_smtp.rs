@@ -113,6 +113,10 @@ impl ScriptedSmtp {
         self.lock().taken.clone()
     }
 
+    pub fn taken_count(&self) -> usize {
+        self.lock().taken.len()
+    }
+
     pub fn taken_for(&self, recipient: &str) -> Vec<Taken> {
         self.taken()
             .into_iter()
