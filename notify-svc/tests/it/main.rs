@@ -13,6 +13,7 @@ mod crash;
 mod faults;
 mod intake;
 mod leases;
+mod outages;
 mod rabbitmq;
 mod scripted_smtp;
 mod storage;

@@ -8,6 +8,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::TcpListener,
+    sync::Notify,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -28,6 +29,8 @@ pub enum At {
 pub enum Fault {
     /// This reply instead of success; after a 421 the connection is closed.
     Reply(&'static str),
+    /// Success, but only after [`ScriptedSmtp::go_on`].
+    Wait,
     /// Never an answer.
     Stall,
     /// The connection is cut.
@@ -66,6 +69,7 @@ pub enum Encryption {
 pub struct ScriptedSmtp {
     port: u16,
     state: Arc<Mutex<State>>,
+    go_on: Arc<Notify>,
     encryption: Encryption,
 }
 
@@ -79,6 +83,7 @@ impl ScriptedSmtp {
         let server = Self {
             port: listener.local_addr().unwrap().port(),
             state: Arc::default(),
+            go_on: Arc::default(),
             encryption,
         };
         tokio::spawn(server.clone().accept(listener));
@@ -103,6 +108,11 @@ impl ScriptedSmtp {
         self.lock()
             .faults
             .push((at, Some(recipient.to_owned()), fault));
+    }
+
+    /// Ends one [`Fault::Wait`].
+    pub fn go_on(&self) {
+        self.go_on.notify_one();
     }
 
     pub fn has_faults_left(&self) -> bool {
@@ -285,6 +295,11 @@ impl ScriptedSmtp {
                 self.lock().taken.push(taken);
                 write(stream, "250 2.0.0 queued").await
             }
+            Some(Fault::Wait) => {
+                self.go_on.notified().await;
+                self.lock().taken.push(taken);
+                write(stream, "250 2.0.0 queued").await
+            }
             Some(Fault::TakeAndCut) => {
                 self.lock().taken.push(taken);
                 Ok(false)
@@ -329,6 +344,7 @@ async fn fail<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(false)
         }
         Fault::Cut | Fault::TakeAndCut => Ok(false),
+        Fault::Wait => panic!("only an email can wait"),
     }
 }
 

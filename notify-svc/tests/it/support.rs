@@ -87,13 +87,39 @@ impl Database {
             .unwrap()
     }
 
-    pub async fn drop(self) {
+    /// Ends all connections and allows no new ones.
+    pub async fn cut_off(&self) {
+        self.administer(format!(
+            "ALTER DATABASE {} ALLOW_CONNECTIONS false",
+            self.name
+        ))
+        .await;
+        self.administer(format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        ))
+        .await;
+    }
+
+    pub async fn connect_again(&self) {
+        self.administer(format!(
+            "ALTER DATABASE {} ALLOW_CONNECTIONS true",
+            self.name
+        ))
+        .await;
+    }
+
+    async fn administer(&self, statement: String) {
         let mut admin = PgConnection::connect(&self.admin_url).await.unwrap();
-        let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         sqlx::query(AssertSqlSafe(statement))
             .execute(&mut admin)
             .await
             .unwrap();
+    }
+
+    pub async fn drop(self) {
+        self.administer(format!("DROP DATABASE {} WITH (FORCE)", self.name))
+            .await;
     }
 }
 
@@ -315,7 +341,7 @@ async fn run<T: MailTransport>(
         Application::build(&args.notify, &args.server, pool, bus, transport).expect("build");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let running = tokio::spawn(application.run_until_stopped(listener, None, stop.clone()));
+    let running = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
     let channel = Channel::from_shared(address)
         .unwrap()
         .connect()

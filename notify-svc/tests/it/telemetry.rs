@@ -34,6 +34,11 @@ pub fn observe() {
     LazyLock::force(&OBSERVED);
 }
 
+/// Whether any test has logged `text`.
+pub fn logged(text: &str) -> bool {
+    OBSERVED.log().contains(text)
+}
+
 impl Observed {
     fn start() -> Self {
         static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());

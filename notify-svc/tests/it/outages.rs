@@ -1,0 +1,55 @@
+//! The database is away for a while.
+
+use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
+
+use crate::{
+    scripted_smtp::{At, Fault},
+    support::{Service, eventually},
+};
+
+#[tokio::test]
+async fn events_wait_for_the_database() {
+    let service = Service::start(&[]).await;
+    service.database.cut_off().await;
+    let request = service.request("zoe@example.org");
+    let (bus, message) = (service.bus.clone(), request.message());
+    // Resolves when it is acknowledged: not before it is stored.
+    let published = tokio::spawn(async move { bus.publish(&[message]).await });
+    eventually("the intake notices", async || {
+        crate::telemetry::logged("events cannot be stored")
+    })
+    .await;
+    assert!(!published.is_finished());
+    service.database.connect_again().await;
+    published.await.unwrap()[0].unwrap();
+    service.reaches(&request, pb::DeliveryState::Sent).await;
+    assert_eq!(service.smtp.taken_count(), 1);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_of_the_relay_outlasts_an_outage_of_the_database() {
+    let service = Service::start(&["--smtp-data-timeout=20s", "--send-lease=1m"]).await;
+    service.smtp.fail_once(At::Dot, Fault::Wait);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    eventually("the email is with the relay", async || {
+        !service.smtp.has_faults_left()
+    })
+    .await;
+    service.database.cut_off().await;
+    service.smtp.go_on();
+    eventually("the sender notices", async || {
+        crate::telemetry::logged("outcomes cannot be recorded")
+    })
+    .await;
+    service.database.connect_again().await;
+    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    assert_eq!(delivery.attempt_count, 1);
+    assert_eq!(service.smtp.taken_count(), 1);
+    eventually("its states are published", async || {
+        service.published(&request) == [DeliveryState::Queued, DeliveryState::Sent]
+    })
+    .await;
+    service.stop().await;
+}
