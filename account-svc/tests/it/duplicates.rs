@@ -59,7 +59,7 @@ async fn of_fifty_creates_of_one_email_one_wins_and_the_others_are_told() {
         let mut client = service.accounts.clone();
         // Names without likeness: only the email is in the way.
         let name: String = (1..=6)
-            .map(|digit| char::from(b'a' + (index.wrapping_mul(digit * 5) + digit) % 26))
+            .map(|digit| char::from(b'a' + index.wrapping_mul(digit * 5).wrapping_add(digit) % 26))
             .collect();
         let request = new_account(
             &organization,
