@@ -2,7 +2,7 @@
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mailbox_server import Mailbox
@@ -24,14 +24,19 @@ class House:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self.stack = ExitStack()
         # What may be found nowhere: raw tokens from emails, and passwords that clients chose.
         self.secrets: set[str] = set()
 
     def __enter__(self):
+        with ExitStack() as stack:
+            self.move_in(stack)
+            self.stack = stack.pop_all()
+        return self
+
+    def move_in(self, stack: ExitStack):
         public_key, private_key = generate_keys()
         self.broker = Broker()
-        self.mailbox = self.stack.enter_context(Mailbox())
+        self.mailbox = stack.enter_context(Mailbox())
         self.account = Service("account-svc", self.directory, {"TOKEN_PUBLIC_KEY": public_key})
         self.notify = Service("notify-svc", self.directory, {
             "TOKEN_PRIVATE_KEY": private_key,
@@ -46,14 +51,13 @@ class House:
             "RETRY_BASE": "1s",
         })
         for service in (self.notify, self.account):
+            stack.callback(service.stop)
             service.migrate()
-            self.stack.callback(service.stop)
             service.start()
         self.accounts = Connection(self.account.address)
         self.deliveries = Connection(self.notify.address)
-        self.stack.callback(self.accounts.close)
-        self.stack.callback(self.deliveries.close)
-        return self
+        stack.callback(self.accounts.close)
+        stack.callback(self.deliveries.close)
 
     def __exit__(self, *_):
         self.stack.close()
@@ -117,10 +121,21 @@ class House:
         return [*kept, Place("RabbitMQ's files", broker, b"invitation.requested.v1")]
 
 
-def at_once(function, arguments: list, callers: int = CALLERS) -> list:
-    """Calls the function with each argument, many at a time; the answers in the order of the arguments."""
+@contextmanager
+def in_background(function, arguments: list, callers: int = CALLERS):
+    """Calls the function with each argument, many at a time; the futures in the order of the arguments."""
     with ThreadPoolExecutor(callers) as pool:
-        return list(pool.map(function, arguments))
+        futures = [pool.submit(function, argument) for argument in arguments]
+        try:
+            yield futures
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def at_once(function, arguments: list, callers: int = CALLERS) -> list:
+    """Like in_background, and waits; the answers in the order of the arguments."""
+    with in_background(function, arguments, callers) as futures:
+        return [future.result() for future in futures]
 
 
 def outcome(function, *arguments) -> str:

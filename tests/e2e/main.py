@@ -1,5 +1,6 @@
 """Runs the scenarios, or those that are named, against both services; says what each showed."""
 
+import signal
 import sys
 import tempfile
 import time
@@ -16,6 +17,8 @@ def main() -> int:
         names = ", ".join(scenario.__name__ for scenario in scenarios.ALL)
         print(f"there is no scenario {' '.join(sys.argv[1:])}; there are {names}", file=sys.stderr)
         return 2
+    # An end that leaves nothing running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = []
     with tempfile.TemporaryDirectory(prefix="usher-e2e-") as directory, House(Path(directory)) as house:
         for scenario in wanted:

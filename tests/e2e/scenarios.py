@@ -1,14 +1,12 @@
 """What has to be true of both services together. Each scenario has an organization of its own."""
 
 import secrets
-import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import people
-from house import ACTIVATION, DELIVERIES, INVITATIONS, PORTAL, House, at_once, new_id, outcome
+from house import ACTIVATION, DELIVERIES, INVITATIONS, PORTAL, House, at_once, in_background, new_id, outcome
 from people import Client, Outcome
 from processes import wait_until
 from rpc import Refused
@@ -206,7 +204,6 @@ def killed_twice(house: House) -> str:
     organization = house.organization("crash")
     total, kills = 2000, (500, 1200)
     acknowledged = {}
-    progress = threading.Condition()
 
     def create_at_last(number: int):
         """Repeats the call with its request id until it is answered, as callers are told to."""
@@ -220,24 +217,18 @@ def killed_twice(house: House) -> str:
             except Refused as refused:
                 assert refused.is_passing and time.monotonic() < deadline, refused
                 time.sleep(0.2)
-        with progress:
-            acknowledged[created.account_id] = created.email
-            progress.notify_all()
+        acknowledged[created.account_id] = created.email
 
     def recipient(number: int) -> str:
         return f"client.{number}@crash.example"
 
-    def kill_in_between():
+    with in_background(create_at_last, range(total)) as creates:
         for kill in kills:
-            with progress:
-                progress.wait_for(lambda: len(acknowledged) >= kill)
+            wait_until(lambda: len(acknowledged) >= kill, 3 * EMAIL_SECONDS, "creating takes too long")
             house.kill_services()
             house.start_services()
-
-    with ThreadPoolExecutor(1) as pool:
-        killer = pool.submit(kill_in_between)
-        at_once(create_at_last, range(total))
-        killer.result()
+        for create in creates:
+            create.result()
 
     accounts = house.all_accounts(organization)
     assert {account.account_id for account in accounts} == set(acknowledged), "accounts differ from the answers"
