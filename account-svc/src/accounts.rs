@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     context::Context,
-    db::{self, account::Account, invitation::End, outbox::OutboxEvent},
+    db::{self, Listed, account::Account, invitation::End, outbox::OutboxEvent},
     domain::{
         birth_date,
         organization::Organization,
@@ -127,7 +127,7 @@ pub async fn list(
     states: &[String],
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<Account>, Error> {
+) -> Result<Listed<Account>, Error> {
     let mut tx = context.begin(organization_id).await?;
     db::organization::get(&mut tx, organization_id)
         .await?

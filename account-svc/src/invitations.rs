@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     context::Context,
     db::{
-        self,
+        self, Listed,
         account::Account,
         invitation::{End, Invitation, NewInvitation},
         outbox::OutboxEvent,
@@ -314,14 +314,25 @@ pub async fn list(
     states: &[String],
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<Invitation>, Error> {
+) -> Result<Listed<Invitation>, Error> {
     let mut tx = context.begin(organization_id).await?;
     db::organization::get(&mut tx, organization_id)
         .await?
         .ok_or(Error::OrganizationNotFound(organization_id))?;
-    let invitations =
-        db::invitation::list(&mut tx, organization_id, account_id, states, after, limit).await?;
-    Ok(invitations)
+    Ok(match account_id {
+        Some(account_id) => {
+            db::invitation::list_of_account(
+                &mut tx,
+                organization_id,
+                account_id,
+                states,
+                after,
+                limit,
+            )
+            .await?
+        }
+        None => db::invitation::list(&mut tx, organization_id, states, after, limit).await?,
+    })
 }
 
 /// Withdraws an invitation: the link is dead at once, an email not sent yet is not sent.

@@ -79,6 +79,9 @@ create table deliveries (
 -- The sender works across organizations and knows its emails by their ids.
 create index deliveries_id on deliveries (delivery_id);
 
+-- What staff look for: emails in a rare state, the newest first.
+create index deliveries_state on deliveries (organization_id, state, delivery_id);
+
 -- The sender's queues, one for each class that shares the sender fairly.
 create index deliveries_due_urgent on deliveries (next_attempt_time)
     where next_attempt_time is not null and mail_class <> 'BULK';
@@ -137,7 +140,9 @@ grant select, insert, update, delete
     on inbox, deliveries, revocations, suppressions, throttles, outbox
     to notify_service;
 
--- Without a scope, `current_setting` is null or empty and no row passes.
+-- Without a scope, `current_setting` is null or empty and no row passes. The selects make PostgreSQL
+-- evaluate it once for a query instead of once for a row, and not take the policy for a rare condition: it
+-- would sort all due emails to find the first.
 do $$
 declare
     name text;
@@ -147,8 +152,8 @@ begin
         execute format('alter table %I force row level security', name);
         execute format(
             'create policy scope on %I using (
-                organization_id = nullif(current_setting(''usher.organization_id'', true), '''')::uuid
-                or current_setting(''usher.scope'', true) = ''platform'')', name);
+                organization_id = (select nullif(current_setting(''usher.organization_id'', true), '''')::uuid)
+                or (select current_setting(''usher.scope'', true) = ''platform''))', name);
     end loop;
     -- What belongs to no organization is for the service's own work.
     foreach name in array array['inbox', 'throttles'] loop
@@ -156,7 +161,7 @@ begin
         execute format('alter table %I force row level security', name);
         execute format(
             'create policy scope on %I using (
-                current_setting(''usher.scope'', true) = ''platform'')', name);
+                (select current_setting(''usher.scope'', true) = ''platform''))', name);
     end loop;
 end
 $$;

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, types::Json};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use super::invitation::Invitation;
+use super::{LOOKED_AT, Listed, invitation::Invitation};
 use crate::domain::{
     duplicate,
     email::Email,
@@ -238,7 +238,7 @@ pub async fn lock(
 }
 
 /// Lists accounts, newest first, after the one that the page before ended with; in any of `states`, or in
-/// all if there are none.
+/// all if there are none. Looks at up to [`LOOKED_AT`] of them.
 ///
 /// # Errors
 /// If the database fails.
@@ -248,19 +248,36 @@ pub async fn list(
     states: &[String],
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<Account>, sqlx::Error> {
+) -> Result<Listed<Account>, sqlx::Error> {
+    let after = after.unwrap_or(Uuid::max());
+    let last = if states.is_empty() {
+        None
+    } else {
+        sqlx::query_scalar!(
+            "SELECT account_id FROM accounts
+            WHERE organization_id = $1 AND account_id < $2
+            ORDER BY account_id DESC OFFSET $3 LIMIT 1",
+            organization_id,
+            after,
+            LOOKED_AT - 1,
+        )
+        .fetch_optional(&mut *connection)
+        .await?
+    };
     let rows = select_accounts!(
-        "AND a.account_id < $2
-            AND (cardinality($3::text[]) = 0 OR account_state(a, i) = ANY($3))
-        ORDER BY a.account_id DESC LIMIT $4",
+        "AND a.account_id < $2 AND a.account_id >= $3
+            AND (cardinality($4::text[]) = 0 OR account_state(a, i) = ANY($4))
+        ORDER BY a.account_id DESC LIMIT $5",
         organization_id,
-        after.unwrap_or(Uuid::max()),
+        after,
+        last.unwrap_or(Uuid::nil()),
         states,
         limit,
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(Account::from).collect())
+    let rows = rows.into_iter().map(Account::from).collect();
+    Ok(Listed { rows, last })
 }
 
 /// The account that has this email in the organization.

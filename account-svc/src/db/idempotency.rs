@@ -83,9 +83,9 @@ pub async fn save(
 /// If the database fails.
 pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
     let result = sqlx::query!(
-        "DELETE FROM idempotency_keys WHERE (organization_id, request_id) IN (
-            SELECT organization_id, request_id FROM idempotency_keys
-            WHERE create_time < now() - interval '24 hours' LIMIT $1)",
+        "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM idempotency_keys
+            WHERE create_time < now() - interval '24 hours' ORDER BY create_time LIMIT $1))",
         limit,
     )
     .execute(connection)

@@ -5,6 +5,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::{LOOKED_AT, Listed};
+
 /// An invitation as it is read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Invitation {
@@ -71,21 +73,62 @@ pub async fn get(
         .await
 }
 
-/// Lists invitations, newest first, after the one that the page before ended with: of one account or all,
-/// in any of `states`, or in all if there are none.
+/// Lists invitations of an organization, newest first, after the one that the page before ended with: in any
+/// of `states`, or in all if there are none. Looks at up to [`LOOKED_AT`] of them.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn list(
     connection: &mut PgConnection,
     organization_id: Uuid,
-    account_id: Option<Uuid>,
     states: &[String],
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<Invitation>, sqlx::Error> {
-    select_invitations!(
-        "AND ($2::uuid IS NULL OR i.account_id = $2)
+) -> Result<Listed<Invitation>, sqlx::Error> {
+    let after = after.unwrap_or(Uuid::max());
+    let last = if states.is_empty() {
+        None
+    } else {
+        sqlx::query_scalar!(
+            "SELECT invitation_id FROM invitations
+            WHERE organization_id = $1 AND invitation_id < $2
+            ORDER BY invitation_id DESC OFFSET $3 LIMIT 1",
+            organization_id,
+            after,
+            LOOKED_AT - 1,
+        )
+        .fetch_optional(&mut *connection)
+        .await?
+    };
+    let rows = select_invitations!(
+        "AND (cardinality($2::text[]) = 0 OR invitation_state(i) = ANY($2))
+            AND i.invitation_id < $3 AND i.invitation_id >= $4
+        ORDER BY i.invitation_id DESC LIMIT $5",
+        organization_id,
+        states,
+        after,
+        last.unwrap_or(Uuid::nil()),
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(Listed { rows, last })
+}
+
+/// As [`list`], of one account.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_of_account(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_id: Uuid,
+    states: &[String],
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Listed<Invitation>, sqlx::Error> {
+    let rows = select_invitations!(
+        "AND i.account_id = $2
             AND (cardinality($3::text[]) = 0 OR invitation_state(i) = ANY($3))
             AND i.invitation_id < $4
         ORDER BY i.invitation_id DESC LIMIT $5",
@@ -96,7 +139,8 @@ pub async fn list(
         limit,
     )
     .fetch_all(connection)
-    .await
+    .await?;
+    Ok(Listed::whole(rows))
 }
 
 /// An invitation to be created.

@@ -77,8 +77,9 @@ pub async fn forget(connection: &mut PgConnection, key: &[u8]) -> Result<(), sql
 /// If the database fails.
 pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
     let result = sqlx::query!(
-        "DELETE FROM login_throttles WHERE throttle_key IN (
-            SELECT throttle_key FROM login_throttles WHERE arrival_time < now() LIMIT $1)",
+        "DELETE FROM login_throttles WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM login_throttles
+            WHERE arrival_time < now() ORDER BY arrival_time LIMIT $1))",
         limit,
     )
     .execute(connection)

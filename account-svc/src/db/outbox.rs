@@ -66,11 +66,11 @@ pub async fn claim(
     };
     let rows = sqlx::query!(
         "UPDATE outbox SET lease_expire_time = now() + $2::interval
-        WHERE event_id IN (
+        WHERE event_id = ANY (ARRAY(
             SELECT event_id FROM outbox
             WHERE lease_expire_time < now()
             ORDER BY event_id LIMIT $1
-            FOR UPDATE SKIP LOCKED)
+            FOR UPDATE SKIP LOCKED))
         RETURNING event_id, event_type, payload, trace_context",
         limit,
         lease,

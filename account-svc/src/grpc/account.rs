@@ -135,7 +135,7 @@ impl AccountService for Service {
         let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
         let states = state_filter(&mut parser, request.filter.unwrap_or_default())?;
         let organization_id = parser.finish_with(organization_id).map_err(Error::from)?;
-        let mut accounts = accounts::list(
+        let listed = accounts::list(
             &self.context,
             organization_id,
             &states,
@@ -143,7 +143,7 @@ impl AccountService for Service {
             page.limit(),
         )
         .await?;
-        let next_page_token = page.cut(&mut accounts, |account| account.account_id);
+        let (accounts, next_page_token) = page.cut(listed, |account| account.account_id);
         Ok(Response::new(ListAccountsResponse {
             accounts: accounts.into_iter().map(encode::account).collect(),
             next_page_token,

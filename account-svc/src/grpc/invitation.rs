@@ -111,7 +111,7 @@ impl InvitationService for Service {
             "INVITATION_STATE_",
         );
         let organization_id = parser.finish_with(organization_id).map_err(Error::from)?;
-        let mut invitations = invitations::list(
+        let listed = invitations::list(
             &self.context,
             organization_id,
             account_id,
@@ -120,7 +120,8 @@ impl InvitationService for Service {
             page.limit(),
         )
         .await?;
-        let next_page_token = page.cut(&mut invitations, |invitation| invitation.invitation_id);
+        let (invitations, next_page_token) =
+            page.cut(listed, |invitation| invitation.invitation_id);
         Ok(Response::new(ListInvitationsResponse {
             invitations: invitations.into_iter().map(encode::invitation).collect(),
             next_page_token,

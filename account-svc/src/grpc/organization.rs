@@ -12,6 +12,7 @@ use usher_runtime::error::{FieldParser, parse_id, parse_uuid};
 
 use super::{Service, decode, encode, page::Page};
 use crate::{
+    db::Listed,
     domain::organization::{self, OrganizationProfile},
     error::Error,
     organizations,
@@ -129,9 +130,9 @@ impl OrganizationService for Service {
             request.page_size,
             &request.page_token,
         )?;
-        let mut organizations =
-            organizations::list(&self.context, page.after, page.limit()).await?;
-        let next_page_token = page.cut(&mut organizations, |row| row.organization_id);
+        let organizations = organizations::list(&self.context, page.after, page.limit()).await?;
+        let (organizations, next_page_token) =
+            page.cut(Listed::whole(organizations), |row| row.organization_id);
         Ok(Response::new(ListOrganizationsResponse {
             organizations: organizations
                 .into_iter()

@@ -6,7 +6,7 @@ use usher_runtime::{
 };
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::{db::Listed, error::Error};
 
 /// Which page of which list.
 pub(super) struct Page {
@@ -40,15 +40,17 @@ impl Page {
         self.size + 1
     }
 
-    /// Cuts the rows to the page; the token of the next one is empty at the end.
-    pub(super) fn cut<T>(&self, rows: &mut Vec<T>, id: impl Fn(&T) -> Uuid) -> String {
+    /// Cuts what was listed to the page; the token of the next one is empty at the end.
+    pub(super) fn cut<T>(&self, listed: Listed<T>, id: impl Fn(&T) -> Uuid) -> (Vec<T>, String) {
+        let Listed { mut rows, last } = listed;
         let size = usize::try_from(self.size).unwrap_or(usize::MAX);
-        if rows.len() <= size {
-            return String::new();
-        }
-        rows.truncate(size);
-        rows.last().map_or(String::new(), |row| {
-            page_token::encode(&self.query, id(row))
-        })
+        let last = if rows.len() > size {
+            rows.truncate(size);
+            rows.last().map(id)
+        } else {
+            last
+        };
+        let token = last.map_or(String::new(), |last| page_token::encode(&self.query, last));
+        (rows, token)
     }
 }
