@@ -1,12 +1,15 @@
 //! The service as a whole. What it works with is handed in, so that several services, or a test, can run
 //! it in one process.
 
-use anyhow::Context as _;
-use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::{Connection as _, PgConnection, PgPool};
-use tokio::net::TcpListener;
+use secrecy::SecretString;
+use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use usher_runtime::{admin, bus::EventBus, config::ServerArgs, health, relay, server};
+use usher_runtime::{
+    bus::EventBus,
+    config::ServerArgs,
+    database, relay,
+    service::{Listeners, Service},
+};
 
 use crate::{
     config::AccountArgs, context::Context, db::MIGRATIONS, deliveries, grpc, housekeeping,
@@ -49,62 +52,36 @@ impl Application {
     }
 
     /// Runs until `stop`; then stops taking calls, finishes what is under way, publishes what is in the
-    /// outbox, and returns. `admin` serves health and metrics.
+    /// outbox, and returns.
     ///
     /// # Errors
     /// If a listener breaks.
     pub async fn run_until_stopped(
         self,
-        grpc_listener: TcpListener,
-        admin: Option<(TcpListener, prometheus::Registry)>,
+        listeners: Listeners,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let (reporter, health_service) = tonic_health::server::health_reporter();
-        let readiness = health::watch(self.pool.clone(), self.bus.clone(), reporter, stop.clone());
-        let mut routes =
-            grpc::routes(&self.context, self.server.max_message_bytes).add_service(health_service);
-        server::add_reflection(&mut routes)?;
-        tracing::info!(
-            grpc.address = %grpc_listener.local_addr()?,
-            "account-svc serves"
-        );
-
         let work = TaskTracker::new();
+        let context = self.context;
         work.spawn(deliveries::run(
-            self.context.clone(),
+            context.clone(),
             self.bus.clone(),
             stop.clone(),
         ));
-        work.spawn(housekeeping::run(self.context.clone(), stop.clone()));
-        // The relay goes last: the others still write events while they finish.
-        let relay_stop = CancellationToken::new();
-        let relay = tokio::spawn(relay::run(
-            Outbox {
+        work.spawn(housekeeping::run(context.clone(), stop.clone()));
+        let service = Service {
+            name: "account-svc",
+            routes: grpc::routes(&context, self.server.max_message_bytes),
+            outbox: Outbox {
                 pool: self.pool.clone(),
             },
-            self.bus.clone(),
-            self.context.wake.clone(),
-            relay_stop.clone(),
-        ));
-        if let Some((listener, registry)) = admin {
-            let stop = stop.clone();
-            tokio::spawn(async move {
-                if let Err(error) = admin::serve(listener, registry, readiness, stop).await {
-                    tracing::error!(%error, "the listener for health and metrics broke");
-                }
-            });
-        }
-
-        let served = server::serve(grpc_listener, routes, &self.server, stop.clone()).await;
-        // Also when the listener broke: the rest must not go on without it.
-        stop.cancel();
-        work.close();
-        work.wait().await;
-        relay_stop.cancel();
-        relay.await?;
-        self.pool.close().await;
-        tracing::info!("account-svc has stopped");
-        served
+            wake: context.wake,
+            pool: self.pool,
+            bus: self.bus,
+            server: self.server,
+            work,
+        };
+        service.run_until_stopped(listeners, stop).await
     }
 }
 
@@ -113,11 +90,5 @@ impl Application {
 /// # Errors
 /// If the database is away or a migration fails.
 pub async fn migrate(url: &SecretString) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect(url.expose_secret())
-        .await
-        .context("DATABASE_URL: the database cannot be reached")?;
-    MIGRATIONS.run(&mut connection).await?;
-    connection.close().await?;
-    tracing::info!("the database is up to date");
-    Ok(())
+    database::migrate(url, &MIGRATIONS).await
 }

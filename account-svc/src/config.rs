@@ -2,16 +2,13 @@
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use sqlx::PgPool;
 use usher_runtime::{
     config::{BrokerArgs, DatabaseArgs, ListenArgs, ServerArgs, TelemetryArgs},
-    database,
     seal::PublicKey,
 };
 
 use crate::{
     context::Rules,
-    db::ROLE,
     domain::{link::LinkRules, password::PasswordPolicy},
 };
 
@@ -86,21 +83,6 @@ pub struct AccountArgs {
     /// Accept `http://localhost` in organizations' URLs: for development only
     #[arg(long, env = "ALLOW_HTTP_LOCALHOST")]
     pub allow_http_localhost: bool,
-}
-
-impl ServeArgs {
-    /// The service's connections to its database.
-    ///
-    /// # Errors
-    /// If the URL is missing or malformed.
-    pub fn pool(&self) -> anyhow::Result<PgPool> {
-        database::connect(
-            &self.database.url()?,
-            ROLE,
-            self.database.database_max_connections,
-        )
-        .context("DATABASE_URL is not a PostgreSQL URL")
-    }
 }
 
 impl AccountArgs {

@@ -6,15 +6,12 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use lettre::Address;
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::PgPool;
 use usher_runtime::{
     config::{BrokerArgs, DatabaseArgs, ListenArgs, ServerArgs, TelemetryArgs, secret},
-    database,
     seal::PrivateKey,
 };
 
 use crate::{
-    db::ROLE,
     limits::{RecipientLimits, SharedLimits},
     mail::Envelope,
     sender::{SenderSettings, UnknownPolicy},
@@ -217,21 +214,6 @@ pub struct SmtpArgs {
     /// Longest wait for the reply to an email
     #[arg(long, env = "SMTP_DATA_TIMEOUT", default_value = "1m", value_parser = humantime::parse_duration)]
     pub smtp_data_timeout: Duration,
-}
-
-impl ServeArgs {
-    /// The service's connections to its database.
-    ///
-    /// # Errors
-    /// If the URL is missing or malformed.
-    pub fn pool(&self) -> anyhow::Result<PgPool> {
-        database::connect(
-            &self.database.url()?,
-            ROLE,
-            self.database.database_max_connections,
-        )
-        .context("DATABASE_URL is not a PostgreSQL URL")
-    }
 }
 
 impl NotifyArgs {

@@ -1,13 +1,12 @@
 //! The program `notify-svc`.
 
-use anyhow::Context as _;
 use clap::Parser as _;
 use notify_svc::{
     app::{Application, migrate},
     config::{Cli, Command, MigrateArgs, ServeArgs},
+    db::ROLE,
 };
-use tokio::net::TcpListener;
-use usher_runtime::{seal::PrivateKey, shutdown, telemetry};
+use usher_runtime::{seal::PrivateKey, service::Listeners, shutdown, telemetry};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -26,14 +25,10 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let bus = args.broker.bus("notify-svc")?;
     let transport = args.notify.smtp.transport()?;
-    let pool = args.pool()?;
-    let grpc = listen(args.listen.grpc_listen, "GRPC_LISTEN").await?;
-    let admin = listen(args.listen.admin_listen, "ADMIN_LISTEN").await?;
-    let registry = telemetry.registry.clone();
+    let pool = args.database.pool(ROLE)?;
+    let listeners = Listeners::bind(&args.listen, &telemetry.registry).await?;
     let application = Application::build(&args.notify, &args.server, pool, bus, transport)?;
-    application
-        .run_until_stopped(grpc, Some((admin, registry)), stop)
-        .await?;
+    application.run_until_stopped(listeners, stop).await?;
     telemetry.shutdown();
     Ok(())
 }
@@ -53,10 +48,4 @@ fn generate_key() {
         private.to_base64().as_str()
     );
     println!("# of account-svc:\nTOKEN_PUBLIC_KEY={}", public.to_base64());
-}
-
-async fn listen(address: std::net::SocketAddr, name: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{name}: cannot listen on {address}; is another program there?"))
 }

@@ -5,8 +5,9 @@ use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
+use sqlx::PgPool;
 
-use crate::bus::EventBus;
+use crate::{bus::EventBus, database};
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -114,6 +115,15 @@ pub struct ListenArgs {
 }
 
 impl DatabaseArgs {
+    /// The service's connections to its database, as `role`.
+    ///
+    /// # Errors
+    /// If the URL is missing or malformed.
+    pub fn pool(&self, role: &str) -> anyhow::Result<PgPool> {
+        database::connect(&self.url()?, role, self.database_max_connections)
+            .context("DATABASE_URL is not a PostgreSQL URL")
+    }
+
     /// The URL of the database.
     ///
     /// # Errors

@@ -3,9 +3,11 @@
 
 use std::{str::FromStr as _, time::Duration};
 
+use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Transaction,
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Transaction,
+    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use uuid::Uuid;
@@ -43,6 +45,20 @@ pub fn connect(
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(5))
         .connect_lazy_with(options))
+}
+
+/// Brings a database up to date, as whoever `url` logs in.
+///
+/// # Errors
+/// If the database is away or a migration fails.
+pub async fn migrate(url: &SecretString, migrations: &Migrator) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url.expose_secret())
+        .await
+        .context("DATABASE_URL: the database cannot be reached")?;
+    migrations.run(&mut connection).await?;
+    connection.close().await?;
+    tracing::info!("the database is up to date");
+    Ok(())
 }
 
 /// Begins a transaction in `scope`. This is the only way to begin one: without a scope, row-level

@@ -11,6 +11,7 @@ pub mod page_token;
 pub mod relay;
 pub mod seal;
 pub mod server;
+pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 pub mod trace_context;

@@ -113,7 +113,7 @@ impl Service {
         let application =
             Application::build(&args.account, &args.server, pool.clone(), bus.clone()).unwrap();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(application.run_until_stopped(listener, None, stop.clone()));
+        let running = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
         let channel = Channel::from_shared(format!("http://{address}"))
             .unwrap()
             .connect()

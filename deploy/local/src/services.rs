@@ -177,7 +177,7 @@ fn start_account(
     let application =
         account_svc::app::Application::build(&settings.account, &settings.server, pool, bus)?;
     let stop = CancellationToken::new();
-    let task = tokio::spawn(application.run_until_stopped(listener, None, stop.clone()));
+    let task = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
     Ok(Service {
         name: "account-svc",
         task,
@@ -200,7 +200,7 @@ fn start_notify(
         transport,
     )?;
     let stop = CancellationToken::new();
-    let task = tokio::spawn(application.run_until_stopped(listener, None, stop.clone()));
+    let task = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
     Ok(Service {
         name: "notify-svc",
         task,
