@@ -9,7 +9,10 @@ use usher_proto::notify::v1::{
 };
 use uuid::Uuid;
 
-use crate::support::{Request, Service};
+use crate::{
+    requests::{Request, token_of},
+    support::Service,
+};
 
 fn reason(status: &tonic::Status) -> String {
     status
@@ -192,7 +195,7 @@ async fn a_preview_is_what_is_sent() {
         .into_inner();
     assert_eq!(mail.subject(), Some(preview.subject.as_str()));
     assert_eq!(preview.locale, "en");
-    let sent = crate::support::token_of(&request.requested.invitation_id);
+    let sent = token_of(&request.requested.invitation_id);
     let text = preview.text.replace("sample-token-of-a-preview", &sent);
     let lines = |text: &str| {
         text.lines()

@@ -8,7 +8,10 @@ use usher_proto::notify::v1 as pb;
 use usher_runtime::bus::EventBus;
 use uuid::Uuid;
 
-use crate::support::{Database, Request, Service, eventually};
+use crate::{
+    requests::Request,
+    support::{Database, Service, eventually},
+};
 
 const EMAILS: usize = 300;
 const CONCURRENCY: usize = 16;

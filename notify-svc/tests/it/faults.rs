@@ -4,6 +4,7 @@ use rstest::rstest;
 use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
 
 use crate::{
+    requests::{Request, instant},
     scripted_smtp::{At, Fault},
     support::{Service, eventually},
 };
@@ -199,13 +200,12 @@ async fn bulk_mail_does_not_hold_urgent_mail_up() {
             .smtp
             .fail_once_for(&format!("bulk{n}@example.org"), At::Dot, Fault::Stall);
     }
-    let messages: Vec<_> = bulk.iter().map(crate::support::Request::message).collect();
+    let messages: Vec<_> = bulk.iter().map(Request::message).collect();
     service.publish_all(&messages).await;
     let urgent = service.request("urgent@example.org");
     service.publish(urgent.message()).await;
     let sent = service.reaches(&urgent, pb::DeliveryState::Sent).await;
-    let waited =
-        crate::support::instant(sent.sent_time) - crate::support::instant(sent.create_time);
+    let waited = instant(sent.sent_time) - instant(sent.create_time);
     // The bulk mails stall for four seconds in all.
     assert!(waited < time::Duration::seconds(1), "{waited}");
     for request in &bulk {

@@ -7,7 +7,10 @@ use usher_proto::{
 };
 use uuid::Uuid;
 
-use crate::support::{Service, envelope, eventually};
+use crate::{
+    requests::{Request, envelope, token_of},
+    support::{Service, eventually},
+};
 
 #[tokio::test]
 async fn an_event_becomes_an_email() {
@@ -46,7 +49,7 @@ async fn an_event_becomes_an_email() {
     );
     let link = format!(
         "https://portal.example/activate?token={}",
-        crate::support::token_of(&request.requested.invitation_id)
+        token_of(&request.requested.invitation_id)
     );
     assert!(mail.body_text(0).unwrap().contains(&link));
     assert!(mail.body_html(0).unwrap().contains(&link));
@@ -196,7 +199,7 @@ async fn poison_is_parked_and_neighbours_go_through() {
         newer,
         unknown,
     ];
-    batch.extend(good.iter().map(crate::support::Request::message));
+    batch.extend(good.iter().map(Request::message));
     // Parked is acknowledged, too: nothing of it comes again.
     service.publish_all(&batch).await;
     for request in &good {

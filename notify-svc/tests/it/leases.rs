@@ -3,7 +3,10 @@
 use sqlx::AssertSqlSafe;
 use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
 
-use crate::support::{Request, Service, eventually};
+use crate::{
+    requests::Request,
+    support::{Service, eventually},
+};
 
 /// Puts an email into the state in which a process that died has left it.
 async fn abandon(service: &Service, request: &Request, handing_over: bool) {

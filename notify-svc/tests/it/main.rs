@@ -15,6 +15,7 @@ mod intake;
 mod leases;
 mod outages;
 mod rabbitmq;
+mod requests;
 mod scripted_smtp;
 mod storage;
 mod support;

@@ -7,7 +7,10 @@ use usher_proto::notify::v1 as pb;
 use usher_runtime::bus::EventBus;
 use uuid::Uuid;
 
-use crate::support::{Database, Request, Service, eventually};
+use crate::{
+    requests::Request,
+    support::{Database, Service, eventually},
+};
 
 #[tokio::test]
 async fn a_hundred_emails_over_rabbitmq_with_poison_among_them() {

@@ -5,8 +5,9 @@ use usher_runtime::database::{Scope, begin};
 use uuid::Uuid;
 
 use crate::{
+    requests::token_of,
     scripted_smtp::{At, Fault},
-    support::{Database, Service, token_of},
+    support::{Database, Service},
 };
 
 #[tokio::test]

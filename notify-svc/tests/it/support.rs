@@ -16,31 +16,30 @@ use notify_svc::{
 use prost::Message as _;
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
-use time::OffsetDateTime;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use usher_proto::{
-    event::v1::{
-        self as event, DeliveryChanged, DeliveryState, Event, InvitationRequested,
-        InvitationRevoked, event::Payload,
-    },
+    event::v1::{DeliveryChanged, DeliveryState, Event, event::Payload},
     notify::v1::{
         self as pb, GetDeliveryRequest, ListDeliveriesRequest,
         delivery_service_client::DeliveryServiceClient,
     },
-    topology::{ACCOUNT_DELIVERIES, SCHEMA_VERSION, routing_key},
+    topology::ACCOUNT_DELIVERIES,
 };
 use usher_runtime::{
     bus::{EventBus, Message},
     config::ServerArgs,
     database::connect,
-    seal::{PrivateKey, PublicKey, seal},
+    seal::{PrivateKey, PublicKey},
     trace_context::TraceContext,
 };
 use uuid::Uuid;
 
-use crate::scripted_smtp::ScriptedSmtp;
+use crate::{
+    requests::{Request, requested},
+    scripted_smtp::ScriptedSmtp,
+};
 
 /// Longest that anything may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -365,122 +364,6 @@ async fn collect(bus: EventBus, changes: Arc<Mutex<Vec<(DeliveryChanged, TraceCo
             let _ = received.ack().await;
         }
     }
-}
-
-/// An invitation event in the making.
-#[derive(Clone)]
-pub struct Request {
-    pub organization_id: Uuid,
-    pub requested: InvitationRequested,
-    pub event_id: Uuid,
-}
-
-impl Request {
-    pub fn message(&self) -> Message {
-        envelope(
-            self.event_id,
-            self.organization_id,
-            routing_key::INVITATION_REQUESTED,
-            Payload::InvitationRequested(self.requested.clone()),
-        )
-    }
-
-    pub fn revocation(&self) -> Message {
-        envelope(
-            Uuid::now_v7(),
-            self.organization_id,
-            routing_key::INVITATION_REVOKED,
-            Payload::InvitationRevoked(InvitationRevoked {
-                invitation_id: self.requested.invitation_id.clone(),
-                send_number: self.requested.send_number,
-            }),
-        )
-    }
-
-    pub fn bulk(mut self) -> Self {
-        self.requested.mail_class = event::MailClass::Bulk.into();
-        self
-    }
-
-    pub fn expiring_in(mut self, delay: time::Duration) -> Self {
-        self.requested.expire_time = Some(timestamp(now() + delay));
-        self
-    }
-}
-
-pub fn envelope(
-    event_id: Uuid,
-    organization_id: Uuid,
-    event_type: &str,
-    payload: Payload,
-) -> Message {
-    let event = Event {
-        event_id: event_id.to_string(),
-        event_type: event_type.to_owned(),
-        occur_time: Some(timestamp(now())),
-        organization_id: organization_id.to_string(),
-        schema_version: SCHEMA_VERSION,
-        payload: Some(payload),
-    };
-    Message {
-        event_id,
-        event_type: event_type.to_owned(),
-        body: event.encode_to_vec(),
-        trace_context: TraceContext(None),
-    }
-}
-
-/// The token of an invitation, so that tests can look for it.
-pub fn token_of(invitation_id: &str) -> String {
-    format!("raw-token-of-{invitation_id}")
-}
-
-fn requested(key: &PublicKey, invitation_id: Uuid, recipient: &str) -> InvitationRequested {
-    let invitation_id = invitation_id.to_string();
-    let sealed = seal(key, &token_of(&invitation_id), invitation_id.as_bytes()).unwrap();
-    InvitationRequested {
-        account_id: Uuid::now_v7().to_string(),
-        kind: event::InvitationKind::Activation.into(),
-        mail_class: event::MailClass::Interactive.into(),
-        send_number: 1,
-        recipient: recipient.to_owned(),
-        given_name: "Zoë".to_owned(),
-        family_name: "Łukasiewicz-O'Hara".to_owned(),
-        locale: "en".to_owned(),
-        organization: Some(event::OrganizationFace {
-            display_name: "Maison Élan & Fils".to_owned(),
-            portal_url: "https://portal.example".to_owned(),
-            reply_to: "desk@elan.example".to_owned(),
-            ..Default::default()
-        }),
-        expire_time: Some(timestamp(now() + time::Duration::days(30))),
-        sealed_token: Some(event::SealedToken {
-            encapsulated_key: sealed.encapsulated_key,
-            ciphertext: sealed.ciphertext,
-        }),
-        invitation_id,
-        ..Default::default()
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test plays account-svc's clock"
-)]
-pub fn now() -> OffsetDateTime {
-    OffsetDateTime::now_utc()
-}
-
-pub fn timestamp(time: OffsetDateTime) -> prost_types::Timestamp {
-    notify_svc::db::outbox::timestamp(time)
-}
-
-pub fn instant(timestamp: Option<prost_types::Timestamp>) -> OffsetDateTime {
-    let timestamp = timestamp.expect("a time");
-    OffsetDateTime::from_unix_timestamp_nanos(
-        i128::from(timestamp.seconds) * 1_000_000_000 + i128::from(timestamp.nanos),
-    )
-    .unwrap()
 }
 
 /// Waits until `condition` holds.

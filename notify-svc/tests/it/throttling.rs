@@ -3,7 +3,10 @@
 use time::Duration;
 use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
 
-use crate::support::{Service, eventually, instant};
+use crate::{
+    requests::{Request, instant},
+    support::{Service, eventually},
+};
 
 #[tokio::test]
 async fn the_sixth_email_waits_at_an_exact_time_and_others_do_not() {
@@ -42,10 +45,7 @@ async fn the_sixth_email_waits_at_an_exact_time_and_others_do_not() {
 async fn emails_to_one_recipient_keep_their_distance() {
     let service = Service::start(&["--recipient-gap=60s"]).await;
     let requests: Vec<_> = (0..3).map(|_| service.request("zoe@example.org")).collect();
-    let messages: Vec<_> = requests
-        .iter()
-        .map(crate::support::Request::message)
-        .collect();
+    let messages: Vec<_> = requests.iter().map(Request::message).collect();
     service.publish_all(&messages).await;
     let first = service.reaches(&requests[0], pb::DeliveryState::Sent).await;
     let second = service
@@ -105,10 +105,7 @@ async fn shared_limits_space_emails_out() {
     let requests: Vec<_> = (0..6)
         .map(|n| service.request(&format!("client{n}@example.org")))
         .collect();
-    let messages: Vec<_> = requests
-        .iter()
-        .map(crate::support::Request::message)
-        .collect();
+    let messages: Vec<_> = requests.iter().map(Request::message).collect();
     service.publish_all(&messages).await;
     let mut sent_times = Vec::new();
     for request in &requests {
