@@ -1,7 +1,7 @@
 # Everything here works on a fresh machine: what is missing is installed where that needs no password.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format
+.PHONY: help run test check format bench
 
 help: ## Lists what can be made
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -29,3 +29,7 @@ check: ## Checks format, lints, contract, licenses, and SQL against the migratio
 format: ## Formats Rust and the contract
 	cargo fmt --all
 	PATH="$$(tools/ensure buf):$$PATH" buf format --write
+
+bench: ## Measures the release build beside what its parts can do
+	cargo build --release -p account-svc -p notify-svc -p usher-tests --bins --examples
+	tests/servers --private --durable sh -c 'target/release/examples/fill usher_bench && target/release/examples/bench usher_bench'

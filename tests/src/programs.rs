@@ -133,7 +133,10 @@ pub async fn token_keys() -> anyhow::Result<(String, String)> {
             .map(str::to_owned)
             .with_context(|| format!("notify-svc generate-key prints no {name}"))
     };
-    Ok((value_of("TOKEN_PRIVATE_KEY")?, value_of("TOKEN_PUBLIC_KEY")?))
+    Ok((
+        value_of("TOKEN_PRIVATE_KEY")?,
+        value_of("TOKEN_PUBLIC_KEY")?,
+    ))
 }
 
 /// Keeps every line, and tells the address in the line that says that the service serves.

@@ -1,6 +1,6 @@
 //! An OTLP collector that keeps what it gets.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -20,8 +20,8 @@ pub struct Span {
     pub service: String,
     pub name: String,
     pub trace_id: String,
-    pub span_id: String,
-    pub parent_span_id: String,
+    pub id: String,
+    pub parent_id: String,
     attributes: Vec<(String, String)>,
 }
 
@@ -29,7 +29,7 @@ impl Span {
     /// The span of whoever calls the services, which is not exported here.
     pub fn of_caller(span_id: &str) -> Self {
         Self {
-            span_id: span_id.to_owned(),
+            id: span_id.to_owned(),
             ..Self::default()
         }
     }
@@ -121,8 +121,8 @@ fn spans_of(exported: ResourceSpans) -> Vec<Span> {
             service: service.clone(),
             name: span.name,
             trace_id: hex(&span.trace_id),
-            span_id: hex(&span.span_id),
-            parent_span_id: hex(&span.parent_span_id),
+            id: hex(&span.span_id),
+            parent_id: hex(&span.parent_span_id),
             attributes: texts(span.attributes),
         })
         .collect()
@@ -144,5 +144,8 @@ fn texts(attributes: Vec<KeyValue>) -> Vec<(String, String)> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -1,0 +1,48 @@
+//! The table.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+#[derive(Default)]
+pub struct Report {
+    rows: Vec<Value>,
+}
+
+impl Report {
+    /// Adds a figure, with the name and the figure of what it was taken beside, and the ratio of the two.
+    pub fn row(
+        &mut self,
+        id: &str,
+        what: &str,
+        value: f64,
+        unit: &str,
+        beside: Option<(&str, f64, f64)>,
+        goal: &str,
+    ) {
+        let compared = beside.map_or(String::new(), |(name, value, ratio)| {
+            format!("{name} {value:.2} {unit}, ratio {ratio:.2}")
+        });
+        println!("{id:4} {what:50} {value:10.2} {unit:4} {compared:55} goal {goal}");
+        self.rows.push(json!({
+            "id": id, "what": what, "value": value, "unit": unit, "goal": goal,
+            "beside": beside.map(|(name, value, ratio)| json!({ "what": name, "value": value, "ratio": ratio })),
+        }));
+    }
+
+    /// Writes all figures to `target/bench.json`, with what else the machine was doing.
+    pub fn finish(self, fsync: &str) -> anyhow::Result<()> {
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let processors = std::thread::available_parallelism().map_or(0, usize::from);
+        println!(
+            "{processors} processors, load {}, fsync {fsync}",
+            load.trim_end()
+        );
+        let document = json!({ "processors": processors, "load": load.trim_end(), "fsync": fsync, "rows": self.rows });
+        fs::write(
+            "target/bench.json",
+            serde_json::to_string_pretty(&document)?,
+        )?;
+        Ok(())
+    }
+}
