@@ -219,16 +219,6 @@ impl FieldParser {
     }
 }
 
-/// Parses the id in `field`.
-///
-/// # Errors
-/// If it is missing or no UUID.
-pub fn parse_id(field: &str, value: &str) -> Result<uuid::Uuid, InvalidFields> {
-    let mut parser = FieldParser::default();
-    let id = parser.take(field, parse_uuid(value));
-    parser.finish_with(id)
-}
-
 /// Parses a required UUID, for use with [`FieldParser::take`].
 ///
 /// # Errors

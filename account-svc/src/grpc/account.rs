@@ -104,12 +104,10 @@ impl AccountService for Service {
         request: Request<GetAccountRequest>,
     ) -> Result<Response<GetAccountResponse>, Status> {
         let request = request.into_inner();
-        let mut parser = FieldParser::default();
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
-        let account_id = parser.take("account_id", parse_uuid(&request.account_id));
-        let (organization_id, account_id) = parser
-            .finish_with(organization_id.zip(account_id))
-            .map_err(Error::from)?;
+        let [organization_id, account_id] = decode::ids([
+            ("organization_id", &request.organization_id),
+            ("account_id", &request.account_id),
+        ])?;
         let account = accounts::get(&self.context, organization_id, account_id).await?;
         Ok(Response::new(GetAccountResponse {
             account: Some(encode::account(account)),

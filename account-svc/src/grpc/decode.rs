@@ -4,6 +4,7 @@ mod organization;
 mod profile;
 
 use usher_runtime::error::{FieldParser, parse_uuid};
+use uuid::Uuid;
 
 pub(super) use self::{
     organization::organization_profile,
@@ -25,6 +26,14 @@ pub(super) fn request_key(
     parser
         .take("request_id", parse_uuid(request_id))
         .map(|request_id| RequestKey::new(request_id, method, request))
+}
+
+/// The ids in these fields, all required.
+pub(super) fn ids<const N: usize>(fields: [(&str, &str); N]) -> Result<[Uuid; N], Error> {
+    let mut parser = FieldParser::default();
+    let ids = fields.map(|(field, id)| parser.take(field, parse_uuid(id)).unwrap_or_default());
+    parser.finish()?;
+    Ok(ids)
 }
 
 /// The version that an `etag` stands for; `None` if it is empty.

@@ -71,12 +71,10 @@ impl InvitationService for Service {
         request: Request<GetInvitationRequest>,
     ) -> Result<Response<GetInvitationResponse>, Status> {
         let request = request.into_inner();
-        let mut parser = FieldParser::default();
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
-        let invitation_id = parser.take("invitation_id", parse_uuid(&request.invitation_id));
-        let (organization_id, invitation_id) = parser
-            .finish_with(organization_id.zip(invitation_id))
-            .map_err(Error::from)?;
+        let [organization_id, invitation_id] = decode::ids([
+            ("organization_id", &request.organization_id),
+            ("invitation_id", &request.invitation_id),
+        ])?;
         let invitation = invitations::get(&self.context, organization_id, invitation_id).await?;
         Ok(Response::new(GetInvitationResponse {
             invitation: Some(encode::invitation(invitation)),

@@ -8,7 +8,7 @@ use usher_proto::account::v1::{
     UpdateOrganizationRequest, UpdateOrganizationResponse,
     organization_service_server::OrganizationService,
 };
-use usher_runtime::error::{FieldParser, parse_id, parse_uuid};
+use usher_runtime::error::{FieldParser, parse_uuid};
 
 use super::{Service, decode, encode, page::Page};
 use crate::{
@@ -71,8 +71,7 @@ impl OrganizationService for Service {
         request: Request<GetOrganizationRequest>,
     ) -> Result<Response<GetOrganizationResponse>, Status> {
         let request = request.into_inner();
-        let organization_id =
-            parse_id("organization_id", &request.organization_id).map_err(Error::from)?;
+        let [organization_id] = decode::ids([("organization_id", &request.organization_id)])?;
         let organization = organizations::get(&self.context, organization_id).await?;
         Ok(Response::new(GetOrganizationResponse {
             organization: Some(encode::organization(organization)),
