@@ -8,7 +8,7 @@ help: ## Lists what can be made
 
 run: ## Brings up both services in one process, to try them out
 	@features=; \
-	tools/ensure postgresql >/dev/null || features="--features download-postgresql"; \
+	tests/tools/ensure postgresql >/dev/null || features="--features download-postgresql"; \
 	cargo run $$features
 
 test: ## Runs all tests beside a PostgreSQL and a RabbitMQ of their own
@@ -19,16 +19,16 @@ test: ## Runs all tests beside a PostgreSQL and a RabbitMQ of their own
 check: ## Checks format, lints, contract, licenses, and SQL against the migrations
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	@tools/ensure buf >/dev/null
-	PATH="$$(tools/ensure buf):$$PATH" buf lint
-	PATH="$$(tools/ensure buf):$$PATH" buf format --diff --exit-code
-	@tools/ensure cargo-deny >/dev/null
+	@tests/tools/ensure buf >/dev/null
+	PATH="$$(tests/tools/ensure buf):$$PATH" buf lint
+	PATH="$$(tests/tools/ensure buf):$$PATH" buf format --diff --exit-code
+	@tests/tools/ensure cargo-deny >/dev/null
 	cargo deny --log-level warn check bans licenses sources
-	tools/sqlx-data check
+	tests/tools/sqlx-data check
 
 format: ## Formats Rust and the contract
 	cargo fmt --all
-	PATH="$$(tools/ensure buf):$$PATH" buf format --write
+	PATH="$$(tests/tools/ensure buf):$$PATH" buf format --write
 
 bench: ## Measures the release build beside what its parts can do
 	cargo build --release -p account-svc -p notify-svc -p usher-tests --bins --examples
