@@ -100,18 +100,17 @@ fn separates_words(character: char) -> bool {
 }
 
 /// A name in lower-case ASCII letters and digits: `Ł` as `l`, `Š` as `s`, other scripts transliterated. A
-/// name that has no letters stays as it is.
+/// name that cannot be written so keeps its own letters, and one without letters stays as it is.
 fn folded(name: &str) -> String {
     let folded: String = any_ascii::any_ascii(&name.nfkc().collect::<String>())
         .chars()
         .filter(char::is_ascii_alphanumeric)
         .map(|character| character.to_ascii_lowercase())
         .collect();
-    if folded.is_empty() {
-        name.to_lowercase()
-    } else {
-        folded
-    }
+    [folded, without_accents(name)]
+        .into_iter()
+        .find(|form| !form.is_empty())
+        .unwrap_or_else(|| name.to_lowercase())
 }
 
 /// A name without case, accents and punctuation, in its own script.
@@ -233,6 +232,8 @@ mod tests {
     fn names_without_letters_have_a_key_of_their_own() {
         assert_ne!(name("!", "?").key(), name("?", "-").key());
         assert_ne!(name("王", "芳").key(), name("李", "娜").key());
+        // A letter that has no ASCII form.
+        assert_eq!(name("K", "𐞳").key(), name(" 𐞳-", "K").key());
     }
 
     #[test]
