@@ -193,6 +193,51 @@ async fn accounts_are_listed_by_state_in_pages_newest_first() {
 }
 
 #[tokio::test]
+async fn a_page_may_be_empty_before_the_end_of_a_long_list() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let oldest = service
+        .create(new_account(&organization, "Old", "Est", "oldest@example.org"))
+        .await;
+    // None of them is what is asked for.
+    sqlx::query(
+        "INSERT INTO accounts (organization_id, account_id, given_name, family_name, members, addresses,
+            contacts, plan, assigned_staff, attributes, locale, name_key, name_sound)
+        SELECT organization_id, ('ffffffff-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'N', 'N', '[]',
+            '[]', '[]', '', '', '{}', 'en', 'n', 'n'
+        FROM accounts, generate_series(1, 20500) AS n",
+    )
+    .execute(&mut service.admin().await)
+    .await
+    .unwrap();
+    let mut request = ListAccountsRequest {
+        organization_id: organization,
+        filter: Some(AccountFilter {
+            states: vec![AccountState::Invited.into()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut pages = Vec::new();
+    loop {
+        let page = service
+            .accounts
+            .list_accounts(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        pages.push(page.accounts);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(pages.len(), 2);
+    assert!(pages[0].is_empty());
+    assert_eq!(pages[1][0].account_id, oldest.account_id);
+}
+
+#[tokio::test]
 async fn a_new_email_revokes_the_old_invitation_and_invites_again() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
