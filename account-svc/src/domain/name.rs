@@ -1,6 +1,6 @@
 //! Names of people: what is kept, and how two of them compare.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashMap, sync::LazyLock};
 
 use rphonetic::{DoubleMetaphone, Encoder as _};
 use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
@@ -18,6 +18,18 @@ const CLOSE_SPELLING: f64 = 0.88;
 
 /// Given names and what people are called instead. The first of a row stands for all of it.
 const NICKNAMES: &str = include_str!("nicknames.txt");
+
+/// The formal name for each of [`NICKNAMES`]: looked up for every candidate of a duplicate check.
+static FORMAL_NAMES: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+    NICKNAMES
+        .lines()
+        .filter(|row| !row.starts_with('#'))
+        .flat_map(|row| {
+            let formal = row.split_whitespace().next().unwrap_or_default();
+            row.split_whitespace().map(move |name| (name, formal))
+        })
+        .collect()
+});
 
 /// A full name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,12 +145,7 @@ fn sound(folded: &str) -> String {
 
 /// The formal name that a folded given name may stand for.
 fn formal(given: &str) -> &str {
-    NICKNAMES
-        .lines()
-        .filter(|row| !row.starts_with('#'))
-        .find(|row| row.split_whitespace().any(|name| name == given))
-        .and_then(|row| row.split_whitespace().next())
-        .unwrap_or(given)
+    FORMAL_NAMES.get(given).copied().unwrap_or(given)
 }
 
 fn compare(one: &str, other: &str) -> Likeness {

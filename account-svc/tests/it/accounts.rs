@@ -197,7 +197,12 @@ async fn a_page_may_be_empty_before_the_end_of_a_long_list() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let oldest = service
-        .create(new_account(&organization, "Old", "Est", "oldest@example.org"))
+        .create(new_account(
+            &organization,
+            "Old",
+            "Est",
+            "oldest@example.org",
+        ))
         .await;
     // None of them is what is asked for.
     sqlx::query(
