@@ -5,6 +5,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::Semaphore;
+use tracing::{Span, field};
 use usher_runtime::{
     database::{self, Scope},
     relay::Wake,
@@ -70,6 +71,8 @@ impl Context {
         &self,
         organization_id: Uuid,
     ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        // Declared by the span of every call.
+        Span::current().record("organization.id", field::display(organization_id));
         database::begin(&self.pool, Scope::Organization(organization_id)).await
     }
 

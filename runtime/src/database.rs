@@ -79,3 +79,34 @@ pub async fn begin(
     };
     pool.begin_with(AssertSqlSafe(statement)).await
 }
+
+/// Whether the database is away or at its limits, so that the same call may succeed later.
+#[must_use]
+pub fn is_outage(error: &sqlx::Error) -> bool {
+    use sqlx::Error as Sql;
+    match error {
+        Sql::Io(_) | Sql::Tls(_) | Sql::PoolTimedOut | Sql::PoolClosed | Sql::BeginFailed => true,
+        // Classes 08 (connection), 53 (resources), 57 (operator intervention): PostgreSQL, appendix A.
+        Sql::Database(error) => error.code().is_some_and(|code| {
+            ["08", "53", "57"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
+}
+
+/// An error's text for a log. What PostgreSQL says about a row may quote its values, so of its errors only the
+/// code (PostgreSQL, appendix A), the table and the constraint are told.
+#[must_use]
+pub fn without_data(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(error) => format!(
+            "SQLSTATE {} on {} {}",
+            error.code().unwrap_or_default(),
+            error.table().unwrap_or("-"),
+            error.constraint().unwrap_or("-"),
+        ),
+        None => error.to_string(),
+    }
+}

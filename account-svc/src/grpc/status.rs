@@ -2,7 +2,10 @@
 
 use tonic::{Code, Status};
 use usher_proto::account::v1::ErrorReason;
-use usher_runtime::error::{FieldViolation, RichError};
+use usher_runtime::{
+    database::{is_outage, without_data},
+    error::{FieldViolation, RichError},
+};
 
 use super::encode;
 use crate::error::{DeadToken, Error};
@@ -232,24 +235,9 @@ fn try_otherwise(error: Error) -> RichError {
 
 /// What the caller cannot mend. Logged here, once, and told without a driver's words.
 fn fault(error: &Error) -> RichError {
-    use sqlx::Error as Sql;
-    let is_outage = match error {
-        Error::Database(error) => match error {
-            Sql::Io(_) | Sql::Tls(_) | Sql::PoolTimedOut | Sql::PoolClosed | Sql::BeginFailed => {
-                true
-            }
-            // Classes 08 (connection), 53 (resources), 57 (operator intervention): PostgreSQL, appendix A.
-            Sql::Database(error) => error.code().is_some_and(|code| {
-                ["08", "53", "57"]
-                    .iter()
-                    .any(|class| code.starts_with(class))
-            }),
-            _ => false,
-        },
-        _ => false,
-    };
+    let is_outage = matches!(error, Error::Database(error) if is_outage(error));
     if is_outage {
-        tracing::warn!(error = %without_data(error), "the database does not answer");
+        tracing::warn!(error = %text_for_log(error), "the database does not answer");
         return RichError::new(
             Code::Unavailable,
             ErrorReason::DependencyUnavailable,
@@ -257,20 +245,13 @@ fn fault(error: &Error) -> RichError {
         )
         .retry_after(std::time::Duration::from_secs(1));
     }
-    tracing::error!(error = %without_data(error), "internal error");
+    tracing::error!(error = %text_for_log(error), "internal error");
     RichError::fault()
 }
 
-/// An error's text for the log. What PostgreSQL says about a row may quote its values, so of a database
-/// error only the code, the table and the constraint are told.
-fn without_data(error: &Error) -> String {
+fn text_for_log(error: &Error) -> String {
     match error {
-        Error::Database(sqlx::Error::Database(error)) => format!(
-            "SQLSTATE {} on {} {}",
-            error.code().unwrap_or_default(),
-            error.table().unwrap_or("-"),
-            error.constraint().unwrap_or("-"),
-        ),
+        Error::Database(error) => without_data(error),
         other => other.to_string(),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use usher_proto::account::v1::ErrorReason;
 use usher_runtime::{
+    database::{is_outage, without_data},
     error::{FieldViolation, InvalidFields, RichError},
     page_token::PageError,
 };
@@ -86,7 +87,11 @@ fn internal(error: &dyn std::error::Error) -> RichError {
 }
 
 fn database(error: &sqlx::Error) -> RichError {
-    tracing::error!(%error, "call failed");
+    if !is_outage(error) {
+        tracing::error!(error = %without_data(error), "internal error");
+        return RichError::fault();
+    }
+    tracing::warn!(error = %without_data(error), "the database does not answer");
     RichError::new(
         Code::Unavailable,
         ErrorReason::DependencyUnavailable,
