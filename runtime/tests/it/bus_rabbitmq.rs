@@ -119,7 +119,7 @@ async fn loses_nothing_that_was_confirmed_while_connections_are_cut() {
     let (confirmed, _proxy) = loop {
         let batch = tokio::select! {
             batch = subscription.next_batch(100) => batch,
-            published = &mut publishing => break published.expect("publisher"),
+            done = &mut publishing => break done.expect("publisher"),
         };
         for delivery in batch {
             received.insert(delivery.message.event_id);
