@@ -102,23 +102,20 @@ def newcomer_activates(usher: UsherLocal, browser: Browser, pictures: Path):
     browser.find("#password").clear()
     browser.find("#password").type("passwordpassword")
     browser.find("button[type=submit]").click()
-    problem = browser.find("[role=alert]").text
-    assert "easy to guess" in problem, problem
+    browser.wait_for("alert", "easy to guess")
     browser.screenshot(pictures / "page-activate-refused.png")
     assert usher.state_of(usher.organization_id) == "ACCOUNT_STATE_INVITED"
 
     browser.find("#password").type(PASSWORD)
     browser.find("button[type=submit]").click()
-    status = browser.find("[role=status]").text
-    assert "belongs to you now" in status, status
+    browser.wait_for("status", "belongs to you now")
     browser.screenshot(pictures / "page-active.png")
     assert usher.state_of(usher.organization_id) == "ACCOUNT_STATE_ACTIVE"
 
     browser.find("#email").type("ada@example.org")
     browser.find("#password").type(PASSWORD)
     browser.find("button[type=submit]").click()
-    status = browser.find("[role=status]").text
-    assert "first login" in status, status
+    browser.wait_for("status", "first login")
 
     # The link is used up, and the page says so before anybody types a password.
     browser.open(usher.web)
@@ -126,8 +123,7 @@ def newcomer_activates(usher: UsherLocal, browser: Browser, pictures: Path):
     browser.enter_frame("iframe.mail")
     browser.find_link("Choose a password").click()
     browser.leave_frame()
-    heading = browser.find("h1").text
-    assert heading == "This link was used already", heading
+    browser.wait_for_heading("This link was used already")
     browser.screenshot(pictures / "page-used.png")
 
 

@@ -87,6 +87,13 @@ class Browser:
     def find_link(self, text: str) -> Element:
         return self._find("partial link text", text)
 
+    def wait_for(self, role: str, words: str) -> Element:
+        """The element of this ARIA role once it says these words: the page before may have one of its own."""
+        return self._find("xpath", f"//*[@role='{role}'][contains(., '{words}')]")
+
+    def wait_for_heading(self, words: str) -> Element:
+        return self._find("xpath", f"//h1[contains(., '{words}')]")
+
     def enter_frame(self, css: str):
         self.call("POST", "/frame", {"id": self.find(css).reference})
 
