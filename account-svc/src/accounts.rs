@@ -2,12 +2,13 @@
 
 use serde_json::json;
 use sqlx::PgConnection;
-use usher_runtime::error::{FieldViolation, InvalidFields};
+use usher_runtime::fields::{FieldViolation, InvalidFields};
+use usher_runtime::page::Rows;
 use uuid::Uuid;
 
 use crate::{
     context::Context,
-    db::{self, Listed, account::Account, invitation::End, outbox::OutboxEvent},
+    db::{self, account::Account, invitation::End, outbox::OutboxEvent},
     domain::{
         birth_date,
         organization::Organization,
@@ -127,7 +128,7 @@ pub async fn list(
     states: &[String],
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Listed<Account>, Error> {
+) -> Result<Rows<Account>, Error> {
     let mut tx = context.begin(organization_id).await?;
     db::organization::get(&mut tx, organization_id)
         .await?

@@ -16,24 +16,7 @@ pub mod person;
 pub mod token;
 
 /// How many rows a page of a filtered list looks at: bounds what a filter costs that matches few of them.
-const LOOKED_AT: i64 = 20_000;
-
-/// Rows of one page of a list.
-#[derive(Debug)]
-pub struct Listed<T> {
-    /// What was found, in order.
-    pub rows: Vec<T>,
-    /// The last row that was looked at, matching or not, unless the end of the list was reached.
-    pub last: Option<uuid::Uuid>,
-}
-
-impl<T> Listed<T> {
-    /// All that there is.
-    #[must_use]
-    pub fn whole(rows: Vec<T>) -> Self {
-        Self { rows, last: None }
-    }
-}
+const MAX_SCANNED: i64 = 20_000;
 
 /// The role that the service works as.
 pub const ROLE: &str = "account_service";

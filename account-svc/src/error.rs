@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use usher_runtime::error::InvalidFields;
+use usher_runtime::fields::InvalidFields;
 use uuid::Uuid;
 
 use crate::{domain::password::PasswordError, duplicates::Report};

@@ -6,7 +6,6 @@ mod decode;
 mod encode;
 mod invitation;
 mod organization;
-mod page;
 mod status;
 
 use tonic::service::Routes;
@@ -42,4 +41,11 @@ pub fn routes(context: &Context, max_message_bytes: usize) -> Routes {
 /// Serves every gRPC service.
 struct Service {
     context: Context,
+}
+
+fn subject<T>(request: &tonic::Request<T>) -> String {
+    request
+        .extensions()
+        .get::<usher_runtime::caller::Caller>()
+        .map_or_else(|| "anonymous".to_owned(), |caller| caller.subject.clone())
 }

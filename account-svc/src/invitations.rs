@@ -6,8 +6,9 @@ use sqlx::PgConnection;
 use usher_proto::event::v1::{
     InvitationKind, InvitationRequested, MailClass, OrganizationFace, SealedToken,
 };
+use usher_runtime::page::Rows;
 use usher_runtime::{
-    error::{FieldViolation, InvalidFields},
+    fields::{FieldViolation, InvalidFields},
     seal,
 };
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     context::Context,
     db::{
-        self, Listed,
+        self,
         account::Account,
         invitation::{End, Invitation, NewInvitation},
         outbox::OutboxEvent,
@@ -314,7 +315,7 @@ pub async fn list(
     states: &[String],
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Listed<Invitation>, Error> {
+) -> Result<Rows<Invitation>, Error> {
     let mut tx = context.begin(organization_id).await?;
     db::organization::get(&mut tx, organization_id)
         .await?

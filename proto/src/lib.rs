@@ -41,4 +41,5 @@ pub mod notify {
     pub use super::generated::notify_v1 as v1;
 }
 
+pub mod rpc;
 pub mod topology;

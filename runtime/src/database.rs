@@ -12,6 +12,9 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+/// A transaction of the service: see [`begin`].
+pub type Tx = Transaction<'static, Postgres>;
+
 /// Whose rows a transaction may see. Row-level security enforces it in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -66,10 +69,7 @@ pub async fn migrate(url: &SecretString, migrations: &Migrator) -> anyhow::Resul
 ///
 /// # Errors
 /// If no connection is to be had in time or the database is away.
-pub async fn begin(
-    pool: &PgPool,
-    scope: Scope,
-) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+pub async fn begin(pool: &PgPool, scope: Scope) -> Result<Tx, sqlx::Error> {
     // One round trip instead of two. The only thing put into the text is a UUID.
     let statement = match scope {
         Scope::Organization(organization_id) => {

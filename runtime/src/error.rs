@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 use usher_proto::account::v1::ErrorReason;
 
-use crate::trace_context::current_trace_id;
+use crate::{caller::NotGranted, fields::FieldViolation, trace_context::current_trace_id};
 
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "usher";
@@ -141,91 +141,20 @@ pub fn reason_name(reason: ErrorReason) -> &'static str {
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
 }
 
-/// One field of a request and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldViolation {
-    /// Path of the field in the request, for example `account.birth_date`.
-    pub field: String,
-    /// What is wrong and what is accepted.
-    pub description: String,
-}
-
-impl FieldViolation {
-    /// A violation of `field`.
-    pub fn new(field: impl Into<String>, description: impl Display) -> Self {
-        Self {
-            field: field.into(),
-            description: description.to_string(),
+impl From<NotGranted> for RichError {
+    fn from(error: NotGranted) -> Self {
+        match error {
+            NotGranted::Scope(scope) => Self::new(
+                Code::PermissionDenied,
+                ErrorReason::ScopeMissing,
+                format!("{error}; ask whoever issues its identity to grant it"),
+            )
+            .metadata("scope", scope),
+            NotGranted::NoOrganization => Self::new(
+                Code::PermissionDenied,
+                ErrorReason::OrganizationMismatch,
+                format!("{error}; use one that does, or the scope for the whole platform"),
+            ),
         }
     }
-}
-
-/// The fields of a request that were refused, all in one answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} invalid", .0.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>().join(", "))]
-pub struct InvalidFields(pub Vec<FieldViolation>);
-
-impl From<InvalidFields> for RichError {
-    fn from(InvalidFields(violations): InvalidFields) -> Self {
-        let message = violations
-            .iter()
-            .map(|violation| format!("{}: {}", violation.field, violation.description))
-            .collect::<Vec<_>>()
-            .join("; ");
-        Self::new(Code::InvalidArgument, ErrorReason::FieldInvalid, message).fields(violations)
-    }
-}
-
-/// Parses the fields of one request and collects what is wrong with them, so that a caller learns of all
-/// faults at once.
-#[derive(Debug, Default)]
-pub struct FieldParser {
-    violations: Vec<FieldViolation>,
-}
-
-impl FieldParser {
-    /// Takes the value of `field`, or notes why it was refused.
-    pub fn take<T, E: Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
-        parsed.map_err(|error| self.refuse(field, error)).ok()
-    }
-
-    /// Notes that `field` is refused.
-    pub fn refuse(&mut self, field: impl Into<String>, description: impl Display) {
-        self.violations
-            .push(FieldViolation::new(field, description));
-    }
-
-    /// Ends the parsing.
-    ///
-    /// # Errors
-    /// If any field was refused.
-    pub fn finish(self) -> Result<(), InvalidFields> {
-        if self.violations.is_empty() {
-            Ok(())
-        } else {
-            Err(InvalidFields(self.violations))
-        }
-    }
-
-    /// Ends the parsing with the value that `take` gave for the fields.
-    ///
-    /// # Errors
-    /// If any field was refused, or `value` is missing.
-    pub fn finish_with<T>(self, value: Option<T>) -> Result<T, InvalidFields> {
-        match value {
-            Some(value) if self.violations.is_empty() => Ok(value),
-            _ => Err(InvalidFields(self.violations)),
-        }
-    }
-}
-
-/// Parses a required UUID, for use with [`FieldParser::take`].
-///
-/// # Errors
-/// Says what is accepted.
-pub fn parse_uuid(value: &str) -> Result<uuid::Uuid, &'static str> {
-    if value.is_empty() {
-        return Err("required: a UUID");
-    }
-    uuid::Uuid::try_parse(value).map_err(|_| "not a UUID")
 }

@@ -22,14 +22,8 @@ use usher_proto::account::v1::ErrorReason;
 use crate::{config::ServerArgs, error::RichError};
 
 mod explain;
+mod identify;
 mod observe;
-
-/// Who calls, as far as it is known. Handlers find it in the extensions of a request.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    /// Name of the caller for the audit log and `requested_by`.
-    pub subject: String,
-}
 
 #[derive(Clone)]
 struct Calls {
@@ -108,7 +102,7 @@ fn through_layers(routes: Routes, calls: &Calls) -> Routes {
         // 6. Answer in time.
         .layer(from_fn_with_state(calls.clone(), keep_deadline))
         // 5. Who calls, and may they? Authentication and scopes belong here and nowhere else.
-        .layer(from_fn(identify_caller))
+        .layer(from_fn(identify::identify))
         // 4. Errors that the gRPC library makes get a reason, like our own.
         .layer(from_fn(explain::explain_errors))
         // 3. A panic is answered with INTERNAL and hurts nobody else.
@@ -163,32 +157,6 @@ async fn keep_deadline(State(calls): State<Calls>, request: Request, next: Next)
     }
 }
 
-/// The one place for callers' identities. Until mutual TLS or bearer tokens are checked here, a caller
-/// is believed what it says in the header `usher-caller`: the network policy decides who may call.
-async fn identify_caller(mut request: Request, next: Next) -> Response {
-    let subject = request
-        .headers()
-        .get("usher-caller")
-        .and_then(|value| value.to_str().ok())
-        .filter(|subject| !subject.is_empty() && subject.len() <= 128)
-        .unwrap_or("anonymous")
-        .to_owned();
-    request.extensions_mut().insert(Caller { subject });
-    next.run(request).await
-}
-
 fn answer(status: Status) -> Response {
     status.into_http::<Body>()
-}
-
-/// The caller of a request.
-#[must_use]
-pub fn caller<T>(request: &tonic::Request<T>) -> Caller {
-    request
-        .extensions()
-        .get::<Caller>()
-        .cloned()
-        .unwrap_or_else(|| Caller {
-            subject: "anonymous".to_owned(),
-        })
 }

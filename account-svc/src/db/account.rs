@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 use time::{Date, OffsetDateTime};
+use usher_runtime::page::Rows;
 use uuid::Uuid;
 
-use super::{LOOKED_AT, Listed, invitation::Invitation};
+use super::{MAX_SCANNED, invitation::Invitation};
 use crate::domain::{
     duplicate,
     email::Email,
@@ -238,7 +239,7 @@ pub async fn lock(
 }
 
 /// Lists accounts, newest first, after the one that the page before ended with; in any of `states`, or in
-/// all if there are none. Looks at up to [`LOOKED_AT`] of them.
+/// all if there are none. Looks at up to [`MAX_SCANNED`] of them.
 ///
 /// # Errors
 /// If the database fails.
@@ -248,7 +249,7 @@ pub async fn list(
     states: &[String],
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Listed<Account>, sqlx::Error> {
+) -> Result<Rows<Account>, sqlx::Error> {
     let after = after.unwrap_or(Uuid::max());
     let last = if states.is_empty() {
         None
@@ -259,7 +260,7 @@ pub async fn list(
             ORDER BY account_id DESC OFFSET $3 LIMIT 1",
             organization_id,
             after,
-            LOOKED_AT - 1,
+            MAX_SCANNED - 1,
         )
         .fetch_optional(&mut *connection)
         .await?
@@ -277,7 +278,10 @@ pub async fn list(
     .fetch_all(connection)
     .await?;
     let rows = rows.into_iter().map(Account::from).collect();
-    Ok(Listed { rows, last })
+    Ok(Rows {
+        rows,
+        last_scanned: last,
+    })
 }
 
 /// The account that has this email in the organization.

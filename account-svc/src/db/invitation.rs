@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use usher_runtime::page::Rows;
 use uuid::Uuid;
 
-use super::{LOOKED_AT, Listed};
+use super::MAX_SCANNED;
 
 /// An invitation as it is read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ pub async fn get(
 }
 
 /// Lists invitations of an organization, newest first, after the one that the page before ended with: in any
-/// of `states`, or in all if there are none. Looks at up to [`LOOKED_AT`] of them.
+/// of `states`, or in all if there are none. Looks at up to [`MAX_SCANNED`] of them.
 ///
 /// # Errors
 /// If the database fails.
@@ -84,7 +85,7 @@ pub async fn list(
     states: &[String],
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Listed<Invitation>, sqlx::Error> {
+) -> Result<Rows<Invitation>, sqlx::Error> {
     let after = after.unwrap_or(Uuid::max());
     let last = if states.is_empty() {
         None
@@ -95,7 +96,7 @@ pub async fn list(
             ORDER BY invitation_id DESC OFFSET $3 LIMIT 1",
             organization_id,
             after,
-            LOOKED_AT - 1,
+            MAX_SCANNED - 1,
         )
         .fetch_optional(&mut *connection)
         .await?
@@ -112,7 +113,10 @@ pub async fn list(
     )
     .fetch_all(connection)
     .await?;
-    Ok(Listed { rows, last })
+    Ok(Rows {
+        rows,
+        last_scanned: last,
+    })
 }
 
 /// As [`list`], of one account.
@@ -126,7 +130,7 @@ pub async fn list_of_account(
     states: &[String],
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Listed<Invitation>, sqlx::Error> {
+) -> Result<Rows<Invitation>, sqlx::Error> {
     let rows = select_invitations!(
         "AND i.account_id = $2
             AND (cardinality($3::text[]) = 0 OR invitation_state(i) = ANY($3))
@@ -140,7 +144,7 @@ pub async fn list_of_account(
     )
     .fetch_all(connection)
     .await?;
-    Ok(Listed::whole(rows))
+    Ok(rows.into())
 }
 
 /// An invitation to be created.

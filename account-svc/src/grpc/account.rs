@@ -8,12 +8,11 @@ use usher_proto::account::v1::{
     InvitePolicy, ListAccountsRequest, ListAccountsResponse, PlatformMatchPolicy,
     UpdateAccountRequest, UpdateAccountResponse, account_service_server::AccountService,
 };
-use usher_runtime::{
-    error::{FieldParser, parse_uuid},
-    server::caller,
-};
+use usher_runtime::fields::{FieldParser, parse_uuid};
 
-use super::{Service, decode, encode, page::Page};
+use usher_runtime::page::Page;
+
+use super::{Service, decode, encode};
 use crate::{
     accounts::{self, Decisions, Update},
     domain::text,
@@ -49,7 +48,7 @@ impl AccountService for Service {
         let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
         let identity = decode::identity(&mut parser, &request);
         let (organization_id, identity) = parser
-            .finish_with(organization_id.zip(identity))
+            .finish((organization_id, identity))
             .map_err(Error::from)?;
         let report = duplicates::check(&self.context, organization_id, &identity).await?;
         Ok(Response::new(CheckDuplicatesResponse {
@@ -61,7 +60,7 @@ impl AccountService for Service {
         &self,
         request: Request<CreateAccountRequest>,
     ) -> Result<Response<CreateAccountResponse>, Status> {
-        let actor = caller(&request).subject;
+        let actor = super::subject(&request);
         let request = request.into_inner();
         let mut parser = FieldParser::default();
         let key = decode::request_key(
@@ -83,7 +82,7 @@ impl AccountService for Service {
         let account = request.account.unwrap_or_default();
         let profile = decode::profile_change(&mut parser, account, |_| true).into_profile();
         let (organization_id, profile) = parser
-            .finish_with(organization_id.zip(profile))
+            .finish((organization_id, profile))
             .map_err(Error::from)?;
         let account = accounts::create(
             &self.context,
@@ -132,7 +131,7 @@ impl AccountService for Service {
         let mut parser = FieldParser::default();
         let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
         let states = state_filter(&mut parser, request.filter.unwrap_or_default())?;
-        let organization_id = parser.finish_with(organization_id).map_err(Error::from)?;
+        let (organization_id,) = parser.finish((organization_id,)).map_err(Error::from)?;
         let listed = accounts::list(
             &self.context,
             organization_id,
@@ -152,7 +151,7 @@ impl AccountService for Service {
         &self,
         request: Request<UpdateAccountRequest>,
     ) -> Result<Response<UpdateAccountResponse>, Status> {
-        let actor = caller(&request).subject;
+        let actor = super::subject(&request);
         let request = request.into_inner();
         let mut parser = FieldParser::default();
         let key = decode::request_key(
@@ -178,7 +177,7 @@ impl AccountService for Service {
             fields.iter().any(|path| path == field)
         });
         let (organization_id, account_id) = parser
-            .finish_with(organization_id.zip(account_id))
+            .finish((organization_id, account_id))
             .map_err(Error::from)?;
         let update = Update {
             account_id,

@@ -8,7 +8,7 @@ use usher_proto::account::v1::{
     Brand, InspectTokenRequest, InspectTokenResponse, OrganizationProfile, PasswordPolicy,
     TokenPurpose, TokenStatus, activation_service_server::ActivationService,
 };
-use usher_runtime::error::{FieldParser, parse_uuid};
+use usher_runtime::fields::{FieldParser, parse_uuid};
 
 use super::{Service, decode};
 use crate::{
@@ -71,7 +71,7 @@ impl ActivationService for Service {
             "ActivateAccount",
             &request.encode_to_vec(),
         );
-        parser.finish().map_err(Error::from)?;
+        parser.finish(()).map_err(Error::from)?;
         let hash = token::parse(&request.token).ok_or(Error::TokenUnknown)?;
         let activation = activation::activate(&self.context, hash, password, key.as_ref()).await?;
         Ok(Response::new(ActivateAccountResponse {
@@ -92,8 +92,8 @@ impl ActivationService for Service {
         let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
         let email = parser.take("email", Email::parse(&request.email));
         let source = parser.take("source", text::optional(&request.source, 128));
-        let ((organization_id, email), source) = parser
-            .finish_with(organization_id.zip(email).zip(source))
+        let (organization_id, email, source) = parser
+            .finish((organization_id, email, source))
             .map_err(Error::from)?;
         let login = authentication::authenticate(
             &self.context,

@@ -3,7 +3,7 @@
 mod organization;
 mod profile;
 
-use usher_runtime::error::{FieldParser, parse_uuid};
+use usher_runtime::fields::{FieldParser, parse_uuid};
 use uuid::Uuid;
 
 pub(super) use self::{
@@ -32,7 +32,7 @@ pub(super) fn request_key(
 pub(super) fn ids<const N: usize>(fields: [(&str, &str); N]) -> Result<[Uuid; N], Error> {
     let mut parser = FieldParser::default();
     let ids = fields.map(|(field, id)| parser.take(field, parse_uuid(id)).unwrap_or_default());
-    parser.finish()?;
+    parser.finish(())?;
     Ok(ids)
 }
 

@@ -9,12 +9,11 @@ use usher_proto::account::v1::{
     invitation_service_server::InvitationService, send_invitation_request::Target,
     send_invitation_result::Outcome,
 };
-use usher_runtime::{
-    error::{FieldParser, parse_uuid},
-    server::caller,
-};
+use usher_runtime::fields::{FieldParser, parse_uuid};
 
-use super::{Service, account::extras, decode, encode, page::Page};
+use usher_runtime::page::Page;
+
+use super::{Service, account::extras, decode, encode};
 use crate::{error::Error, invitations};
 
 #[tonic::async_trait]
@@ -23,7 +22,7 @@ impl InvitationService for Service {
         &self,
         request: Request<SendInvitationRequest>,
     ) -> Result<Response<SendInvitationResponse>, Status> {
-        let actor = caller(&request).subject;
+        let actor = super::subject(&request);
         let request = request.into_inner();
         let mut parser = FieldParser::default();
         let key = decode::request_key(
@@ -47,7 +46,7 @@ impl InvitationService for Service {
         };
         let extras = extras(&mut parser, &request.form_id, request.return_url);
         let (organization_id, account_id) = parser
-            .finish_with(organization_id.zip(account_id))
+            .finish((organization_id, account_id))
             .map_err(Error::from)?;
         let invitation = invitations::send(
             &self.context,
@@ -108,7 +107,7 @@ impl InvitationService for Service {
             |state: InvitationState| state.as_str_name(),
             "INVITATION_STATE_",
         );
-        let organization_id = parser.finish_with(organization_id).map_err(Error::from)?;
+        let (organization_id,) = parser.finish((organization_id,)).map_err(Error::from)?;
         let listed = invitations::list(
             &self.context,
             organization_id,
@@ -130,7 +129,7 @@ impl InvitationService for Service {
         &self,
         request: Request<RevokeInvitationRequest>,
     ) -> Result<Response<RevokeInvitationResponse>, Status> {
-        let actor = caller(&request).subject;
+        let actor = super::subject(&request);
         let request = request.into_inner();
         let mut parser = FieldParser::default();
         let key = decode::request_key(
@@ -142,7 +141,7 @@ impl InvitationService for Service {
         let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
         let invitation_id = parser.take("invitation_id", parse_uuid(&request.invitation_id));
         let (organization_id, invitation_id) = parser
-            .finish_with(organization_id.zip(invitation_id))
+            .finish((organization_id, invitation_id))
             .map_err(Error::from)?;
         let invitation = invitations::revoke(
             &self.context,

@@ -8,11 +8,12 @@ use usher_proto::account::v1::{
     UpdateOrganizationRequest, UpdateOrganizationResponse,
     organization_service_server::OrganizationService,
 };
-use usher_runtime::error::{FieldParser, parse_uuid};
+use usher_runtime::fields::{FieldParser, parse_uuid};
 
-use super::{Service, decode, encode, page::Page};
+use usher_runtime::page::Page;
+
+use super::{Service, decode, encode};
 use crate::{
-    db::Listed,
     domain::organization::{self, OrganizationProfile},
     error::Error,
     organizations,
@@ -58,7 +59,7 @@ impl OrganizationService for Service {
             self.context.rules.links,
             |_| true,
         );
-        let slug = parser.finish_with(slug).map_err(Error::from)?;
+        let (slug,) = parser.finish((slug,)).map_err(Error::from)?;
         let organization =
             organizations::create(&self.context, &slug, &profile, key.as_ref()).await?;
         Ok(Response::new(CreateOrganizationResponse {
@@ -101,7 +102,7 @@ impl OrganizationService for Service {
         let links = self.context.rules.links;
         // Once to refuse what is wrong before anything is locked, once over what the organization is.
         decode::organization_profile(&mut parser, message.clone(), nothing_yet(), links, wanted);
-        let organization_id = parser.finish_with(organization_id).map_err(Error::from)?;
+        let (organization_id,) = parser.finish((organization_id,)).map_err(Error::from)?;
         let change = |base| {
             let mut parser = FieldParser::default();
             decode::organization_profile(&mut parser, message, base, links, wanted)
@@ -130,8 +131,7 @@ impl OrganizationService for Service {
             &request.page_token,
         )?;
         let organizations = organizations::list(&self.context, page.after, page.limit()).await?;
-        let (organizations, next_page_token) =
-            page.cut(Listed::whole(organizations), |row| row.organization_id);
+        let (organizations, next_page_token) = page.cut(organizations, |row| row.organization_id);
         Ok(Response::new(ListOrganizationsResponse {
             organizations: organizations
                 .into_iter()

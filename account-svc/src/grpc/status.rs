@@ -4,7 +4,8 @@ use tonic::{Code, Status};
 use usher_proto::account::v1::ErrorReason;
 use usher_runtime::{
     database::{is_outage, without_data},
-    error::{FieldViolation, RichError},
+    error::RichError,
+    fields::FieldViolation,
 };
 
 use super::encode;

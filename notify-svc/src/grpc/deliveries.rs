@@ -8,8 +8,8 @@ use usher_proto::notify::v1::{
 };
 use usher_runtime::{
     database::{Scope, begin},
-    error::{FieldParser, InvalidFields, parse_uuid},
-    page_token,
+    fields::{FieldParser, InvalidFields, parse_uuid},
+    page::Page,
 };
 use uuid::Uuid;
 
@@ -62,20 +62,12 @@ impl Deliveries {
     async fn list(&self, request: ListDeliveriesRequest) -> Result<ListDeliveriesResponse, Error> {
         let filter = decode_filter(&request)?;
         let query = query_of(&request);
-        let size = page_token::page_size(request.page_size)?;
-        let after = page_token::decode(&query, &request.page_token)?;
+        let page = Page::parse(query, request.page_size, &request.page_token)?;
         let mut transaction =
             begin(&self.pool, Scope::Organization(filter.organization_id)).await?;
-        // One more than asked for tells whether there is another page.
-        let mut rows = deliveries_list(&mut transaction, &filter, after, size + 1).await?;
+        let rows = deliveries_list(&mut transaction, &filter, page.after, page.limit()).await?;
         transaction.commit().await?;
-        let page_size = usize::try_from(size).unwrap_or(usize::MAX);
-        let has_more = rows.len() > page_size;
-        rows.truncate(page_size);
-        let next_page_token = match rows.last() {
-            Some(last) if has_more => page_token::encode(&query, last.delivery_id),
-            _ => String::new(),
-        };
+        let (rows, next_page_token) = page.cut(rows, |row| row.delivery_id);
         let deliveries = rows.into_iter().map(|row| self.encode(row));
         Ok(ListDeliveriesResponse {
             deliveries: deliveries.collect::<Result<_, _>>()?,
@@ -119,7 +111,7 @@ fn decode_get(request: &GetDeliveryRequest) -> Result<(Uuid, Uuid), InvalidField
     let mut fields = FieldParser::default();
     let organization_id = fields.take("organization_id", parse_uuid(&request.organization_id));
     let delivery_id = fields.take("delivery_id", parse_uuid(&request.delivery_id));
-    fields.finish_with(organization_id.zip(delivery_id))
+    fields.finish((organization_id, delivery_id))
 }
 
 fn decode_filter(request: &ListDeliveriesRequest) -> Result<DeliveryFilter, InvalidFields> {
@@ -138,11 +130,12 @@ fn decode_filter(request: &ListDeliveriesRequest) -> Result<DeliveryFilter, Inva
             .ok_or("not a delivery state");
         states.extend(fields.take(&format!("states[{index}]"), state));
     }
-    fields.finish_with(organization_id.map(|organization_id| DeliveryFilter {
+    let (organization_id,) = fields.finish((organization_id,))?;
+    Ok(DeliveryFilter {
         organization_id,
         invitation_id,
         states,
-    }))
+    })
 }
 
 /// What a page token is bound to: all but the page itself.

@@ -6,8 +6,9 @@ use tonic::{Code, Status};
 use usher_proto::account::v1::ErrorReason;
 use usher_runtime::{
     database::{is_outage, without_data},
-    error::{FieldViolation, InvalidFields, RichError},
-    page_token::PageError,
+    error::RichError,
+    fields::{FieldViolation, InvalidFields},
+    page::PageError,
 };
 use uuid::Uuid;
 
@@ -43,7 +44,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         match error {
             Error::Fields(fields) => RichError::from(fields),
-            Error::Page(error) => page(error),
+            Error::Page(error) => return error.into(),
             Error::DeliveryNotFound(id) => RichError::new(
                 Code::NotFound,
                 ErrorReason::DeliveryNotFound,
@@ -68,16 +69,6 @@ impl From<Error> for Status {
         }
         .into()
     }
-}
-
-fn page(error: PageError) -> RichError {
-    let (field, reason) = match error {
-        PageError::NegativeSize => ("page_size", ErrorReason::FieldInvalid),
-        PageError::MalformedToken => ("page_token", ErrorReason::FieldInvalid),
-        PageError::OtherQuery => ("page_token", ErrorReason::PageTokenMismatch),
-    };
-    RichError::new(Code::InvalidArgument, reason, format!("{field}: {error}"))
-        .fields(vec![FieldViolation::new(field, error)])
 }
 
 /// The caller learns nothing of the fault but where to look.

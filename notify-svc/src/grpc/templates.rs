@@ -8,7 +8,7 @@ use usher_proto::notify::v1::{
     self as pb, PreviewTemplateRequest, PreviewTemplateResponse, PreviewValues,
     template_service_server::TemplateService,
 };
-use usher_runtime::error::{FieldParser, InvalidFields, parse_uuid};
+use usher_runtime::fields::{FieldParser, InvalidFields, parse_uuid};
 
 use super::status::Error;
 use crate::{
@@ -73,11 +73,12 @@ fn decode(request: PreviewTemplateRequest) -> Result<Preview, InvalidFields> {
         fields.refuse("locale", "required: a language, for example fr-CA");
     }
     let values = decode_values(&mut fields, request.values.unwrap_or_default());
-    fields.finish_with(kind.map(|kind| Preview {
+    let (kind,) = fields.finish((kind,))?;
+    Ok(Preview {
         kind,
         locale: request.locale,
         values,
-    }))
+    })
 }
 
 fn decode_kind(kind: i32) -> Result<Option<MailKind>, &'static str> {

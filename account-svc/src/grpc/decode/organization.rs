@@ -1,7 +1,7 @@
 //! What an organization sets for itself.
 
 use usher_proto::account::v1 as proto;
-use usher_runtime::error::FieldParser;
+use usher_runtime::fields::FieldParser;
 
 use super::list;
 use crate::domain::{

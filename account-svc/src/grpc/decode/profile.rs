@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use time::Date;
 use usher_proto::account::v1 as proto;
-use usher_runtime::error::FieldParser;
+use usher_runtime::fields::FieldParser;
 
 use super::list;
 use crate::domain::{

@@ -1,0 +1,44 @@
+//! What the contract says about each RPC, generated from the `.proto` files.
+
+use prost::Message;
+
+/// One RPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rpc {
+    /// Full name of its gRPC service, for example `usher.account.v1.AccountService`.
+    pub service: &'static str,
+    /// Path of its HTTP/2 requests, for example `/usher.account.v1.AccountService/GetAccount`.
+    pub path: &'static str,
+    /// The scope that its callers need (option `usher.options.v1.scope`). Empty if the contract forgot it.
+    pub scope: &'static str,
+    /// Whether requests or responses are streams.
+    pub is_streaming: bool,
+}
+
+impl Rpc {
+    /// The RPC with this path.
+    #[must_use]
+    pub fn find(path: &str) -> Option<&'static Self> {
+        RPCS.iter().find(|rpc| rpc.path == path)
+    }
+}
+
+/// A request that comes as one message.
+pub trait RpcRequest: Message + Clone {
+    /// Path of the RPC.
+    const PATH: &'static str;
+
+    /// Path of the field that names the organization; empty if none does.
+    const ORGANIZATION_FIELD: &'static str;
+
+    /// The organization that the request names, as the caller wrote it. `None` for requests that name none.
+    fn organization_id(&self) -> Option<&str>;
+
+    /// The `request_id` as the caller wrote it; empty without one.
+    fn request_id(&self) -> &str;
+
+    /// The encoded request without its request id and without passwords: equal for a repeated request.
+    fn content(&self) -> Vec<u8>;
+}
+
+include!(concat!(env!("OUT_DIR"), "/rpc.rs"));
