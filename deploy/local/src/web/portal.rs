@@ -69,6 +69,7 @@ pub(super) async fn activate(
         token: form.token.clone(),
         password: form.password,
         request_id: form.request_id,
+        source: SOURCE.to_owned(),
     };
     let status = match web.activation.clone().activate_account(request).await {
         Ok(response) => {
