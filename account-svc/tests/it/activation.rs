@@ -267,6 +267,7 @@ async fn a_repeated_activation_gets_the_same_answer() {
         token: letter.token,
         password: PASSWORD.to_owned(),
         request_id: "11111111-1111-4111-8111-111111111111".to_owned(),
+        ..Default::default()
     };
     let first = service
         .activation
