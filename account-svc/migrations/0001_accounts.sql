@@ -164,7 +164,8 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_age ON idempotency_keys (create_time);
 
--- Events on their way to the broker, written in the transaction that makes them true.
+-- Events on their way to the broker, written in the transaction that makes them true. notify-svc has the same
+-- table: the queries on it are in `usher-runtime`.
 CREATE TABLE outbox (
     event_id uuid PRIMARY KEY,
     organization_id uuid NOT NULL,

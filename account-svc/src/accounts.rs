@@ -2,13 +2,16 @@
 
 use serde_json::json;
 use sqlx::PgConnection;
-use usher_runtime::fields::{FieldViolation, InvalidFields};
-use usher_runtime::page::Rows;
+use usher_runtime::{
+    fields::{FieldViolation, InvalidFields},
+    outbox::{self, OutboxEvent},
+    page::Rows,
+};
 use uuid::Uuid;
 
 use crate::{
     context::Context,
-    db::{self, account::Account, invitation::End, outbox::OutboxEvent},
+    db::{self, account::Account, invitation::End},
     domain::{
         birth_date,
         organization::Organization,
@@ -89,7 +92,7 @@ pub async fn create(
         account.create_time,
     )];
     events.extend(invitation);
-    db::outbox::add(&mut tx, organization_id, events).await?;
+    outbox::add(&mut tx, events).await?;
     audit(
         &mut tx,
         &account,
@@ -234,7 +237,7 @@ pub async fn update(
         update.fields,
         account.update_time,
     ));
-    db::outbox::add(&mut tx, organization_id, events).await?;
+    outbox::add(&mut tx, events).await?;
     audit(
         &mut tx,
         &account,

@@ -4,6 +4,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgConnection;
+use usher_runtime::outbox;
 use uuid::Uuid;
 
 use crate::{
@@ -159,7 +160,7 @@ async fn link(
         token.invitation_id,
         used_time,
     );
-    db::outbox::add(&mut tx, organization_id, vec![event]).await?;
+    outbox::add(&mut tx, vec![event]).await?;
     db::audit::add(
         &mut tx,
         organization_id,

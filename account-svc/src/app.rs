@@ -13,7 +13,6 @@ use usher_runtime::{
 
 use crate::{
     config::AccountArgs, context::Context, db::MIGRATIONS, deliveries, grpc, housekeeping,
-    relay::Outbox,
 };
 
 /// account-svc, ready to run.
@@ -72,9 +71,6 @@ impl Application {
         let service = Service {
             name: "account-svc",
             routes: grpc::routes(&context, self.server.max_message_bytes),
-            outbox: Outbox {
-                pool: self.pool.clone(),
-            },
             wake: context.wake,
             pool: self.pool,
             bus: self.bus,

@@ -11,7 +11,6 @@ pub mod idempotency;
 pub mod invitation;
 pub mod login_throttle;
 pub mod organization;
-pub mod outbox;
 pub mod person;
 pub mod token;
 

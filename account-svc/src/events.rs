@@ -1,18 +1,16 @@
 //! Events that account-svc publishes, as rows of its outbox.
 
-use prost::Message as _;
 use prost_types::Timestamp;
 use time::OffsetDateTime;
 use usher_proto::{
     event::v1::{
-        AccountActivated, AccountCreated, AccountUpdated, Event, InvitationRequested,
-        InvitationRevoked, event::Payload,
+        AccountActivated, AccountCreated, AccountUpdated, InvitationRequested, InvitationRevoked,
+        event::Payload,
     },
-    topology::{SCHEMA_VERSION, routing_key},
+    topology::routing_key,
 };
+use usher_runtime::outbox::OutboxEvent;
 use uuid::Uuid;
-
-use crate::db::outbox::OutboxEvent;
 
 /// An account was created.
 #[must_use]
@@ -26,7 +24,7 @@ pub fn account_created(
         account_id: account_id.to_string(),
         state: state.to_owned(),
     };
-    event(
+    OutboxEvent::new(
         organization_id,
         routing_key::ACCOUNT_CREATED,
         Payload::AccountCreated(payload),
@@ -46,7 +44,7 @@ pub fn account_updated(
         account_id: account_id.to_string(),
         changed_fields: fields,
     };
-    event(
+    OutboxEvent::new(
         organization_id,
         routing_key::ACCOUNT_UPDATED,
         Payload::AccountUpdated(payload),
@@ -68,7 +66,7 @@ pub fn account_activated(
         person_id: person_id.to_string(),
         invitation_id: invitation_id.to_string(),
     };
-    event(
+    OutboxEvent::new(
         organization_id,
         routing_key::ACCOUNT_ACTIVATED,
         Payload::AccountActivated(payload),
@@ -83,7 +81,7 @@ pub fn invitation_requested(
     payload: InvitationRequested,
     time: OffsetDateTime,
 ) -> OutboxEvent {
-    event(
+    OutboxEvent::new(
         organization_id,
         routing_key::INVITATION_REQUESTED,
         Payload::InvitationRequested(payload),
@@ -103,34 +101,12 @@ pub fn invitation_revoked(
         invitation_id: invitation_id.to_string(),
         send_number: send_number.try_into().unwrap_or_default(),
     };
-    event(
+    OutboxEvent::new(
         organization_id,
         routing_key::INVITATION_REVOKED,
         Payload::InvitationRevoked(payload),
         time,
     )
-}
-
-fn event(
-    organization_id: Uuid,
-    event_type: &'static str,
-    payload: Payload,
-    time: OffsetDateTime,
-) -> OutboxEvent {
-    let event_id = Uuid::now_v7();
-    let event = Event {
-        event_id: event_id.to_string(),
-        event_type: event_type.to_owned(),
-        occur_time: Some(timestamp(time)),
-        organization_id: organization_id.to_string(),
-        schema_version: SCHEMA_VERSION,
-        payload: Some(payload),
-    };
-    OutboxEvent {
-        event_id,
-        event_type,
-        payload: event.encode_to_vec(),
-    }
 }
 
 /// A time of the database as it goes over the wire.

@@ -6,9 +6,10 @@ use sqlx::PgConnection;
 use usher_proto::event::v1::{
     InvitationKind, InvitationRequested, MailClass, OrganizationFace, SealedToken,
 };
-use usher_runtime::page::Rows;
 use usher_runtime::{
     fields::{FieldViolation, InvalidFields},
+    outbox::{self, OutboxEvent},
+    page::Rows,
     seal,
 };
 use uuid::Uuid;
@@ -19,7 +20,6 @@ use crate::{
         self,
         account::Account,
         invitation::{End, Invitation, NewInvitation},
-        outbox::OutboxEvent,
     },
     domain::{
         email::Email,
@@ -131,7 +131,7 @@ pub async fn send(
     let mut events = end(&mut tx, organization_id, account_id, End::Superseded).await?;
     let (invitation_id, event) = create(context, &mut tx, &request).await?;
     events.push(event);
-    db::outbox::add(&mut tx, organization_id, events).await?;
+    outbox::add(&mut tx, events).await?;
     db::audit::add(
         &mut tx,
         organization_id,
@@ -368,7 +368,7 @@ pub async fn revoke(
         _ => {}
     }
     let events = end(&mut tx, organization_id, account_id, End::Revoked).await?;
-    db::outbox::add(&mut tx, organization_id, events).await?;
+    outbox::add(&mut tx, events).await?;
     db::audit::add(
         &mut tx,
         organization_id,

@@ -20,4 +20,3 @@ pub mod housekeeping;
 pub mod idempotency;
 pub mod invitations;
 pub mod organizations;
-pub mod relay;

@@ -1,167 +1,170 @@
--- Everything that notify-svc keeps: what came in, what is to be sent, what goes out again.
+-- The tables of notify-svc: what came in, what is to be sent, what goes out again.
 --
--- Two walls stand around an organization's rows: the code names the organization in every transaction, and
--- row-level security shows nothing else, not even to the owner of the tables (FORCE). The service connects as
--- `notify_service`, which owns nothing and cannot take the second wall down.
+-- Every table that belongs to an organization has `organization_id`, first in its keys, and is protected by
+-- row-level security: a transaction sees the rows of the organization that it names in
+-- `usher.organization_id`, or, with `usher.scope = 'platform'`, all rows. A transaction that says neither
+-- sees none. The service works as `notify_service`, which owns nothing, and FORCE binds the owner too.
 
--- Roles belong to the whole cluster: another database of it may be making the same role at this moment.
-do $$
-begin
-    create role notify_service nologin;
-exception
-    when duplicate_object or unique_violation then null;
-end
-$$;
+-- Roles belong to the whole cluster: another database's migration may be making it at this moment.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'notify_service') THEN
+        CREATE ROLE notify_service NOLOGIN;
+    END IF;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;
+    WHEN insufficient_privilege THEN
+        RAISE EXCEPTION 'role notify_service is missing and may not be created here'
+            USING HINT = 'As an administrator: CREATE ROLE notify_service NOLOGIN; '
+                         'then GRANT notify_service TO the login of notify-svc.';
+END $$;
 
-grant usage on schema public to notify_service;
+CREATE FUNCTION usher_organization() RETURNS uuid
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN nullif(current_setting('usher.organization_id', true), '')::uuid;
+
+CREATE FUNCTION usher_is_platform() RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN current_setting('usher.scope', true) IS NOT DISTINCT FROM 'platform';
 
 -- Events that were taken in. One that comes again is dropped.
-create table inbox (
-    event_id uuid primary key,
-    receive_time timestamptz not null default now()
+CREATE TABLE inbox (
+    event_id uuid PRIMARY KEY,
+    receive_time timestamptz NOT NULL DEFAULT now()
 );
-
-create index inbox_receive_time on inbox (receive_time);
+CREATE INDEX inbox_receive_time ON inbox (receive_time);
 
 -- Emails, one row each. Rows are claimed by the sender with a lease.
-create table deliveries (
-    organization_id uuid not null,
-    delivery_id uuid not null,
-    invitation_id uuid not null,
+CREATE TABLE deliveries (
+    organization_id uuid NOT NULL,
+    delivery_id uuid NOT NULL,
+    invitation_id uuid NOT NULL,
     -- Which email of the invitation.
-    send_number integer not null check (send_number > 0),
-    kind text not null check (kind in ('ACTIVATION', 'SHARE_REQUEST')),
-    mail_class text not null check (mail_class in ('INTERACTIVE', 'BULK', 'SECURITY')),
-    locale text not null,
-    recipient text not null,
+    send_number integer NOT NULL CHECK (send_number > 0),
+    kind text NOT NULL CHECK (kind IN ('ACTIVATION', 'SHARE_REQUEST')),
+    mail_class text NOT NULL CHECK (mail_class IN ('INTERACTIVE', 'BULK', 'SECURITY')),
+    locale text NOT NULL,
+    recipient text NOT NULL,
     -- What the templates need: names, and the organization as the recipient sees it.
-    content jsonb not null,
-    expire_time timestamptz not null,
+    content jsonb NOT NULL,
+    expire_time timestamptz NOT NULL,
     -- The token, sealed to this service; wiped when the email can no longer be sent.
     encapsulated_key bytea,
     ciphertext bytea,
     -- The W3C trace context of the event, so that the SMTP reply ends the trace that an RPC began.
-    traceparent text,
+    trace_context text,
 
-    state text not null check (state in ('QUEUED', 'THROTTLED', 'SENT', 'DELIVERED', 'BOUNCED',
+    state text NOT NULL CHECK (state IN ('QUEUED', 'THROTTLED', 'SENT', 'DELIVERED', 'BOUNCED',
         'FAILED', 'SUPPRESSED', 'CANCELLED', 'UNKNOWN')),
     -- Counts the changes of the state that were published.
-    revision bigint not null default 1,
+    revision bigint NOT NULL DEFAULT 1,
     -- When the sender takes it up; null once nothing is to be done any more.
     next_attempt_time timestamptz,
     -- Attempts that reached the relay.
-    attempt_count integer not null default 0,
+    attempt_count integer NOT NULL DEFAULT 0,
     -- Attempts whose answer was lost.
-    unknown_count integer not null default 0,
+    unknown_count integer NOT NULL DEFAULT 0,
     -- Whether the limits of domain, organization and relay were passed already.
-    slots_reserved boolean not null default false,
+    slots_reserved boolean NOT NULL DEFAULT false,
     smtp_status text,
     reason text,
 
     -- Proves that the sender still holds the row: whoever took it over has another token.
     lease_token uuid,
-    lease_end_time timestamptz,
+    lease_expire_time timestamptz,
     -- Set before the relay can accept the email. A lease that ends with this mark left nobody knows what.
-    handing_over boolean not null default false,
+    handing_over boolean NOT NULL DEFAULT false,
 
-    create_time timestamptz not null default now(),
-    update_time timestamptz not null default now(),
+    create_time timestamptz NOT NULL DEFAULT now(),
+    update_time timestamptz NOT NULL DEFAULT now(),
     sent_time timestamptz,
 
-    primary key (organization_id, delivery_id),
-    unique (organization_id, invitation_id, send_number),
+    PRIMARY KEY (organization_id, delivery_id),
+    UNIQUE (organization_id, invitation_id, send_number),
     -- What can still be sent has its token, what cannot has lost it.
-    check ((next_attempt_time is null) = (ciphertext is null)),
-    check ((ciphertext is null) = (encapsulated_key is null)),
-    check ((lease_token is null) = (lease_end_time is null))
+    CHECK ((next_attempt_time IS NULL) = (ciphertext IS NULL)),
+    CHECK ((ciphertext IS NULL) = (encapsulated_key IS NULL)),
+    CHECK ((lease_token IS NULL) = (lease_expire_time IS NULL))
 );
 
 -- The sender works across organizations and knows its emails by their ids.
-create index deliveries_id on deliveries (delivery_id);
+CREATE INDEX deliveries_id ON deliveries (delivery_id);
 
 -- What staff look for: emails in a rare state, the newest first.
-create index deliveries_state on deliveries (organization_id, state, delivery_id);
+CREATE INDEX deliveries_state ON deliveries (organization_id, state, delivery_id);
 
 -- The sender's queues, one for each class that shares the sender fairly.
-create index deliveries_due_urgent on deliveries (next_attempt_time)
-    where next_attempt_time is not null and mail_class <> 'BULK';
-create index deliveries_due_bulk on deliveries (next_attempt_time)
-    where next_attempt_time is not null and mail_class = 'BULK';
+CREATE INDEX deliveries_due_urgent ON deliveries (next_attempt_time)
+    WHERE next_attempt_time IS NOT NULL AND mail_class <> 'BULK';
+CREATE INDEX deliveries_due_bulk ON deliveries (next_attempt_time)
+    WHERE next_attempt_time IS NOT NULL AND mail_class = 'BULK';
 
 -- Invitations that are void. A revocation may arrive before the request that it revokes.
-create table revocations (
-    organization_id uuid not null,
-    invitation_id uuid not null,
+CREATE TABLE revocations (
+    organization_id uuid NOT NULL,
+    invitation_id uuid NOT NULL,
     -- All emails up to this number are void.
-    send_number integer not null,
-    receive_time timestamptz not null default now(),
-    primary key (organization_id, invitation_id)
+    send_number integer NOT NULL,
+    receive_time timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, invitation_id)
 );
+CREATE INDEX revocations_receive_time ON revocations (receive_time);
 
 -- Mailboxes that an organization does not write to any more.
-create table suppressions (
-    organization_id uuid not null,
+CREATE TABLE suppressions (
+    organization_id uuid NOT NULL,
     -- The address in canonical form.
-    recipient text not null,
-    reason text not null check (reason in ('BOUNCE', 'COMPLAINT', 'UNSUBSCRIBE', 'STAFF')),
+    recipient text NOT NULL,
+    reason text NOT NULL CHECK (reason IN ('BOUNCE', 'COMPLAINT', 'UNSUBSCRIBE', 'STAFF')),
     -- The delivery that found it out.
     delivery_id uuid,
-    create_time timestamptz not null default now(),
-    primary key (organization_id, recipient)
+    create_time timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, recipient)
 );
 
 -- Limits (GCRA), one row for each key that was used.
-create table throttles (
+CREATE TABLE throttles (
     -- Which limit, for example `recipient`.
-    limit_name text not null,
+    limit_name text NOT NULL,
     -- SHA-256 of what is limited: no address stands here.
-    key_hash bytea not null,
+    key_hash bytea NOT NULL,
     -- Theoretical arrival time of the next email, in microseconds since 1970.
-    arrival_micros bigint not null,
-    primary key (limit_name, key_hash)
+    arrival_micros bigint NOT NULL,
+    PRIMARY KEY (limit_name, key_hash)
+);
+CREATE INDEX throttles_arrival ON throttles (arrival_micros);
+
+-- Events on their way to the broker, written in the transaction that makes them true. account-svc has the same
+-- table: the queries on it are in `usher-runtime`.
+CREATE TABLE outbox (
+    event_id uuid PRIMARY KEY,
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    payload bytea NOT NULL,
+    -- W3C traceparent of the call that wrote it.
+    trace_context text,
+    lease_expire_time timestamptz NOT NULL DEFAULT '-infinity',
+    create_time timestamptz NOT NULL DEFAULT now()
 );
 
-create index throttles_arrival on throttles (arrival_micros);
-
--- Events on their way to the broker.
-create table outbox (
-    event_id uuid primary key,
-    organization_id uuid not null,
-    event_type text not null,
-    body bytea not null,
-    traceparent text,
-    lease_end_time timestamptz,
-    create_time timestamptz not null default now()
-);
-
-create index outbox_create_time on outbox (create_time);
-
-grant select, insert, update, delete
-    on inbox, deliveries, revocations, suppressions, throttles, outbox
-    to notify_service;
-
--- Without a scope, `current_setting` is null or empty and no row passes. The selects make PostgreSQL
--- evaluate it once for a query instead of once for a row, and not take the policy for a rare condition: it
--- would sort all due emails to find the first.
-do $$
-declare
-    name text;
-begin
-    foreach name in array array['deliveries', 'revocations', 'suppressions', 'outbox'] loop
-        execute format('alter table %I enable row level security', name);
-        execute format('alter table %I force row level security', name);
-        execute format(
-            'create policy scope on %I using (
-                organization_id = (select nullif(current_setting(''usher.organization_id'', true), '''')::uuid)
-                or (select current_setting(''usher.scope'', true) = ''platform''))', name);
-    end loop;
+-- The selects in the policies make PostgreSQL evaluate them once for a query instead of once for a row, and not
+-- take them for rare conditions: it would sort all due emails to find the first.
+DO $$
+DECLARE
+    owned text;
+    internal text;
+BEGIN
+    FOREACH owned IN ARRAY ARRAY['deliveries', 'revocations', 'suppressions', 'outbox'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', owned);
+        EXECUTE format('CREATE POLICY organization ON %I USING '
+            '(organization_id = (SELECT usher_organization()) OR (SELECT usher_is_platform()))', owned);
+    END LOOP;
     -- What belongs to no organization is for the service's own work.
-    foreach name in array array['inbox', 'throttles'] loop
-        execute format('alter table %I enable row level security', name);
-        execute format('alter table %I force row level security', name);
-        execute format(
-            'create policy scope on %I using (
-                (select current_setting(''usher.scope'', true) = ''platform''))', name);
-    end loop;
-end
-$$;
+    FOREACH internal IN ARRAY ARRAY['inbox', 'throttles'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', internal);
+        EXECUTE format('CREATE POLICY platform ON %I USING ((SELECT usher_is_platform()))', internal);
+    END LOOP;
+END $$;
+
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON inbox, deliveries, revocations, suppressions, throttles, outbox TO notify_service;

@@ -15,7 +15,7 @@ use usher_runtime::{
 
 use crate::{
     config::NotifyArgs,
-    db::{MIGRATIONS, outbox::Outbox},
+    db::MIGRATIONS,
     grpc, housekeeping,
     intake::Intake,
     mail::{Envelope, MailTransport},
@@ -106,7 +106,6 @@ impl<T: MailTransport> Application<T> {
         let service = Service {
             name: "notify-svc",
             routes: grpc::routes(self.pool.clone(), self.renderer, self.envelope),
-            outbox: Outbox(self.pool.clone()),
             wake: self.outbox,
             pool: self.pool,
             bus: self.bus,

@@ -3,7 +3,6 @@
 pub mod claims;
 pub mod deliveries;
 pub mod inbox;
-pub mod outbox;
 pub mod outcomes;
 pub mod revocations;
 pub mod throttles;

@@ -14,6 +14,7 @@ use usher_runtime::{
     backoff::Backoff,
     bus::{EventBus, Received},
     database::{Scope, begin},
+    outbox,
     relay::Wake,
 };
 use uuid::Uuid;
@@ -23,10 +24,10 @@ use crate::{
     db::{
         deliveries::{NewDelivery, arrival, deliveries_insert, deliveries_throttle},
         inbox::inbox_insert,
-        outbox::{DeliveryChange, outbox_insert},
         revocations::{deliveries_cancel_revoked, revocations_insert},
         throttles::throttles_reserve,
     },
+    events::{DeliveryChange, delivery_changed},
     limits::RecipientLimits,
     metrics::Metrics,
     sender::Due,
@@ -170,7 +171,7 @@ impl Intake {
             changes.extend(deliveries_cancel_revoked(&mut transaction, &revocations).await?);
         }
         let states: Vec<_> = changes.iter().map(|change| change.state).collect();
-        outbox_insert(&mut transaction, changes).await?;
+        outbox::add(&mut transaction, delivery_changed(changes)).await?;
         transaction.commit().await?;
 
         self.outbox.notify();

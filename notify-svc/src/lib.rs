@@ -8,6 +8,7 @@ mod batch;
 pub mod config;
 pub mod db;
 pub mod domain;
+pub mod events;
 mod grpc;
 mod housekeeping;
 pub mod intake;

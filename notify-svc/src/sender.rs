@@ -20,9 +20,9 @@ use tracing::Instrument as _;
 use usher_runtime::{
     backoff::Backoff,
     database::{Scope, begin},
+    outbox,
     relay::Wake,
     seal::PrivateKey,
-    trace_context::TraceContext,
 };
 
 use self::{
@@ -36,11 +36,11 @@ use crate::{
         claims::{
             Claim, ClaimStatus, deliveries_claim, deliveries_next_due, deliveries_note_slots,
         },
-        outbox::outbox_insert,
         outcomes::{Next, Outcome, outcomes_record},
         throttles::throttles_reserve,
     },
     domain::DeliveryState,
+    events::delivery_changed,
     limits::SharedLimits,
     mail::{Envelope, MailTransport},
     metrics::Metrics,
@@ -236,7 +236,7 @@ impl<T: MailTransport> Sender<T> {
         let changes = outcomes_record(connection, &waiting).await?;
         self.metrics
             .states(changes.iter().map(|change| change.state));
-        outbox_insert(connection, changes).await?;
+        outbox::add(connection, delivery_changed(changes)).await?;
         Ok(sendable)
     }
 
@@ -285,7 +285,7 @@ async fn deliver<T: MailTransport>(
         smtp.status = tracing::field::Empty,
         trace.id = tracing::field::Empty,
     );
-    TraceContext(claim.traceparent.clone()).set_parent_of(&span);
+    claim.trace_context.set_parent_of(&span);
     attempts.deliver(claim).instrument(span).await;
     lane
 }

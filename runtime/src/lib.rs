@@ -1,4 +1,4 @@
-//! What both of Usher's services are made of: no domain, no queries.
+//! What both of Usher's services are made of: no domain, and only the queries of tables that both have.
 
 pub mod admin;
 pub mod backoff;
@@ -10,6 +10,7 @@ pub mod database;
 pub mod error;
 pub mod fields;
 pub mod health;
+pub mod outbox;
 pub mod page;
 pub mod relay;
 pub mod request_key;

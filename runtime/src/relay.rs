@@ -1,4 +1,4 @@
-//! Moves events from an outbox table to the bus: claim, publish, delete what is confirmed.
+//! Moves events from the outbox to the bus: claim, publish, delete what is confirmed.
 //!
 //! An event is deleted only after the bus has confirmed it, so a process that dies between the two
 //! publishes it twice and never loses it.
@@ -7,38 +7,43 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry::metrics::{Counter, Histogram};
+use sqlx::PgPool;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::backoff::{Backoff, jittered};
 use crate::bus::{EventBus, Message, PublishError};
+use crate::database::{self, Scope};
+use crate::outbox;
 
 /// Events that are claimed at a time: several times the confirms that the bus keeps outstanding, as the end
 /// of every batch waits for the last of them.
 const BATCH: i64 = 2_000;
 
+/// Bytes of payload after which a batch takes no more events: bounds the memory of a relay.
+const BATCH_BYTES: i64 = 8 * 1024 * 1024;
+
 /// How often the outbox is looked at without being woken: events that another replica left, or whose
 /// lease ran out.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long the relay goes on after the stop signal to empty the outbox.
+/// Longest time of one transaction; a database that takes longer counts as away.
+const DATABASE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest time in which a batch is published. What is not confirmed by then is released.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Until when a claimed event is not taken by another relay: longer than claim, publish and delete may take
+/// together, so that only the events of a relay that died are published by another.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// How long the relay goes on after the stop signal to empty the outbox. What is being published then is
+/// released, and goes out from another replica or after the next start.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// The outbox table of a service.
-pub trait OutboxStore: Send + Sync + 'static {
-    /// Takes up to `limit` events, oldest first, under a lease: until it runs out or is released, no other
-    /// call returns them. The lease outlasts the publishing of a batch (a minute is ample).
-    fn claim(&self, limit: i64) -> impl Future<Output = Result<Vec<Message>, sqlx::Error>> + Send;
-
-    /// Forgets events that the bus has confirmed.
-    fn delete(&self, event_ids: &[Uuid]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
-
-    /// Ends the lease of events that were not confirmed, for another try.
-    fn release(&self, event_ids: &[Uuid]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
-}
-
-/// Tells the relay of this process that a transaction with events has committed.
+/// Wakes a worker of this process: there is something to do, a transaction with it has committed.
 #[derive(Debug, Clone, Default)]
 pub struct Wake(Arc<Notify>);
 
@@ -47,13 +52,18 @@ impl Wake {
     pub fn notify(&self) {
         self.0.notify_one();
     }
+
+    /// Waits for the next call of [`Self::notify`]; returns at once if there was one since the last wait.
+    pub async fn notified(&self) {
+        self.0.notified().await;
+    }
 }
 
 /// Relays until `stop`, then for at most ten seconds more until the outbox is empty. Survives failures of
 /// database and bus, which it logs once per change. Any number of replicas may run at a time.
-pub async fn run(store: impl OutboxStore, bus: EventBus, wake: Wake, stop: CancellationToken) {
+pub async fn run(pool: PgPool, bus: EventBus, wake: Wake, stop: CancellationToken) {
     let mut relay = Relay {
-        store,
+        pool,
         bus,
         metrics: Metrics::new(),
         failing_since: None,
@@ -66,7 +76,7 @@ pub async fn run(store: impl OutboxStore, bus: EventBus, wake: Wake, stop: Cance
             () = stop.cancelled() => break,
             () = relay.bus.connected() => {}
         }
-        let pause = match relay.pass().await {
+        let pause = match relay.pass(PUBLISH_DEADLINE).await {
             Pass::Full => {
                 backoff.reset();
                 continue;
@@ -74,7 +84,7 @@ pub async fn run(store: impl OutboxStore, bus: EventBus, wake: Wake, stop: Cance
             Pass::Done | Pass::Empty => {
                 backoff.reset();
                 tokio::select! {
-                    () = wake.0.notified() => continue,
+                    () = wake.notified() => continue,
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep(jittered(POLL)) => continue,
                 }
@@ -90,8 +100,8 @@ pub async fn run(store: impl OutboxStore, bus: EventBus, wake: Wake, stop: Cance
     relay.drain().await;
 }
 
-struct Relay<S> {
-    store: S,
+struct Relay {
+    pool: PgPool,
     bus: EventBus,
     metrics: Metrics,
     /// Set while passes fail, so that the log tells of changes only.
@@ -111,21 +121,28 @@ enum Pass {
     Failed,
 }
 
-impl<S: OutboxStore> Relay<S> {
+impl Relay {
     async fn drain(&mut self) {
         if !self.bus.is_connected() {
             return;
         }
-        let emptied = tokio::time::timeout(DRAIN, async {
-            while matches!(self.pass().await, Pass::Full | Pass::Done) {}
-        });
-        if emptied.await.is_err() {
-            tracing::warn!("outbox not empty at the end; its events go out after the next start");
+        let started = Instant::now();
+        loop {
+            let left = DRAIN.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                tracing::warn!(
+                    "outbox not empty at the end; its events go out after the next start"
+                );
+                return;
+            }
+            if !matches!(self.pass(left).await, Pass::Full | Pass::Done) {
+                return;
+            }
         }
     }
 
-    async fn pass(&mut self) -> Pass {
-        match self.relay_batch().await {
+    async fn pass(&mut self, publish_deadline: Duration) -> Pass {
+        match self.relay_batch(publish_deadline).await {
             Ok(pass) => {
                 self.log_success();
                 pass
@@ -137,8 +154,8 @@ impl<S: OutboxStore> Relay<S> {
         }
     }
 
-    async fn relay_batch(&self) -> Result<Pass, RelayError> {
-        let mut batch = self.store.claim(BATCH).await?;
+    async fn relay_batch(&self, publish_deadline: Duration) -> Result<Pass, RelayError> {
+        let mut batch = self.claim().await?;
         if batch.is_empty() {
             return Ok(Pass::Empty);
         }
@@ -147,7 +164,9 @@ impl<S: OutboxStore> Relay<S> {
             .iter_mut()
             .filter_map(Message::producer_span)
             .collect();
-        let results = self.bus.publish(&batch).await;
+        let results = timeout(publish_deadline, self.bus.publish(&batch))
+            .await
+            .unwrap_or_else(|_| vec![Err(PublishError::Unconfirmed); batch.len()]);
         drop(spans);
 
         let mut confirmed = Vec::with_capacity(batch.len());
@@ -164,15 +183,37 @@ impl<S: OutboxStore> Relay<S> {
         }
         self.metrics
             .record(confirmed.len(), unconfirmed.len(), started.elapsed());
-        if !confirmed.is_empty() {
-            self.store.delete(&confirmed).await?;
+        self.finish(&confirmed, &unconfirmed).await?;
+        match failure {
+            Some(error) => Err(error.into()),
+            None if is_full(&batch) => Ok(Pass::Full),
+            None => Ok(Pass::Done),
         }
-        if let Some(error) = failure {
-            self.store.release(&unconfirmed).await?;
-            return Err(error.into());
-        }
-        let full = i64::try_from(batch.len()).is_ok_and(|count| count >= BATCH);
-        Ok(if full { Pass::Full } else { Pass::Done })
+    }
+
+    async fn claim(&self) -> Result<Vec<Message>, RelayError> {
+        within_deadline(async {
+            let mut tx = database::begin(&self.pool, Scope::Platform).await?;
+            let batch = outbox::claim(&mut tx, BATCH, BATCH_BYTES, LEASE).await?;
+            tx.commit().await?;
+            Ok(batch)
+        })
+        .await
+    }
+
+    /// Deletes what was confirmed and ends the lease of the rest.
+    async fn finish(&self, confirmed: &[Uuid], unconfirmed: &[Uuid]) -> Result<(), RelayError> {
+        within_deadline(async {
+            let mut tx = database::begin(&self.pool, Scope::Platform).await?;
+            if !confirmed.is_empty() {
+                outbox::delete(&mut tx, confirmed).await?;
+            }
+            if !unconfirmed.is_empty() {
+                outbox::release(&mut tx, unconfirmed).await?;
+            }
+            tx.commit().await
+        })
+        .await
     }
 
     fn log_success(&mut self) {
@@ -190,10 +231,28 @@ impl<S: OutboxStore> Relay<S> {
     }
 }
 
+/// Whether the claim stopped at one of its bounds, so that there may be more.
+fn is_full(batch: &[Message]) -> bool {
+    let bytes: usize = batch.iter().map(|message| message.body.len()).sum();
+    let reached = |count: usize, bound: i64| i64::try_from(count).is_ok_and(|count| count >= bound);
+    reached(batch.len(), BATCH) || reached(bytes, BATCH_BYTES)
+}
+
+async fn within_deadline<T>(
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, RelayError> {
+    match timeout(DATABASE_DEADLINE, work).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(RelayError::DatabaseTimeout),
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
-    #[error("outbox table: {0}")]
-    Store(#[from] sqlx::Error),
+    #[error("outbox table: {}", database::without_data(.0))]
+    Database(#[from] sqlx::Error),
+    #[error("outbox table: the database did not answer within {} s", DATABASE_DEADLINE.as_secs())]
+    DatabaseTimeout,
     #[error("event bus: {0}")]
     Publish(#[from] PublishError),
 }

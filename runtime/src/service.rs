@@ -11,12 +11,12 @@ use crate::{
     bus::EventBus,
     config::{ListenArgs, ServerArgs},
     health,
-    relay::{self, OutboxStore, Wake},
+    relay::{self, Wake},
     server,
 };
 
 /// What a service is made of.
-pub struct Service<S> {
+pub struct Service {
     /// Its name in logs.
     pub name: &'static str,
     /// Its database.
@@ -27,9 +27,7 @@ pub struct Service<S> {
     pub server: ServerArgs,
     /// What is served. Health and reflection are added.
     pub routes: Routes,
-    /// Its events.
-    pub outbox: S,
-    /// Told when events were committed.
+    /// Told when events were committed to the outbox.
     pub wake: Wake,
     /// What else runs; ends by itself after the stop signal.
     pub work: TaskTracker,
@@ -69,7 +67,7 @@ impl Listeners {
     }
 }
 
-impl<S: OutboxStore> Service<S> {
+impl Service {
     /// Runs until `stop`; then takes no more calls, finishes what is under way, publishes what is in the
     /// outbox, and returns.
     ///
@@ -89,7 +87,7 @@ impl<S: OutboxStore> Service<S> {
         // The relay goes last: the others still write events while they finish.
         let relay_stop = CancellationToken::new();
         let relay = tokio::spawn(relay::run(
-            self.outbox,
+            self.pool.clone(),
             self.bus,
             self.wake,
             relay_stop.clone(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use usher_runtime::trace_context::TraceContext;
 use uuid::Uuid;
 
 use crate::domain::{MailClass, MailContent, MailKind, Recipient};
@@ -47,7 +48,7 @@ pub struct Claim {
     /// It is not sent after this.
     pub expire_time: OffsetDateTime,
     /// The trace that asked for it.
-    pub traceparent: Option<String>,
+    pub trace_context: TraceContext,
 }
 
 /// What an email consists of.
@@ -101,12 +102,12 @@ pub async fn deliveries_claim(
     }
     let rows = sqlx::query!(
         r#"UPDATE deliveries AS delivery
-           SET lease_token = gen_random_uuid(), lease_end_time = now() + make_interval(secs => $2)
+           SET lease_token = gen_random_uuid(), lease_expire_time = now() + make_interval(secs => $2)
            WHERE delivery_id = ANY ($1)
            RETURNING organization_id, delivery_id, invitation_id, lease_token AS "lease_token!", kind,
                 mail_class, locale, recipient, content, expire_time, slots_reserved,
                 encapsulated_key AS "encapsulated_key!", ciphertext AS "ciphertext!",
-                traceparent, attempt_count, unknown_count, handing_over, now() AS "claim_time!",
+                trace_context, attempt_count, unknown_count, handing_over, now() AS "claim_time!",
                 next_attempt_time AS "due_time!", expire_time <= now() AS "expired!",
                 EXISTS (SELECT FROM revocations AS revocation
                     WHERE revocation.organization_id = delivery.organization_id
@@ -156,7 +157,7 @@ pub async fn deliveries_claim(
             claim_time: row.claim_time,
             due_time: row.due_time,
             expire_time: row.expire_time,
-            traceparent: row.traceparent,
+            trace_context: TraceContext(row.trace_context),
         })
         .collect();
     claims.sort_unstable_by_key(|claim| (claim.due_time, claim.delivery_id));
@@ -188,7 +189,7 @@ async fn due_urgent(connection: &mut PgConnection, limit: usize) -> Result<Vec<U
         "SELECT delivery_id FROM deliveries
          WHERE next_attempt_time IS NOT NULL AND mail_class <> 'BULK'
            AND next_attempt_time <= now()
-           AND (lease_end_time IS NULL OR lease_end_time <= now())
+           AND (lease_expire_time IS NULL OR lease_expire_time <= now())
          ORDER BY next_attempt_time
          LIMIT $1
          FOR UPDATE SKIP LOCKED",
@@ -203,7 +204,7 @@ async fn due_bulk(connection: &mut PgConnection, limit: usize) -> Result<Vec<Uui
         "SELECT delivery_id FROM deliveries
          WHERE next_attempt_time IS NOT NULL AND mail_class = 'BULK'
            AND next_attempt_time <= now()
-           AND (lease_end_time IS NULL OR lease_end_time <= now())
+           AND (lease_expire_time IS NULL OR lease_expire_time <= now())
          ORDER BY next_attempt_time
          LIMIT $1
          FOR UPDATE SKIP LOCKED",
@@ -221,14 +222,14 @@ pub async fn deliveries_next_due(
     connection: &mut PgConnection,
 ) -> Result<Option<Duration>, sqlx::Error> {
     let seconds = sqlx::query_scalar!(
-        r#"SELECT extract(epoch FROM min(greatest(next_attempt_time, lease_end_time))
+        r#"SELECT extract(epoch FROM min(greatest(next_attempt_time, lease_expire_time))
                 - clock_timestamp())::float8 AS seconds
            FROM (
-                (SELECT next_attempt_time, lease_end_time FROM deliveries
+                (SELECT next_attempt_time, lease_expire_time FROM deliveries
                  WHERE next_attempt_time IS NOT NULL AND mail_class <> 'BULK'
                  ORDER BY next_attempt_time LIMIT 100)
                 UNION ALL
-                (SELECT next_attempt_time, lease_end_time FROM deliveries
+                (SELECT next_attempt_time, lease_expire_time FROM deliveries
                  WHERE next_attempt_time IS NOT NULL AND mail_class = 'BULK'
                  ORDER BY next_attempt_time LIMIT 100)
            ) AS waiting"#
@@ -265,7 +266,7 @@ pub async fn deliveries_mark(
                     WHERE revocation.organization_id = delivery.organization_id
                       AND revocation.invitation_id = delivery.invitation_id
                       AND revocation.send_number >= delivery.send_number),
-               lease_end_time = now() + make_interval(secs => $3)
+               lease_expire_time = now() + make_interval(secs => $3)
            FROM unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, lease_token)
            WHERE delivery.delivery_id = held.delivery_id
              AND delivery.lease_token = held.lease_token

@@ -7,8 +7,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::outbox::DeliveryChange;
-use crate::{domain::DeliveryState, intake::MailRequest};
+use crate::{domain::DeliveryState, events::DeliveryChange, intake::MailRequest};
 
 /// An email that is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub async fn deliveries_insert(
         r#"WITH inserted AS (
                 INSERT INTO deliveries (organization_id, delivery_id, invitation_id, send_number, kind,
                     mail_class, locale, recipient, content, expire_time, encapsulated_key, ciphertext,
-                    traceparent, state, next_attempt_time)
+                    trace_context, state, next_attempt_time)
                 SELECT request.*, 'QUEUED', now()
                 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::text[], $6::text[],
                     $7::text[], $8::text[], $9::jsonb[], $10::timestamptz[], $11::bytea[],
@@ -146,7 +145,7 @@ pub fn arrival(
         smtp_status: None,
         reason: None,
         change_time: delivery.create_time,
-        traceparent: request.trace_context.0.clone(),
+        trace_context: request.trace_context.clone(),
     }
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use usher_runtime::trace_context::TraceContext;
 use uuid::Uuid;
 
-use super::{claims::Claim, outbox::DeliveryChange};
-use crate::domain::DeliveryState;
+use super::claims::Claim;
+use crate::{domain::DeliveryState, events::DeliveryChange};
 
 /// What became of a claimed email.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +111,7 @@ pub async fn outcomes_record(
                reason = CASE WHEN outcome.publish THEN outcome.reason ELSE delivery.reason END,
                revision = revision + outcome.publish::integer,
                sent_time = CASE WHEN outcome.state = 'SENT' THEN now() ELSE sent_time END,
-               lease_token = NULL, lease_end_time = NULL, handing_over = false,
+               lease_token = NULL, lease_expire_time = NULL, handing_over = false,
                update_time = now()
            FROM (SELECT *, coalesce(time, now() + make_interval(secs => delay)) AS next_time
                  FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::float8[], $5::timestamptz[],
@@ -121,7 +122,7 @@ pub async fn outcomes_record(
              AND delivery.lease_token = outcome.lease_token
            RETURNING delivery.organization_id, delivery.delivery_id, delivery.invitation_id,
                delivery.send_number, delivery.state, delivery.revision, delivery.next_attempt_time,
-               delivery.smtp_status, delivery.reason, delivery.update_time, delivery.traceparent,
+               delivery.smtp_status, delivery.reason, delivery.update_time, delivery.trace_context,
                outcome.publish AS "publish!""#,
         &column(|claim| claim.delivery_id),
         &column(|claim| claim.lease_token),
@@ -155,7 +156,7 @@ pub async fn outcomes_record(
                 smtp_status: row.smtp_status,
                 reason: row.reason,
                 change_time: row.update_time,
-                traceparent: row.traceparent,
+                trace_context: TraceContext(row.trace_context),
             })
         })
         .collect()

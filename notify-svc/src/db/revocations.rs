@@ -1,9 +1,9 @@
 //! Invitations that are void.
 
 use sqlx::PgConnection;
+use usher_runtime::trace_context::TraceContext;
 
-use super::outbox::DeliveryChange;
-use crate::{domain::DeliveryState, intake::Revocation};
+use crate::{domain::DeliveryState, events::DeliveryChange, intake::Revocation};
 
 /// Remembers revocations: the request that one of them revokes may still be under way.
 ///
@@ -52,7 +52,7 @@ pub async fn deliveries_cancel_revoked(
         r#"UPDATE deliveries AS delivery
            SET state = 'CANCELLED', reason = 'the invitation was revoked', next_attempt_time = NULL,
                encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1,
-               lease_token = NULL, lease_end_time = NULL, update_time = now()
+               lease_token = NULL, lease_expire_time = NULL, update_time = now()
            FROM revocations AS revocation
            WHERE revocation.organization_id = delivery.organization_id
              AND revocation.invitation_id = delivery.invitation_id
@@ -61,10 +61,10 @@ pub async fn deliveries_cancel_revoked(
                 SELECT organization_id, invitation_id FROM unnest($1::uuid[], $2::uuid[])
                     AS revoked (organization_id, invitation_id))
              AND delivery.state IN ('QUEUED', 'THROTTLED')
-             AND (delivery.lease_end_time IS NULL
-                OR delivery.lease_end_time < now() AND NOT delivery.handing_over)
+             AND (delivery.lease_expire_time IS NULL
+                OR delivery.lease_expire_time < now() AND NOT delivery.handing_over)
            RETURNING delivery.organization_id, delivery.delivery_id, delivery.invitation_id,
-               delivery.send_number, delivery.revision, delivery.reason, delivery.traceparent,
+               delivery.send_number, delivery.revision, delivery.reason, delivery.trace_context,
                delivery.update_time"#,
         &organization_ids,
         &invitation_ids
@@ -84,7 +84,7 @@ pub async fn deliveries_cancel_revoked(
             smtp_status: None,
             reason: row.reason,
             change_time: row.update_time,
-            traceparent: row.traceparent,
+            trace_context: TraceContext(row.trace_context),
         })
         .collect())
 }

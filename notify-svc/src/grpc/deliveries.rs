@@ -10,15 +10,13 @@ use usher_runtime::{
     database::{Scope, begin},
     fields::{FieldParser, InvalidFields, parse_uuid},
     page::Page,
+    timestamp,
 };
 use uuid::Uuid;
 
 use super::status::Error;
 use crate::{
-    db::{
-        deliveries::{DeliveryFilter, DeliveryRow, deliveries_list, delivery_get},
-        outbox::timestamp,
-    },
+    db::deliveries::{DeliveryFilter, DeliveryRow, deliveries_list, delivery_get},
     domain::{DeliveryState, MailClass, MailKind, Recipient, UnknownValue},
     mail::Envelope,
 };
@@ -94,15 +92,15 @@ impl Deliveries {
             mail_class: pb::MailClass::from(mail_class).into(),
             recipient: recipient.masked(),
             state: pb::DeliveryState::from(state).into(),
-            next_attempt_time: row.next_attempt_time.map(timestamp),
+            next_attempt_time: row.next_attempt_time.map(timestamp::encode),
             attempt_count: row.attempt_count.unsigned_abs(),
             message_id: self.envelope.message_id(row.delivery_id),
             smtp_status: row.smtp_status.unwrap_or_default(),
             reason: row.reason.unwrap_or_default(),
-            create_time: Some(timestamp(row.create_time)),
-            update_time: Some(timestamp(row.update_time)),
-            sent_time: row.sent_time.map(timestamp),
-            expire_time: Some(timestamp(row.expire_time)),
+            create_time: Some(timestamp::encode(row.create_time)),
+            update_time: Some(timestamp::encode(row.update_time)),
+            sent_time: row.sent_time.map(timestamp::encode),
+            expire_time: Some(timestamp::encode(row.expire_time)),
         })
     }
 }

@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use usher_runtime::{
     backoff::Backoff,
     database::{Scope, begin},
+    outbox,
     relay::Wake,
 };
 use uuid::Uuid;
@@ -14,9 +15,9 @@ use crate::{
     batch::Batcher,
     db::{
         claims::{Claim, Mark, deliveries_mark},
-        outbox::outbox_insert,
         outcomes::{Outcome, outcomes_record, suppressions_insert},
     },
+    events::delivery_changed,
     metrics::Metrics,
 };
 
@@ -61,7 +62,7 @@ async fn record(
     let changes = outcomes_record(&mut transaction, outcomes).await?;
     suppressions_insert(&mut transaction, outcomes).await?;
     let states: Vec<_> = changes.iter().map(|change| change.state).collect();
-    outbox_insert(&mut transaction, changes).await?;
+    outbox::add(&mut transaction, delivery_changed(changes)).await?;
     transaction.commit().await?;
     metrics.states(states);
     Ok(())

@@ -13,7 +13,7 @@ async fn abandon(service: &Service, request: &Request, handing_over: bool) {
     let mut connection = service.database.superuser().await;
     let statement = format!(
         "UPDATE deliveries SET state = 'QUEUED', next_attempt_time = now() - interval '1 minute',
-            lease_token = gen_random_uuid(), lease_end_time = now() + interval '1 second',
+            lease_token = gen_random_uuid(), lease_expire_time = now() + interval '1 second',
             handing_over = {handing_over}
          WHERE invitation_id = '{}'",
         request.requested.invitation_id

@@ -1,6 +1,5 @@
 //! Events as account-svc publishes them.
 
-use notify_svc::db::outbox::timestamp;
 use prost::Message as _;
 use time::OffsetDateTime;
 use usher_proto::{
@@ -10,6 +9,7 @@ use usher_proto::{
 use usher_runtime::{
     bus::Message,
     seal::{PublicKey, seal},
+    timestamp,
     trace_context::TraceContext,
 };
 use uuid::Uuid;
@@ -50,7 +50,7 @@ impl Request {
     }
 
     pub fn expiring_in(mut self, delay: time::Duration) -> Self {
-        self.requested.expire_time = Some(timestamp(now() + delay));
+        self.requested.expire_time = Some(timestamp::encode(now() + delay));
         self
     }
 }
@@ -64,7 +64,7 @@ pub fn envelope(
     let event = Event {
         event_id: event_id.to_string(),
         event_type: event_type.to_owned(),
-        occur_time: Some(timestamp(now())),
+        occur_time: Some(timestamp::encode(now())),
         organization_id: organization_id.to_string(),
         schema_version: SCHEMA_VERSION,
         payload: Some(payload),
@@ -100,7 +100,7 @@ pub fn requested(key: &PublicKey, invitation_id: Uuid, recipient: &str) -> Invit
             reply_to: "desk@elan.example".to_owned(),
             ..Default::default()
         }),
-        expire_time: Some(timestamp(now() + time::Duration::days(30))),
+        expire_time: Some(timestamp::encode(now() + time::Duration::days(30))),
         sealed_token: Some(event::SealedToken {
             encapsulated_key: sealed.encapsulated_key,
             ciphertext: sealed.ciphertext,

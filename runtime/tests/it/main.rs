@@ -1,4 +1,4 @@
-//! The runtime against real servers. Needs `AMQP_URL`.
+//! The runtime against real servers. Needs `AMQP_URL` and `DATABASE_URL`.
 
 #![expect(
     clippy::expect_used,

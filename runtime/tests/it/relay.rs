@@ -1,139 +1,164 @@
-//! The relay against an outbox in memory: what it may lose (nothing) and repeat (what was not deleted).
+//! The relay on a real outbox: what it may lose (nothing) and repeat (what was not deleted).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, migrate::Migrator};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use usher_proto::topology::{NOTIFY_INVITATIONS, routing_key};
 use usher_runtime::bus::{EventBus, Message};
-use usher_runtime::relay::{OutboxStore, Wake, run};
+use usher_runtime::database::{self, Scope};
+use usher_runtime::outbox::{self, OutboxEvent};
+use usher_runtime::relay::{Wake, run};
+use usher_tests::Database;
 use uuid::Uuid;
 
 use super::support::{TestBus, event, events, receive, receive_one, soon};
 
 const TYPE: &str = routing_key::INVITATION_REQUESTED;
 
-/// An outbox table in memory.
-#[derive(Clone, Default)]
-struct Outbox(Arc<Inner>);
+/// Both services have the same outbox, as a test of both says.
+static MIGRATIONS: Migrator = sqlx::migrate!("../account-svc/migrations");
 
-#[derive(Default)]
-struct Inner {
-    rows: Mutex<BTreeMap<Uuid, Row>>,
-    /// Number of rows, and of releases so far.
-    changes: watch::Sender<(usize, usize)>,
-    /// While set, `delete` never returns: the process "dies" there.
-    hang_in_delete: watch::Sender<bool>,
-    /// While set, every call fails.
-    broken: watch::Sender<bool>,
-    /// Calls that failed so far.
-    failures: watch::Sender<usize>,
-}
-
-struct Row {
-    message: Message,
-    leased: bool,
+/// A database of one's own, with an outbox.
+struct Outbox {
+    database: Database,
+    url: SecretString,
+    pool: PgPool,
 }
 
 impl Outbox {
-    fn with(messages: &[Message]) -> Self {
-        let outbox = Self::default();
-        for message in messages {
-            outbox.insert(message.clone());
+    async fn empty() -> Self {
+        let database = Database::create("runtime_test").await.expect("database");
+        let url = SecretString::from(database.url().expect("url"));
+        database::migrate(&url, &MIGRATIONS).await.expect("migrate");
+        let pool = database::connect(&url, "account_service", 4).expect("pool");
+        Self {
+            database,
+            url,
+            pool,
         }
+    }
+
+    async fn with(messages: &[Message]) -> Self {
+        let outbox = Self::empty().await;
+        outbox.insert(messages, TYPE).await;
         outbox
     }
 
-    fn insert(&self, message: Message) {
-        let row = Row {
-            message,
-            leased: false,
-        };
-        let mut rows = self.0.rows.lock().expect("lock");
-        rows.insert(row.message.event_id, row);
-        self.0.changes.send_modify(|(count, _)| *count = rows.len());
+    async fn insert(&self, messages: &[Message], event_type: &'static str) {
+        let events = messages.iter().map(|message| OutboxEvent {
+            event_id: message.event_id,
+            organization_id: Uuid::nil(),
+            event_type,
+            payload: message.body.clone(),
+            trace_context: message.trace_context.clone(),
+        });
+        let mut tx = self.begin().await;
+        outbox::add(&mut tx, events.collect()).await.expect("add");
+        tx.commit().await.expect("commit");
     }
 
-    fn expire_leases(&self) {
-        for row in self.0.rows.lock().expect("lock").values_mut() {
-            row.leased = false;
-        }
+    async fn begin(&self) -> database::Tx {
+        database::begin(&self.pool, Scope::Platform)
+            .await
+            .expect("begin")
     }
 
-    fn count(&self) -> usize {
-        self.0.rows.lock().expect("lock").len()
+    async fn count(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM outbox")
+            .fetch_one(&mut *self.begin().await)
+            .await
+            .expect("count")
     }
 
-    async fn until_empty(&self) {
-        let mut changes = self.0.changes.subscribe();
-        let empty = changes.wait_for(|(rows, _)| *rows == 0);
-        soon("an empty outbox", empty).await.expect("open");
+    async fn until_count(&self, expected: i64) {
+        soon("the count of the outbox", async {
+            while self.count().await != expected {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
-    async fn until_released(&self, times: usize) {
-        let mut changes = self.0.changes.subscribe();
-        let released = changes.wait_for(|(_, releases)| *releases >= times);
-        soon("released events", released).await.expect("open");
+    async fn expire_leases(&self) {
+        self.as_owner("UPDATE outbox SET lease_expire_time = '-infinity'")
+            .await;
     }
 
-    fn check(&self) -> Result<(), sqlx::Error> {
-        if *self.0.broken.borrow() {
-            self.0.failures.send_modify(|failures| *failures += 1);
-            return Err(sqlx::Error::PoolTimedOut);
-        }
-        Ok(())
+    /// Makes every `operation` on the outbox fail, and counts the attempts.
+    async fn break_on(&self, operation: &str) {
+        self.as_owner("CREATE SEQUENCE failures").await;
+        self.as_owner(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+             $$ BEGIN PERFORM nextval('failures'); RAISE EXCEPTION 'broken'; END $$",
+        )
+        .await;
+        self.as_owner(&format!(
+            "CREATE TRIGGER broken BEFORE {operation} ON outbox EXECUTE FUNCTION fail()"
+        ))
+        .await;
+    }
+
+    async fn until_failed(&self, times: i64) {
+        let mut owner = self.owner().await;
+        soon("failures", async {
+            loop {
+                let failures: i64 = sqlx::query_scalar(
+                    "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM failures",
+                )
+                .fetch_one(&mut owner)
+                .await
+                .expect("count");
+                if failures >= times {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    async fn repair(&self) {
+        self.as_owner("DROP TRIGGER broken ON outbox").await;
+    }
+
+    /// A connection of the owner of the tables.
+    async fn owner(&self) -> PgConnection {
+        use secrecy::ExposeSecret as _;
+        PgConnection::connect(self.url.expose_secret())
+            .await
+            .expect("connect")
+    }
+
+    async fn as_owner(&self, statement: &str) {
+        let mut owner = self.owner().await;
+        let statement = format!("SET usher.scope = 'platform'; {statement}");
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut owner)
+            .await
+            .expect("statement");
+        owner.close().await.expect("close");
     }
 
     fn relay(&self, bus: &EventBus) -> Running {
         let stop = CancellationToken::new();
         let wake = Wake::default();
-        let task = tokio::spawn(run(self.clone(), bus.clone(), wake.clone(), stop.clone()));
+        let task = tokio::spawn(run(
+            self.pool.clone(),
+            bus.clone(),
+            wake.clone(),
+            stop.clone(),
+        ));
         Running { task, wake, stop }
     }
-}
 
-impl OutboxStore for Outbox {
-    async fn claim(&self, limit: i64) -> Result<Vec<Message>, sqlx::Error> {
-        self.check()?;
-        let mut rows = self.0.rows.lock().expect("lock");
-        let free = rows.values_mut().filter(|row| !row.leased);
-        let claimed = free.take(usize::try_from(limit).expect("positive"));
-        Ok(claimed
-            .map(|row| {
-                row.leased = true;
-                row.message.clone()
-            })
-            .collect())
-    }
-
-    async fn delete(&self, event_ids: &[Uuid]) -> Result<(), sqlx::Error> {
-        if *self.0.hang_in_delete.borrow() {
-            self.0.hang_in_delete.send_replace(false);
-            std::future::pending::<()>().await;
-        }
-        self.check()?;
-        let mut rows = self.0.rows.lock().expect("lock");
-        for id in event_ids {
-            assert!(
-                rows.remove(id).expect("a row").leased,
-                "deleted without lease"
-            );
-        }
-        self.0.changes.send_modify(|(count, _)| *count = rows.len());
-        Ok(())
-    }
-
-    async fn release(&self, event_ids: &[Uuid]) -> Result<(), sqlx::Error> {
-        self.check()?;
-        let mut rows = self.0.rows.lock().expect("lock");
-        for id in event_ids {
-            rows.get_mut(id).expect("a row").leased = false;
-        }
-        self.0.changes.send_modify(|(_, releases)| *releases += 1);
-        Ok(())
+    async fn remove(self) {
+        self.pool.close().await;
+        self.database.remove().await.expect("drop");
     }
 }
 
@@ -176,9 +201,9 @@ fn consume(bus: &EventBus) -> Arc<Mutex<HashMap<Uuid, usize>>> {
 async fn relays_more_than_a_batch() {
     let test = TestBus::rabbitmq();
     let messages = events(4_700, TYPE);
-    let outbox = Outbox::with(&messages);
+    let outbox = Outbox::with(&messages).await;
     let relay = outbox.relay(&test.bus);
-    outbox.until_empty().await;
+    outbox.until_count(0).await;
     let mut subscription = test.bus.subscribe(NOTIFY_INVITATIONS);
     let mut received = 0;
     while received < messages.len() {
@@ -189,25 +214,26 @@ async fn relays_more_than_a_batch() {
     }
     relay.stop().await;
     test.close().await;
+    outbox.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_publish_and_delete_it_publishes_again() {
     for test in [TestBus::in_process(), TestBus::rabbitmq()] {
         let messages = events(40, TYPE);
-        let outbox = Outbox::with(&messages);
+        let outbox = Outbox::with(&messages).await;
         let counts = consume(&test.bus);
-        let mut hanging = outbox.0.hang_in_delete.subscribe();
-        outbox.0.hang_in_delete.send_replace(true);
+        // It "dies" when all is published: the delete fails as long as it lives.
+        outbox.break_on("DELETE").await;
         let relay = outbox.relay(&test.bus);
-        let reached = hanging.wait_for(|hang| !hang);
-        drop(soon("the delete", reached).await.expect("open"));
+        outbox.until_failed(1).await;
         relay.kill().await;
-        assert_eq!(outbox.count(), 40, "nothing is lost");
+        outbox.repair().await;
+        assert_eq!(outbox.count().await, 40, "nothing is lost");
 
-        outbox.expire_leases();
+        outbox.expire_leases().await;
         let relay = outbox.relay(&test.bus);
-        outbox.until_empty().await;
+        outbox.until_count(0).await;
         soon("every event twice", async {
             while messages
                 .iter()
@@ -219,6 +245,7 @@ async fn killed_between_publish_and_delete_it_publishes_again() {
         .await;
         relay.stop().await;
         test.close().await;
+        outbox.remove().await;
     }
 }
 
@@ -227,79 +254,135 @@ async fn deletes_nothing_that_is_not_confirmed() {
     let test = TestBus::in_process();
     drop(test.bus.subscribe(NOTIFY_INVITATIONS)); // A consumer that is gone: publishing fails at once.
     let messages = events(20, TYPE);
-    let outbox = Outbox::with(&messages);
+    let outbox = Outbox::with(&messages).await;
     let nobody_waits = event(routing_key::ACCOUNT_CREATED);
-    outbox.insert(nobody_waits.clone());
+    outbox
+        .insert(&[nobody_waits], routing_key::ACCOUNT_CREATED)
+        .await;
     let relay = outbox.relay(&test.bus);
-    outbox.until_released(3).await;
-    assert_eq!(outbox.count(), 20, "only what was confirmed is gone");
+    // Only what was confirmed goes, whatever else is tried.
+    outbox.until_count(20).await;
 
     let counts = consume(&test.bus);
-    outbox.until_empty().await;
+    outbox.until_count(0).await;
     assert_eq!(counts.lock().expect("lock").len(), 20);
     relay.stop().await;
     test.close().await;
+    outbox.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn survives_a_database_that_is_away() {
     let test = TestBus::in_process();
-    let outbox = Outbox::default();
-    outbox.0.broken.send_replace(true);
+    let outbox = Outbox::empty().await;
+    outbox.break_on("UPDATE").await;
     let relay = outbox.relay(&test.bus);
     let counts = consume(&test.bus);
-    outbox.insert(event(TYPE));
-    let mut failures = outbox.0.failures.subscribe();
-    let failed = failures.wait_for(|failures| *failures >= 3);
-    drop(soon("failures", failed).await.expect("open"));
-    outbox.0.broken.send_replace(false);
-    outbox.until_empty().await;
+    outbox.insert(&[event(TYPE)], TYPE).await;
+    outbox.until_failed(3).await;
+    outbox.repair().await;
+    outbox.until_count(0).await;
     assert_eq!(counts.lock().expect("lock").len(), 1);
     relay.stop().await;
     test.close().await;
+    outbox.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stop_empties_the_outbox_first() {
     let test = TestBus::rabbitmq();
     soon("connected", test.bus.connected()).await;
-    let outbox = Outbox::with(&events(4_200, TYPE));
+    let outbox = Outbox::with(&events(4_200, TYPE)).await;
     let relay = outbox.relay(&test.bus);
     relay.stop().await;
-    assert_eq!(outbox.count(), 0);
+    assert_eq!(outbox.count().await, 0);
     test.close().await;
+    outbox.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stop_ends_also_while_the_broker_is_away() {
     let broker = super::support::Broker::new();
     let bus = broker.bus("amqp://127.0.0.1:1/%2f"); // Nobody listens on port 1.
-    let outbox = Outbox::with(&events(3, TYPE));
+    let outbox = Outbox::with(&events(3, TYPE)).await;
     let relay = outbox.relay(&bus);
     relay.stop().await;
-    assert_eq!(outbox.count(), 3);
+    assert_eq!(outbox.count().await, 3);
     bus.close().await;
+    outbox.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn is_woken_by_a_commit() {
     let test = TestBus::in_process();
-    let outbox = Outbox::default();
+    let outbox = Outbox::empty().await;
     let relay = outbox.relay(&test.bus);
     let mut subscription = test.bus.subscribe(NOTIFY_INVITATIONS);
     let started = Instant::now();
     for _ in 0..40 {
-        outbox.insert(event(TYPE));
+        outbox.insert(&[event(TYPE)], TYPE).await;
         relay.wake.notify();
         receive_one(&mut subscription)
             .await
             .ack()
             .await
             .expect("ack");
-        outbox.until_empty().await;
+        outbox.until_count(0).await;
     }
     // By polling alone it would take 30 s or more.
     assert!(started.elapsed() < Duration::from_secs(15));
     relay.stop().await;
     test.close().await;
+    outbox.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_bounded_by_events_and_by_bytes() {
+    const LEASE: Duration = Duration::from_mins(1);
+    let messages: Vec<_> = (0..6)
+        .map(|_| Message {
+            body: vec![0; 1_000],
+            ..event(TYPE)
+        })
+        .collect();
+    let outbox = Outbox::with(&messages).await;
+    let mut tx = outbox.begin().await;
+    // The third is the one that reaches 2,500 bytes.
+    let batch = outbox::claim(&mut tx, 100, 2_500, LEASE)
+        .await
+        .expect("claim");
+    assert_eq!(batch, messages[..3]);
+    let batch = outbox::claim(&mut tx, 2, 1_000_000, LEASE)
+        .await
+        .expect("claim");
+    assert_eq!(batch, messages[3..5]);
+    // One that is larger than the bound does not stop the others for ever.
+    let batch = outbox::claim(&mut tx, 100, 10, LEASE).await.expect("claim");
+    assert_eq!(batch, messages[5..]);
+    assert!(
+        outbox::claim(&mut tx, 100, 10, LEASE)
+            .await
+            .expect("claim")
+            .is_empty(),
+        "all are leased"
+    );
+    tx.rollback().await.expect("rollback");
+    outbox.remove().await;
+}
+
+/// The lease that a relay which died has left behind ends by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_claimed_again_when_its_lease_has_run_out() {
+    let outbox = Outbox::with(&[event(TYPE)]).await;
+    for lease in [Duration::ZERO, Duration::from_mins(1)] {
+        let mut tx = outbox.begin().await;
+        let batch = outbox::claim(&mut tx, 1, 1, lease).await.expect("claim");
+        assert_eq!(batch.len(), 1);
+        tx.commit().await.expect("commit");
+    }
+    let mut tx = outbox.begin().await;
+    let batch = outbox::claim(&mut tx, 1, 1, Duration::ZERO).await;
+    assert!(batch.expect("claim").is_empty(), "it is leased");
+    tx.rollback().await.expect("rollback");
+    outbox.remove().await;
 }

@@ -1,0 +1,176 @@
+//! The outbox: events on their way to the broker, written in the transaction that makes them true.
+//!
+//! Both services have the same table `outbox`, so its queries are here, checked at compile time against
+//! account-svc's migrations. The functions work on a connection inside the caller's transaction.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use usher_proto::{
+    event::v1::{Event, event::Payload},
+    topology::SCHEMA_VERSION,
+};
+use uuid::Uuid;
+
+use crate::{bus::Message, timestamp, trace_context::TraceContext};
+
+/// An event to be published once the transaction has committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxEvent {
+    /// Identity; a UUIDv7, whose order is the order in which events are published.
+    pub event_id: Uuid,
+    /// The organization that it belongs to.
+    pub organization_id: Uuid,
+    /// One of [`routing_key`](usher_proto::topology::routing_key).
+    pub event_type: &'static str,
+    /// The encoded [`Event`].
+    pub payload: Vec<u8>,
+    /// The trace that it belongs to.
+    pub trace_context: TraceContext,
+}
+
+impl OutboxEvent {
+    /// An event with an id of its own, that happened at `occur_time`, in the trace of the current span.
+    #[must_use]
+    pub fn new(
+        organization_id: Uuid,
+        event_type: &'static str,
+        payload: Payload,
+        occur_time: OffsetDateTime,
+    ) -> Self {
+        let event_id = Uuid::now_v7();
+        let event = Event {
+            event_id: event_id.to_string(),
+            event_type: event_type.to_owned(),
+            occur_time: Some(timestamp::encode(occur_time)),
+            organization_id: organization_id.to_string(),
+            schema_version: SCHEMA_VERSION,
+            payload: Some(payload),
+        };
+        Self {
+            event_id,
+            organization_id,
+            event_type,
+            payload: event.encode_to_vec(),
+            trace_context: TraceContext::current(),
+        }
+    }
+
+    /// The same event in another trace.
+    #[must_use]
+    pub fn in_trace(self, trace_context: TraceContext) -> Self {
+        Self {
+            trace_context,
+            ..self
+        }
+    }
+}
+
+/// Adds events, all in one statement.
+///
+/// # Errors
+/// If the database fails.
+pub async fn add(
+    connection: &mut PgConnection,
+    events: Vec<OutboxEvent>,
+) -> Result<(), sqlx::Error> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let mut event_ids = Vec::with_capacity(events.len());
+    let mut organization_ids = Vec::with_capacity(events.len());
+    let mut event_types = Vec::with_capacity(events.len());
+    let mut payloads = Vec::with_capacity(events.len());
+    let mut trace_contexts = Vec::with_capacity(events.len());
+    for event in events {
+        event_ids.push(event.event_id);
+        organization_ids.push(event.organization_id);
+        event_types.push(event.event_type.to_owned());
+        payloads.push(event.payload);
+        trace_contexts.push(event.trace_context.0);
+    }
+    sqlx::query!(
+        "INSERT INTO outbox (event_id, organization_id, event_type, payload, trace_context)
+        SELECT event_id, organization_id, event_type, payload, trace_context
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[])
+            AS event (event_id, organization_id, event_type, payload, trace_context)",
+        &event_ids,
+        &organization_ids,
+        &event_types,
+        &payloads,
+        &trace_contexts as &[Option<String>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Leases events to the caller, oldest first: at most `max_events`, and none more once they hold `max_bytes`
+/// of payload, so that a batch is at most one event larger than that. Until a lease runs out or is released,
+/// no other call returns the event. Rows that another relay is claiming are passed over.
+///
+/// # Errors
+/// If the database fails.
+pub async fn claim(
+    connection: &mut PgConnection,
+    max_events: i64,
+    max_bytes: i64,
+    lease: Duration,
+) -> Result<Vec<Message>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "WITH free AS MATERIALIZED (
+            SELECT event_id, octet_length(payload) AS bytes FROM outbox
+            WHERE lease_expire_time < now()
+            ORDER BY event_id LIMIT $1
+            FOR UPDATE SKIP LOCKED
+        ), summed AS (
+            SELECT event_id, sum(bytes) OVER (ORDER BY event_id) - bytes AS bytes_before FROM free
+        )
+        UPDATE outbox SET lease_expire_time = now() + make_interval(secs => $3)
+        WHERE event_id = ANY (ARRAY(SELECT event_id FROM summed WHERE bytes_before < $2))
+        RETURNING event_id, event_type, payload, trace_context",
+        max_events,
+        max_bytes,
+        lease.as_secs_f64(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut messages: Vec<Message> = rows
+        .into_iter()
+        .map(|row| Message {
+            event_id: row.event_id,
+            event_type: row.event_type,
+            body: row.payload,
+            trace_context: TraceContext(row.trace_context),
+        })
+        .collect();
+    messages.sort_unstable_by_key(|message| message.event_id);
+    Ok(messages)
+}
+
+/// Deletes events that the broker confirmed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn delete(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query!("DELETE FROM outbox WHERE event_id = ANY ($1)", event_ids)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Ends the lease of events that were not confirmed, for another try.
+///
+/// # Errors
+/// If the database fails.
+pub async fn release(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE outbox SET lease_expire_time = '-infinity' WHERE event_id = ANY ($1)",
+        event_ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
