@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use usher_runtime::{
     bus::EventBus,
+    callers::Callers,
     config::ServerArgs,
     database, relay,
     service::{Listeners, Service},
@@ -20,6 +21,7 @@ pub struct Application {
     pool: PgPool,
     bus: EventBus,
     server: ServerArgs,
+    callers: Callers,
     context: Context,
 }
 
@@ -46,6 +48,7 @@ impl Application {
             pool,
             bus,
             server: server.clone(),
+            callers: Callers::from_args(&server.callers)?,
             context,
         })
     }
@@ -75,6 +78,7 @@ impl Application {
             pool: self.pool,
             bus: self.bus,
             server: self.server,
+            callers: self.callers,
             work,
         };
         service.run_until_stopped(listeners, stop).await

@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use usher_runtime::{
     bus::EventBus,
+    callers::Callers,
     config::ServerArgs,
     database, relay,
     service::{Listeners, Service},
@@ -29,6 +30,7 @@ pub struct Application<T> {
     pool: PgPool,
     bus: EventBus,
     server: ServerArgs,
+    callers: Callers,
     intake: Intake,
     sender: Sender<T>,
     renderer: Arc<Renderer>,
@@ -78,6 +80,7 @@ impl<T: MailTransport> Application<T> {
             pool,
             bus,
             server: server.clone(),
+            callers: Callers::from_args(&server.callers)?,
             renderer,
             envelope: args.envelope(),
             outbox,
@@ -110,6 +113,7 @@ impl<T: MailTransport> Application<T> {
             pool: self.pool,
             bus: self.bus,
             server: self.server,
+            callers: self.callers,
             work,
         };
         service.run_until_stopped(listeners, stop).await

@@ -41,4 +41,16 @@ pub trait RpcRequest: Message + Clone {
     fn content(&self) -> Vec<u8>;
 }
 
-include!(concat!(env!("OUT_DIR"), "/rpc.rs"));
+#[expect(
+    clippy::unnecessary_literal_bound,
+    reason = "generated; requests without a request id answer a literal"
+)]
+mod generated {
+    use prost::Message as _;
+
+    use super::{Rpc, RpcRequest};
+
+    include!(concat!(env!("OUT_DIR"), "/rpc.rs"));
+}
+
+pub use self::generated::RPCS;

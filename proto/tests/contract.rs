@@ -8,8 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
+use prost_reflect::DescriptorPool;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
-use usher_proto::topology::{self, Queue};
+use usher_proto::{
+    rpc::{RPCS, Rpc},
+    topology::{self, Queue},
+};
 
 /// Every service with its RPCs: what a reader of the contract may rely on.
 const SERVICES: &[(&str, &[&str])] = &[
@@ -289,4 +293,60 @@ fn queues_do_not_share_names() {
         .flat_map(|queue| [queue.name, queue.dead_letter_queue])
         .collect();
     assert_eq!(names.len(), 2 * topology::QUEUES.len());
+}
+
+/// `accounts.read`, `portal`, `platform/accounts.read`: what RFC 6749 section 3.3 allows in a scope, and narrower.
+fn is_scope(scope: &str) -> bool {
+    let bare = scope.strip_prefix("platform/").unwrap_or(scope);
+    let parts: Vec<&str> = bare.split('.').collect();
+    let is_part = |part: &&str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    parts.len() <= 2 && parts.iter().all(is_part)
+}
+
+#[test]
+fn every_rpc_declares_a_scope() {
+    for wrong in [
+        "",
+        "platform/",
+        "Accounts.read",
+        "a.b.c",
+        "a.",
+        "a b",
+        "a/b",
+    ] {
+        assert!(!is_scope(wrong), "{wrong}");
+    }
+    for rpc in RPCS {
+        assert!(is_scope(rpc.scope), "{}: `{}`", rpc.path, rpc.scope);
+    }
+}
+
+#[test]
+fn reflection_shows_the_scopes() {
+    let pool = DescriptorPool::decode(usher_proto::FILE_DESCRIPTOR_SET)
+        .expect("the descriptor set decodes");
+    let extension = pool
+        .get_extension_by_name("usher.options.v1.scope")
+        .expect("the option is part of the contract");
+    let mut seen = 0;
+    for method in pool
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+    {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let rpc = Rpc::find(&path).expect("the table holds every RPC");
+        let options = method.options();
+        assert_eq!(
+            options.get_extension(&extension).as_str(),
+            Some(rpc.scope),
+            "{path}"
+        );
+        seen += 1;
+    }
+    assert_eq!(seen, RPCS.len());
 }

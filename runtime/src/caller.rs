@@ -28,6 +28,17 @@ pub enum Grants {
     Scopes(BTreeSet<String>),
 }
 
+/// Why a name cannot be the subject of a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// Too long, empty, or not printable.
+    #[error("a subject is 1 to 128 visible ASCII characters")]
+    Malformed,
+    /// It stands for Usher itself or for a Person in the audit log.
+    #[error("the subject `usher` and those that begin with `person:` are reserved")]
+    Reserved,
+}
+
 /// Which organizations a caller may name in an RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
@@ -46,6 +57,23 @@ pub enum NotGranted {
     /// The scope was granted for the caller's own organization, and the caller has none.
     #[error("the caller's identity names no organization")]
     NoOrganization,
+}
+
+/// Checks the name under which a caller stands in the audit log.
+///
+/// # Errors
+/// If it is malformed, or reserved for those whom Usher writes there by itself.
+pub fn parse_subject(subject: &str) -> Result<&str, SubjectError> {
+    if !(1..=128).contains(&subject.len()) || !subject.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(SubjectError::Malformed);
+    }
+    let is_person = subject
+        .get(..7)
+        .is_some_and(|start| start.eq_ignore_ascii_case("person:"));
+    if is_person || subject.eq_ignore_ascii_case("usher") {
+        return Err(SubjectError::Reserved);
+    }
+    Ok(subject)
 }
 
 impl Caller {
@@ -113,6 +141,18 @@ mod tests {
             organization_id,
             grants: Grants::Scopes(scope.split(' ').map(str::to_owned).collect()),
         }
+    }
+
+    #[test]
+    fn nobody_calls_under_a_reserved_name() {
+        assert_eq!(parse_subject("staff:7"), Ok("staff:7"));
+        for reserved in ["usher", "Usher", "person:", "person:1", "PERSON:1"] {
+            assert_eq!(parse_subject(reserved), Err(SubjectError::Reserved));
+        }
+        for malformed in ["", "a b", "a\u{7f}", "é", &"x".repeat(129)] {
+            assert_eq!(parse_subject(malformed), Err(SubjectError::Malformed));
+        }
+        assert!(parse_subject(&"x".repeat(128)).is_ok());
     }
 
     #[test]

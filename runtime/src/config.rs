@@ -9,6 +9,10 @@ use sqlx::PgPool;
 
 use crate::{bus::EventBus, database};
 
+mod callers;
+
+pub use self::callers::{CallerArgs, TlsArgs};
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -64,6 +68,10 @@ pub struct ServerArgs {
     /// Longest that draining may take after a signal
     #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
     pub shutdown_timeout: Duration,
+
+    /// Who may call.
+    #[command(flatten)]
+    pub callers: CallerArgs,
 }
 
 /// The database.

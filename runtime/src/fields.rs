@@ -190,7 +190,6 @@ macro_rules! parsed_tuples {
             type Values = ($($name,)*);
 
             #[expect(non_snake_case, reason = "the names of the types serve for the values")]
-            #[allow(clippy::unused_unit, clippy::unnecessary_wraps, reason = "of the empty tuple")]
             fn values(self) -> Option<Self::Values> {
                 let ($($name,)*) = self;
                 Some(($($name?,)*))

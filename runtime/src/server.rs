@@ -10,16 +10,12 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{
-    Code, Status,
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{Code, Status, service::Routes, transport::Server};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 use usher_proto::account::v1::ErrorReason;
 
-use crate::{config::ServerArgs, error::RichError};
+use crate::{callers::Callers, config::ServerArgs, error::RichError, tls};
 
 mod explain;
 mod identify;
@@ -49,7 +45,7 @@ pub fn add_reflection(routes: &mut Routes) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves `routes` until `stop`, then finishes the calls that are under way, for at most
+/// Serves `routes` to `callers` until `stop`, then finishes the calls that are under way, for at most
 /// [`ServerArgs::shutdown_timeout`].
 ///
 /// # Errors
@@ -57,6 +53,7 @@ pub fn add_reflection(routes: &mut Routes) -> anyhow::Result<()> {
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
+    callers: Callers,
     args: &ServerArgs,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -72,10 +69,9 @@ pub async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .http2_max_header_list_size(16 * 1024)
-        .add_routes(through_layers(routes, &calls))
+        .add_routes(through_layers(routes, &calls, &callers))
         .serve_with_incoming_shutdown(
-            // `Server::tcp_nodelay` does not reach a listener of our own: each answer would wait 40 ms.
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            tls::incoming(listener, callers.tls()),
             stop.clone().cancelled_owned(),
         );
     let drained = async {
@@ -84,6 +80,7 @@ pub async fn serve(
     };
     tokio::select! {
         result = server => result?,
+        () = callers.follow_changes() => {}
         () = drained => tracing::warn!("calls were still open when the time for draining was over"),
     }
     // A caller that hung up leaves its call running; its transaction is finished too.
@@ -93,7 +90,7 @@ pub async fn serve(
 }
 
 /// The layers, innermost first: a call passes them from the bottom of this list to its top.
-fn through_layers(routes: Routes, calls: &Calls) -> Routes {
+fn through_layers(routes: Routes, calls: &Calls, callers: &Callers) -> Routes {
     routes
         .prepare()
         .into_axum_router()
@@ -101,8 +98,9 @@ fn through_layers(routes: Routes, calls: &Calls) -> Routes {
         .layer(from_fn_with_state(calls.clone(), detach))
         // 6. Answer in time.
         .layer(from_fn_with_state(calls.clone(), keep_deadline))
-        // 5. Who calls, and may they? Authentication and scopes belong here and nowhere else.
-        .layer(from_fn(identify::identify))
+        // 5. Who calls, and may they? Authentication and scopes belong here and nowhere else, before the body
+        // is read.
+        .layer(from_fn_with_state(callers.clone(), identify::identify))
         // 4. Errors that the gRPC library makes get a reason, like our own.
         .layer(from_fn(explain::explain_errors))
         // 3. A panic is answered with INTERNAL and hurts nobody else.

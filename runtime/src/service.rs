@@ -5,10 +5,12 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
+use usher_proto::rpc::RPCS;
 
 use crate::{
     admin,
     bus::EventBus,
+    callers::{self, Callers},
     config::{ListenArgs, ServerArgs},
     health,
     relay::{self, Wake},
@@ -25,6 +27,8 @@ pub struct Service {
     pub bus: EventBus,
     /// How calls are served.
     pub server: ServerArgs,
+    /// Who may call.
+    pub callers: Callers,
     /// What is served. Health and reflection are added.
     pub routes: Routes,
     /// Told when events were committed to the outbox.
@@ -72,13 +76,14 @@ impl Service {
     /// outbox, and returns.
     ///
     /// # Errors
-    /// If a listener breaks.
+    /// If a listener breaks, or an RPC declares no scope.
     pub async fn run_until_stopped(
         self,
         listeners: Listeners,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let name = self.name;
+        callers::require_scopes(RPCS)?;
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let readiness = health::watch(self.pool.clone(), self.bus.clone(), reporter, stop.clone());
         let mut routes = self.routes.add_service(health_service);
@@ -102,7 +107,14 @@ impl Service {
         }
 
         tracing::info!(grpc.address = %listeners.grpc.local_addr()?, "{name} serves");
-        let served = server::serve(listeners.grpc, routes, &self.server, stop.clone()).await;
+        let served = server::serve(
+            listeners.grpc,
+            routes,
+            self.callers,
+            &self.server,
+            stop.clone(),
+        )
+        .await;
         // Also when the listener broke: the rest must not go on without it.
         stop.cancel();
         self.work.close();

@@ -29,6 +29,7 @@ class Service:
             "DATABASE_URL": self.database_url,
             "GRPC_LISTEN": self.address,
             "ADMIN_LISTEN": self.admin_address,
+            "ALLOW_UNAUTHENTICATED": "true",
         }
         self.process = None
 

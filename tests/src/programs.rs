@@ -32,8 +32,8 @@ pub struct Program {
 struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Program {
-    /// Starts `name serve` with the environment variables `settings`, on ports that are free unless they say
-    /// otherwise, and waits until it serves.
+    /// Starts `name serve` with the environment variables `settings`, on ports that are free and with callers
+    /// that are not authenticated unless they say otherwise, and waits until it serves.
     ///
     /// # Errors
     /// If the program was not built, or ends; with what it said.
@@ -42,6 +42,7 @@ impl Program {
             .arg("serve")
             .env("GRPC_LISTEN", "127.0.0.1:0")
             .env("ADMIN_LISTEN", "127.0.0.1:0")
+            .env("ALLOW_UNAUTHENTICATED", "true")
             .envs(settings.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)

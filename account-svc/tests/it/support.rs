@@ -100,9 +100,15 @@ impl Service {
         let database_url = database().await;
         let (key, public) = PrivateKey::generate();
         let public = public.to_base64();
-        let arguments = ["account-svc", "serve", "--token-public-key", &public]
-            .into_iter()
-            .chain(settings.iter().copied());
+        let arguments = [
+            "account-svc",
+            "serve",
+            "--allow-unauthenticated",
+            "--token-public-key",
+            &public,
+        ]
+        .into_iter()
+        .chain(settings.iter().copied());
         let Command::Serve(args) = Cli::parse_from(arguments).command else {
             unreachable!("`serve` was asked for");
         };

@@ -104,7 +104,8 @@ pub(crate) fn print_commands(organization_id: &str, addresses: &Addresses, has_i
     let organization = format!(r#"{{"organization_id": "{organization_id}"}}"#);
     console::line(&format!(
         "
-Usher is running. Everything listens on this machine only.
+Usher is running. Everything listens on this machine only, and callers are not authenticated: whoever
+reaches the ports may do everything.
 
   Web page      {portal_url}
   account-svc   {account} (gRPC)

@@ -84,6 +84,7 @@ impl Surroundings {
         let key = self.token_key.public_key().to_base64();
         let settings = [
             "account-svc",
+            "--allow-unauthenticated",
             "--allow-http-localhost",
             "--token-public-key",
             &key,
@@ -92,7 +93,7 @@ impl Surroundings {
     }
 
     fn notify_settings(&self) -> anyhow::Result<NotifySettings> {
-        let mut settings = vec!["notify-svc"];
+        let mut settings = vec!["notify-svc", "--allow-unauthenticated"];
         if let Some(url) = &self.smtp_url {
             settings.extend(["--smtp-url", url.expose_secret()]);
         }

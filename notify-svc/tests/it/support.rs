@@ -136,6 +136,7 @@ fn args(key: &PrivateKey, more: &[&str]) -> TestArgs {
     let key = key.to_base64();
     let base = [
         "test",
+        "--allow-unauthenticated",
         "--mail-from=invitations@mail.example",
         "--token-private-key",
         &key,

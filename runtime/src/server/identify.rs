@@ -1,20 +1,71 @@
 //! Who calls, and may they? The one place where callers are identified.
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use std::sync::LazyLock;
 
-use crate::caller::Caller;
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use opentelemetry::{KeyValue, global, metrics::Counter};
+use tonic::Code;
+use usher_proto::{account::v1::ErrorReason, rpc::Rpc};
 
-/// Puts the [`Caller`] into the extensions of the request. The header `usher-caller` is trusted as sent.
-pub(super) async fn identify(mut request: Request, next: Next) -> Response {
-    let subject = request
-        .headers()
-        .get("usher-caller")
-        .and_then(|value| value.to_str().ok())
-        .filter(|subject| !subject.is_empty() && subject.len() <= 128)
-        .unwrap_or("anonymous")
-        .to_owned();
-    request
-        .extensions_mut()
-        .insert(Caller::unrestricted(subject));
+use super::answer;
+use crate::{
+    callers::{Callers, Refusal},
+    error::RichError,
+    tls::Peer,
+};
+
+/// `usher.callers.refused`: calls, by what was wrong with who called.
+static REFUSED: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    global::meter("usher")
+        .u64_counter("usher.callers.refused")
+        .with_unit("{call}")
+        .with_description("Calls that were refused because of who called, by cause")
+        .build()
+});
+
+/// Puts the [`Caller`](crate::caller::Caller) into the extensions of the request, or refuses it. Health is
+/// asked by probes, which have no identity; reflection needs one, but no scope.
+pub(super) async fn identify(
+    State(callers): State<Callers>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    if path.starts_with("/grpc.health.v1.Health/") {
+        return next.run(request).await;
+    }
+    let rpc = Rpc::find(path);
+    let peer = request.extensions().get::<Peer>();
+    let caller = match callers.authenticate(request.headers(), peer) {
+        Ok(caller) => caller,
+        Err(Refusal(cause)) => {
+            count_refused(cause);
+            return answer(unauthenticated().into());
+        }
+    };
+    if let Some(Err(error)) = rpc.map(|rpc| caller.reach(rpc)) {
+        count_refused("scope");
+        return answer(RichError::from(error).into());
+    }
+    request.extensions_mut().insert(caller);
     next.run(request).await
+}
+
+fn count_refused(cause: &'static str) {
+    tracing::debug!(cause, "a caller was refused");
+    REFUSED.add(1, &[KeyValue::new("cause", cause)]);
+}
+
+/// The same for every cause: whoever tries tokens learns nothing from the answer.
+fn unauthenticated() -> RichError {
+    RichError::new(
+        Code::Unauthenticated,
+        ErrorReason::CallerUnauthenticated,
+        "the caller did not prove who it is; send a valid token of the service's issuer as `authorization: \
+         Bearer …`, or use a client certificate, as the service requires",
+    )
 }

@@ -1,0 +1,92 @@
+//! Files whose changes are taken over while a service runs.
+
+use std::{fs, io, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use aws_lc_rs::digest;
+
+/// Time between two looks at the files. Contents are compared and not times: mounted secrets are replaced by
+/// links, and copies may keep their times.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Files that are read together, because they belong together.
+#[derive(Debug)]
+pub(crate) struct WatchedFiles {
+    /// Each with the setting that names it.
+    files: Vec<(&'static str, PathBuf)>,
+    /// Of the contents at the start; the contents may be secret.
+    digest: digest::Digest,
+}
+
+impl WatchedFiles {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// If one cannot be read; the message names the setting.
+    pub(crate) fn read(
+        files: Vec<(&'static str, PathBuf)>,
+    ) -> anyhow::Result<(Self, Vec<Vec<u8>>)> {
+        let contents = files
+            .iter()
+            .map(|(setting, path)| {
+                fs::read(path).with_context(|| format!("{setting}: cannot read {}", path.display()))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let digest = digest_of(&contents);
+        Ok((Self { files, digest }, contents))
+    }
+
+    /// Calls `apply` with the contents whenever they have changed; never ends. What cannot be read or used is
+    /// logged once and tried again after the next change.
+    pub(crate) async fn follow(&self, apply: impl Fn(&[Vec<u8>]) -> anyhow::Result<()>) {
+        let settings = self.files.iter().map(|(setting, _)| *setting);
+        let settings = settings.collect::<Vec<_>>().join(", ");
+        let mut last = Some(self.digest);
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            match self.read_again().await {
+                Ok(contents) => {
+                    let digest = digest_of(&contents);
+                    if last.is_some_and(|last| last.as_ref() == digest.as_ref()) {
+                        continue;
+                    }
+                    last = Some(digest);
+                    match apply(&contents) {
+                        Ok(()) => tracing::info!(settings, "took over changed files"),
+                        Err(error) => tracing::warn!(
+                            settings,
+                            error = format!("{error:#}"),
+                            "changed files cannot be used; the last good ones stay in use"
+                        ),
+                    }
+                }
+                Err(error) if last.is_some() => {
+                    last = None;
+                    tracing::warn!(
+                        settings,
+                        %error,
+                        "files cannot be read; the last good ones stay in use"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn read_again(&self) -> io::Result<Vec<Vec<u8>>> {
+        let mut contents = Vec::with_capacity(self.files.len());
+        for (_, path) in &self.files {
+            contents.push(tokio::fs::read(path).await?);
+        }
+        Ok(contents)
+    }
+}
+
+fn digest_of(contents: &[Vec<u8>]) -> digest::Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for content in contents {
+        context.update(&(content.len() as u64).to_be_bytes());
+        context.update(content);
+    }
+    context.finish()
+}
