@@ -2,14 +2,15 @@
 //! it in one process.
 
 use secrecy::SecretString;
-use sqlx::PgPool;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use usher_runtime::{
     bus::EventBus,
     callers::Callers,
     config::ServerArgs,
-    database, relay,
+    database::{self, Pools},
+    relay,
     service::{Listeners, Service},
+    workers::Workers,
 };
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 
 /// account-svc, ready to run.
 pub struct Application {
-    pool: PgPool,
+    pools: Pools,
     bus: EventBus,
     server: ServerArgs,
     callers: Callers,
@@ -34,18 +35,18 @@ impl Application {
     pub fn build(
         args: &AccountArgs,
         server: &ServerArgs,
-        pool: PgPool,
+        pools: Pools,
         bus: EventBus,
     ) -> anyhow::Result<Self> {
         let context = Context::new(
-            pool.clone(),
+            pools.calls.clone(),
             relay::Wake::default(),
             args.key()?,
             args.rules(),
             args.max_concurrent_hashes.into(),
         );
         Ok(Self {
-            pool,
+            pools,
             bus,
             server: server.clone(),
             callers: Callers::from_args(&server.callers)?,
@@ -63,23 +64,25 @@ impl Application {
         listeners: Listeners,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let work = TaskTracker::new();
+        let workers = Workers::new(stop.clone());
         let context = self.context;
-        work.spawn(deliveries::run(
-            context.clone(),
-            self.bus.clone(),
-            stop.clone(),
-        ));
-        work.spawn(housekeeping::run(context.clone(), stop.clone()));
+        let (background, bus) = (context.on(self.pools.workers.clone()), self.bus.clone());
+        workers.spawn("deliveries", move |stop| {
+            deliveries::run(background.clone(), bus.clone(), stop)
+        });
+        let background = context.on(self.pools.workers.clone());
+        workers.spawn("housekeeping", move |stop| {
+            housekeeping::run(background.clone(), stop)
+        });
         let service = Service {
             name: "account-svc",
             routes: grpc::routes(&context, self.server.max_message_bytes),
             wake: context.wake,
-            pool: self.pool,
+            pools: self.pools,
             bus: self.bus,
             server: self.server,
             callers: self.callers,
-            work,
+            workers,
         };
         service.run_until_stopped(listeners, stop).await
     }

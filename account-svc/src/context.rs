@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use secrecy::SecretString;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use tracing::{Span, field};
 use usher_runtime::{
-    database::{self, Scope},
+    database::{self, Scope, Tx},
     relay::Wake,
     seal::PublicKey,
 };
@@ -63,14 +63,20 @@ impl Context {
         }
     }
 
+    /// The same, on the connections of another pool.
+    #[must_use]
+    pub fn on(&self, pool: PgPool) -> Self {
+        Self {
+            pool,
+            ..self.clone()
+        }
+    }
+
     /// Begins a transaction that sees one organization.
     ///
     /// # Errors
     /// If the database is away.
-    pub async fn begin(
-        &self,
-        organization_id: Uuid,
-    ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pub async fn begin(&self, organization_id: Uuid) -> Result<Tx, sqlx::Error> {
         // Declared by the span of every call.
         Span::current().record("organization.id", field::display(organization_id));
         database::begin(&self.pool, Scope::Organization(organization_id)).await
@@ -80,7 +86,7 @@ impl Context {
     ///
     /// # Errors
     /// If the database is away.
-    pub async fn begin_platform(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pub async fn begin_platform(&self) -> Result<Tx, sqlx::Error> {
         database::begin(&self.pool, Scope::Platform).await
     }
 

@@ -20,9 +20,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let telemetry = telemetry::init("account-svc", &args.telemetry)?;
     let stop = shutdown::on_signal()?;
     let bus = args.broker.bus("account-svc")?;
-    let pool = args.database.pool(ROLE)?;
+    let pools = args.database.pools(ROLE)?;
     let listeners = Listeners::bind(&args.listen, &telemetry.registry).await?;
-    let application = Application::build(&args.account, &args.server, pool, bus)?;
+    let application = Application::build(&args.account, &args.server, pools, bus)?;
     application.run_until_stopped(listeners, stop).await?;
     telemetry.shutdown();
     Ok(())

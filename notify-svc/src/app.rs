@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use secrecy::SecretString;
-use sqlx::PgPool;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use usher_runtime::{
     bus::EventBus,
     callers::Callers,
     config::ServerArgs,
-    database, relay,
+    database::{self, Pools},
+    relay,
     service::{Listeners, Service},
+    workers::Workers,
 };
 
 use crate::{
@@ -27,12 +28,12 @@ use crate::{
 
 /// notify-svc, ready to run.
 pub struct Application<T> {
-    pool: PgPool,
+    pools: Pools,
     bus: EventBus,
     server: ServerArgs,
     callers: Callers,
-    intake: Intake,
-    sender: Sender<T>,
+    intake: Arc<Intake>,
+    sender: Arc<Sender<T>>,
     renderer: Arc<Renderer>,
     envelope: Envelope,
     outbox: relay::Wake,
@@ -48,7 +49,7 @@ impl<T: MailTransport> Application<T> {
     pub fn build(
         args: &NotifyArgs,
         server: &ServerArgs,
-        pool: PgPool,
+        pools: Pools,
         bus: EventBus,
         transport: T,
     ) -> anyhow::Result<Self> {
@@ -58,16 +59,16 @@ impl<T: MailTransport> Application<T> {
         let due = Due::default();
         let outbox = relay::Wake::default();
         Ok(Self {
-            intake: Intake {
-                pool: pool.clone(),
+            intake: Arc::new(Intake {
+                pool: pools.workers.clone(),
                 bus: bus.clone(),
                 limits: args.recipient_limits()?,
                 due: due.clone(),
                 outbox: outbox.clone(),
                 metrics: metrics.clone(),
-            },
-            sender: Sender {
-                pool: pool.clone(),
+            }),
+            sender: Arc::new(Sender {
+                pool: pools.workers.clone(),
                 transport,
                 renderer: Arc::clone(&renderer),
                 keys: args.keys()?,
@@ -76,8 +77,8 @@ impl<T: MailTransport> Application<T> {
                 due,
                 outbox: outbox.clone(),
                 metrics: metrics.clone(),
-            },
-            pool,
+            }),
+            pools,
             bus,
             server: server.clone(),
             callers: Callers::from_args(&server.callers)?,
@@ -98,23 +99,22 @@ impl<T: MailTransport> Application<T> {
         listeners: Listeners,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
-        let work = TaskTracker::new();
-        work.spawn(self.intake.run(stop.clone()));
-        work.spawn(self.sender.run(stop.clone()));
-        work.spawn(housekeeping::run(
-            self.pool.clone(),
-            self.metrics,
-            stop.clone(),
-        ));
+        let workers = Workers::new(stop.clone());
+        workers.spawn("intake", move |stop| Arc::clone(&self.intake).run(stop));
+        workers.spawn("sender", move |stop| Arc::clone(&self.sender).run(stop));
+        let (pool, metrics) = (self.pools.workers.clone(), self.metrics);
+        workers.spawn("housekeeping", move |stop| {
+            housekeeping::run(pool.clone(), metrics.clone(), stop)
+        });
         let service = Service {
             name: "notify-svc",
-            routes: grpc::routes(self.pool.clone(), self.renderer, self.envelope),
+            routes: grpc::routes(self.pools.calls.clone(), self.renderer, self.envelope),
             wake: self.outbox,
-            pool: self.pool,
+            pools: self.pools,
             bus: self.bus,
             server: self.server,
             callers: self.callers,
-            work,
+            workers,
         };
         service.run_until_stopped(listeners, stop).await
     }

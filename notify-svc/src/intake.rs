@@ -3,7 +3,7 @@
 
 mod decode;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use sqlx::{PgConnection, PgPool};
@@ -57,7 +57,7 @@ type Arrival = (Uuid, Command);
 
 impl Intake {
     /// Takes events in until `stop`. What is not acknowledged by then is delivered again.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut subscription = self.bus.subscribe(NOTIFY_INVITATIONS);
         loop {
             let mut batch = tokio::select! {

@@ -25,9 +25,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let bus = args.broker.bus("notify-svc")?;
     let transport = args.notify.smtp.transport()?;
-    let pool = args.database.pool(ROLE)?;
+    let pools = args.database.pools(ROLE)?;
     let listeners = Listeners::bind(&args.listen, &telemetry.registry).await?;
-    let application = Application::build(&args.notify, &args.server, pool, bus, transport)?;
+    let application = Application::build(&args.notify, &args.server, pools, bus, transport)?;
     application.run_until_stopped(listeners, stop).await?;
     telemetry.shutdown();
     Ok(())

@@ -123,7 +123,7 @@ pub struct Sender<T> {
 
 impl<T: MailTransport> Sender<T> {
     /// Sends until `stop`, then waits for what is under way.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let gate = RelayGate::default();
         let recorder = Recorder::new(self.pool.clone(), self.outbox.clone(), self.metrics.clone());
         let attempts = Arc::new(Attempts::new(&self, gate.clone(), recorder, stop.clone()));

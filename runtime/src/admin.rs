@@ -1,4 +1,4 @@
-//! The HTTP side door for operators: `/metrics`, `/livez`, `/readyz`.
+//! The HTTP server for operators: `/metrics`, `/livez`, `/readyz`.
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use tokio::{net::TcpListener, sync::watch};
@@ -36,7 +36,7 @@ pub async fn serve(
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<serde_json::Value>) {
-    let readiness = *admin.readiness.borrow();
+    let readiness = admin.readiness.borrow().clone();
     let status = if readiness.is_ready() {
         StatusCode::OK
     } else {
@@ -46,7 +46,9 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<serde_json::Val
         "ready": readiness.is_ready(),
         "database": readiness.database,
         "broker": readiness.broker,
+        "workers_down": readiness.workers_down,
         "stopping": readiness.stopping,
+        "problems": readiness.problems(),
     });
     (status, Json(body))
 }

@@ -5,9 +5,8 @@ use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
-use sqlx::PgPool;
 
-use crate::{bus::EventBus, database};
+use crate::{bus::EventBus, database::Pools};
 
 mod callers;
 
@@ -65,7 +64,8 @@ pub struct ServerArgs {
     #[arg(long, env = "MAX_CONNECTION_AGE", default_value = "30m", value_parser = humantime::parse_duration)]
     pub max_connection_age: Duration,
 
-    /// Longest that draining may take after a signal
+    /// Longest that calls and background work may take to finish after a signal; publishing what is in the
+    /// outbox and closing connections take up to 20 seconds more
     #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
     pub shutdown_timeout: Duration,
 
@@ -86,9 +86,14 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_URL_FILE", conflicts_with = "database_url")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Most connections to the database
-    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16)]
+    /// Most connections to the database that calls use at the same time
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub database_max_connections: u32,
+
+    /// Most connections to the database that background work uses at the same time, beside those of calls; one
+    /// more watches whether the database answers
+    #[arg(long, env = "DATABASE_MAX_WORKER_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub database_max_worker_connections: u32,
 }
 
 /// The broker.
@@ -127,9 +132,14 @@ impl DatabaseArgs {
     ///
     /// # Errors
     /// If the URL is missing or malformed.
-    pub fn pool(&self, role: &str) -> anyhow::Result<PgPool> {
-        database::connect(&self.url()?, role, self.database_max_connections)
-            .context("DATABASE_URL is not a PostgreSQL URL")
+    pub fn pools(&self, role: &str) -> anyhow::Result<Pools> {
+        Pools::connect(
+            &self.url()?,
+            role,
+            self.database_max_connections,
+            self.database_max_worker_connections,
+        )
+        .context("DATABASE_URL is not a PostgreSQL URL")
     }
 
     /// The URL of the database.

@@ -1,19 +1,56 @@
 //! How a service reaches its PostgreSQL: as a role that owns nothing, and in transactions that say whose
 //! rows they may see.
 
+mod transaction;
+
 use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Transaction,
+    Connection as _, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use uuid::Uuid;
 
-/// A transaction of the service: see [`begin`].
-pub type Tx = Transaction<'static, Postgres>;
+pub use self::transaction::{Tx, begin};
+
+/// Longest that a call or a worker waits for a connection, a new one included.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A service's connections, in two pools: many calls at a time do not stop the workers, nor the other way
+/// round.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// For calls.
+    pub calls: PgPool,
+    /// For what runs in the background: the relay, consumers, housekeeping.
+    pub workers: PgPool,
+}
+
+impl Pools {
+    /// Makes both pools, each as [`connect`] does.
+    ///
+    /// # Errors
+    /// If `url` is not a PostgreSQL URL.
+    pub fn connect(
+        url: &SecretString,
+        role: &str,
+        max_calls: u32,
+        max_workers: u32,
+    ) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            calls: connect(url, role, max_calls)?,
+            workers: connect(url, role, max_workers)?,
+        })
+    }
+
+    /// Closes all connections; those that are in use when they come back, which is waited for.
+    pub async fn close(&self) {
+        tokio::join!(self.calls.close(), self.workers.close());
+    }
+}
 
 /// Whose rows a transaction may see. Row-level security enforces it in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,14 +77,53 @@ pub fn connect(
         .application_name(role)
         .options([
             ("role", role),
-            // A call gives up after 30 s at most; the database should not go on for longer.
+            // The database should not go on for much longer than a call waits for it.
             ("statement_timeout", "30s"),
+            // A queue for one row must not fill the pool.
+            ("lock_timeout", "5s"),
             ("idle_in_transaction_session_timeout", "60s"),
+            // What a client left behind that vanished, or closed its connection during a statement, ends soon.
+            ("client_connection_check_interval", "2s"),
+            ("tcp_user_timeout", "20s"),
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
         ]);
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(ACQUIRE_LIMIT)
+        // `begin` finds out by itself, without a round trip of its own.
+        .test_before_acquire(false)
         .connect_lazy_with(options))
+}
+
+/// Runs something that uses the database, for at most `limit`.
+///
+/// For everything that is no call (a call has its deadline already): on a network that swallows packets a
+/// statement has no end of its own. The transaction in which it was is rolled back, or its connection closed.
+/// ```
+/// # use std::time::Duration;
+/// # use usher_runtime::database::{Scope, begin, within};
+/// # async fn purge(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+/// within(Duration::from_secs(30), async {
+///     let mut tx = begin(pool, Scope::Platform).await?;
+///     sqlx::query("DELETE FROM inbox").execute(&mut *tx).await?;
+///     tx.commit().await
+/// })
+/// .await
+/// # }
+/// ```
+///
+/// # Errors
+/// Those of `work`; after `limit`, [`sqlx::Error::Io`] of the kind `TimedOut`: what was being committed then
+/// may have been committed.
+pub async fn within<T, E: From<sqlx::Error>>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(transaction::timed_out().into()))
 }
 
 /// Brings a database up to date, as whoever `url` logs in.
@@ -64,31 +140,17 @@ pub async fn migrate(url: &SecretString, migrations: &Migrator) -> anyhow::Resul
     Ok(())
 }
 
-/// Begins a transaction in `scope`. This is the only way to begin one: without a scope, row-level
-/// security shows no rows at all.
-///
-/// # Errors
-/// If no connection is to be had in time or the database is away.
-pub async fn begin(pool: &PgPool, scope: Scope) -> Result<Tx, sqlx::Error> {
-    // One round trip instead of two. The only thing put into the text is a UUID.
-    let statement = match scope {
-        Scope::Organization(organization_id) => {
-            format!("BEGIN; SET LOCAL usher.organization_id = '{organization_id}'")
-        }
-        Scope::Platform => "BEGIN; SET LOCAL usher.scope = 'platform'".to_owned(),
-    };
-    pool.begin_with(AssertSqlSafe(statement)).await
-}
-
-/// Whether the database is away or at its limits, so that the same call may succeed later.
+/// Whether the same call may succeed later: the database is away or at its limits, or another transaction
+/// was in the way for too long.
 #[must_use]
 pub fn is_outage(error: &sqlx::Error) -> bool {
     use sqlx::Error as Sql;
     match error {
         Sql::Io(_) | Sql::Tls(_) | Sql::PoolTimedOut | Sql::PoolClosed | Sql::BeginFailed => true,
-        // Classes 08 (connection), 53 (resources), 57 (operator intervention): PostgreSQL, appendix A.
+        // PostgreSQL, appendix A. Classes: 08 connection, 40 transaction rollback (deadlocks), 53 resources,
+        // 57 operator intervention (timeouts too). 55P03: `lock_timeout`.
         Sql::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57"]
+            ["08", "40", "53", "55P03", "57"]
                 .iter()
                 .any(|class| code.starts_with(class))
         }),

@@ -24,3 +24,4 @@ pub mod timestamp;
 mod tls;
 pub mod trace_context;
 mod watched_files;
+pub mod workers;

@@ -1,10 +1,16 @@
 //! The run of a service: from its listeners to the last event in its outbox.
 
+use std::{sync::Arc, time::Duration};
+
 use anyhow::Context as _;
-use sqlx::PgPool;
-use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 use usher_proto::rpc::RPCS;
 
 use crate::{
@@ -12,17 +18,27 @@ use crate::{
     bus::EventBus,
     callers::{self, Callers},
     config::{ListenArgs, ServerArgs},
-    health,
+    database::Pools,
+    health::{Probe, Readiness, Watcher},
     relay::{self, Wake},
     server,
+    workers::Workers,
 };
+
+/// Longest that the relay may take to publish what is in the outbox after everything else has stopped, and
+/// to notice the stop.
+const RELAY_LIMIT: Duration = Duration::from_secs(15);
+/// Longest that the pools may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+/// Longest that health and metrics may take to answer their last question.
+const OBSERVERS_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a service is made of.
 pub struct Service {
     /// Its name in logs.
     pub name: &'static str,
     /// Its database.
-    pub pool: PgPool,
+    pub pools: Pools,
     /// Its broker.
     pub bus: EventBus,
     /// How calls are served.
@@ -33,8 +49,8 @@ pub struct Service {
     pub routes: Routes,
     /// Told when events were committed to the outbox.
     pub wake: Wake,
-    /// What else runs; ends by itself after the stop signal.
-    pub work: TaskTracker,
+    /// What else runs. The relay is added.
+    pub workers: Workers,
 }
 
 /// Where a service listens.
@@ -72,8 +88,9 @@ impl Listeners {
 }
 
 impl Service {
-    /// Runs until `stop`; then takes no more calls, finishes what is under way, publishes what is in the
-    /// outbox, and returns.
+    /// Runs until `stop`. Then, each with a limit: says that it is not ready; takes no more calls and finishes
+    /// those that are under way; waits for its workers; publishes what is in the outbox; closes its
+    /// connections; and ends the listener for health and metrics last.
     ///
     /// # Errors
     /// If a listener breaks, or an RPC declares no scope.
@@ -85,44 +102,90 @@ impl Service {
         let name = self.name;
         callers::require_scopes(RPCS)?;
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        let readiness = health::watch(self.pool.clone(), self.bus.clone(), reporter, stop.clone());
-        let mut routes = self.routes.add_service(health_service);
+        let mut routes = self.routes.clone().add_service(health_service);
         server::add_reflection(&mut routes)?;
 
-        // The relay goes last: the others still write events while they finish.
+        let observers_stop = CancellationToken::new();
+        let observers = self.workers.group(observers_stop.clone());
+        self.observe(&observers, reporter, listeners.admin, &stop)?;
+        // The relay goes on longer: the others still write events while they finish.
         let relay_stop = CancellationToken::new();
-        let relay = tokio::spawn(relay::run(
-            self.pool.clone(),
-            self.bus,
-            self.wake,
-            relay_stop.clone(),
-        ));
-        if let Some((listener, registry)) = listeners.admin {
-            let stop = stop.clone();
-            tokio::spawn(async move {
-                if let Err(error) = admin::serve(listener, registry, readiness, stop).await {
-                    tracing::error!(%error, "the listener for health and metrics broke");
+        let relay = self.workers.group(relay_stop.clone());
+        let (pool, bus, wake) = (self.pools.workers.clone(), self.bus, self.wake);
+        relay.spawn("relay", move |stop| {
+            relay::run(pool.clone(), bus.clone(), wake.clone(), stop)
+        });
+
+        tracing::info!(grpc.address = %listeners.grpc.local_addr()?, "{name} serves");
+        let serving = async {
+            let served = server::serve(
+                listeners.grpc,
+                routes,
+                self.callers,
+                &self.server,
+                stop.clone(),
+            )
+            .await;
+            // Also when the listener broke: the rest must not go on without it.
+            stop.cancel();
+            served
+        };
+        let (served, deadline) = tokio::join!(serving, async {
+            stop.cancelled().await;
+            Instant::now() + self.server.shutdown_timeout
+        });
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.workers.finish(left).await;
+        relay_stop.cancel();
+        relay.finish(RELAY_LIMIT).await;
+        if timeout(CLOSE_LIMIT, self.pools.close()).await.is_err() {
+            tracing::warn!("connections to the database were still in use at the end");
+        }
+        observers_stop.cancel();
+        observers.finish(OBSERVERS_LIMIT).await;
+        tracing::info!("{name} has stopped");
+        served
+    }
+
+    /// Watches what the service depends on, and shows it.
+    fn observe(
+        &self,
+        observers: &Workers,
+        reporter: HealthReporter,
+        admin: Option<(TcpListener, prometheus::Registry)>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let readiness = Arc::new(watch::Sender::new(Readiness::default()));
+        let shown = readiness.subscribe();
+        let database = self.pools.calls.connect_options();
+        let (bus, workers, stop) = (self.bus.clone(), self.workers.clone(), stop.clone());
+        observers.spawn("health", move |closed| {
+            let watcher = Watcher {
+                database: Probe::new(Arc::clone(&database)),
+                bus: bus.clone(),
+                workers: workers.clone(),
+                reporter: reporter.clone(),
+                readiness: Arc::clone(&readiness),
+                stop: stop.clone(),
+            };
+            watcher.run(closed)
+        });
+        if let Some((listener, registry)) = admin {
+            let listener = listener.into_std()?;
+            observers.spawn("admin", move |closed| {
+                let listener = listener.try_clone().and_then(TcpListener::from_std);
+                let (registry, shown) = (registry.clone(), shown.clone());
+                async move {
+                    let served = match listener {
+                        Ok(listener) => admin::serve(listener, registry, shown, closed).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = served {
+                        tracing::error!(%error, "the listener for health and metrics broke");
+                    }
                 }
             });
         }
-
-        tracing::info!(grpc.address = %listeners.grpc.local_addr()?, "{name} serves");
-        let served = server::serve(
-            listeners.grpc,
-            routes,
-            self.callers,
-            &self.server,
-            stop.clone(),
-        )
-        .await;
-        // Also when the listener broke: the rest must not go on without it.
-        stop.cancel();
-        self.work.close();
-        self.work.wait().await;
-        relay_stop.cancel();
-        relay.await?;
-        self.pool.close().await;
-        tracing::info!("{name} has stopped");
-        served
+        Ok(())
     }
 }

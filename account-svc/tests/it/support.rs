@@ -33,7 +33,7 @@ use usher_proto::{
 };
 use usher_runtime::{
     bus::{EventBus, Message, Subscription},
-    database,
+    database::Pools,
     seal::{self, PrivateKey, Sealed},
     trace_context::TraceContext,
 };
@@ -112,12 +112,13 @@ impl Service {
         let Command::Serve(args) = Cli::parse_from(arguments).command else {
             unreachable!("`serve` was asked for");
         };
-        let pool = database::connect(&SecretString::from(database_url.clone()), ROLE, 16).unwrap();
+        let url = SecretString::from(database_url.clone());
+        let pools = Pools::connect(&url, ROLE, 16, 8).unwrap();
         let bus = EventBus::in_process();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let application =
-            Application::build(&args.account, &args.server, pool.clone(), bus.clone()).unwrap();
+            Application::build(&args.account, &args.server, pools.clone(), bus.clone()).unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
         let channel = Channel::from_shared(format!("http://{address}"))
@@ -130,7 +131,7 @@ impl Service {
             accounts: AccountServiceClient::new(channel.clone()),
             invitations: InvitationServiceClient::new(channel.clone()),
             activation: ActivationServiceClient::new(channel),
-            pool,
+            pool: pools.calls,
             database_url,
             address,
             mailroom: bus.subscribe(NOTIFY_INVITATIONS),

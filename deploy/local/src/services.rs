@@ -5,16 +5,16 @@ use clap::Parser;
 use notify_svc::local_inbox::LocalInbox;
 use notify_svc::mail::MailTransport;
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use usher_runtime::bus::EventBus;
 use usher_runtime::config::ServerArgs;
-use usher_runtime::database;
+use usher_runtime::database::Pools;
 use usher_runtime::seal::PrivateKey;
 
-/// Connections of each service; the private PostgreSQL takes 100 in all.
+/// Connections of each service for calls, and half as many for its workers; the private PostgreSQL takes 100
+/// in all.
 const MAX_CONNECTIONS: u32 = 16;
 
 /// What is around the services.
@@ -124,15 +124,15 @@ impl Services {
         let notify_bus = surroundings.bus("notify-svc")?.unwrap_or(in_process);
         let settings = surroundings.notify_settings()?;
         let account = start_account(surroundings, account_bus, account_listener)?;
-        let pool = pool(&surroundings.notify_database, notify_svc::db::ROLE)?;
+        let pools = pools(&surroundings.notify_database, notify_svc::db::ROLE)?;
         let (inbox, notify) = if surroundings.smtp_url.is_some() {
             let transport = settings.notify.smtp.transport()?;
-            let notify = start_notify(&settings, pool, notify_bus, transport, notify_listener)?;
+            let notify = start_notify(&settings, pools, notify_bus, transport, notify_listener)?;
             (None, notify)
         } else {
             let inbox = LocalInbox::new();
             let transport = inbox.clone();
-            let notify = start_notify(&settings, pool, notify_bus, transport, notify_listener)?;
+            let notify = start_notify(&settings, pools, notify_bus, transport, notify_listener)?;
             (Some(inbox), notify)
         };
         Ok(Self {
@@ -174,9 +174,9 @@ fn start_account(
     listener: TcpListener,
 ) -> anyhow::Result<Service> {
     let settings = surroundings.account_settings()?;
-    let pool = pool(&surroundings.account_database, account_svc::db::ROLE)?;
+    let pools = pools(&surroundings.account_database, account_svc::db::ROLE)?;
     let application =
-        account_svc::app::Application::build(&settings.account, &settings.server, pool, bus)?;
+        account_svc::app::Application::build(&settings.account, &settings.server, pools, bus)?;
     let stop = CancellationToken::new();
     let task = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
     Ok(Service {
@@ -188,7 +188,7 @@ fn start_account(
 
 fn start_notify(
     settings: &NotifySettings,
-    pool: PgPool,
+    pools: Pools,
     bus: EventBus,
     transport: impl MailTransport,
     listener: TcpListener,
@@ -196,7 +196,7 @@ fn start_notify(
     let application = notify_svc::app::Application::build(
         &settings.notify,
         &settings.server,
-        pool,
+        pools,
         bus,
         transport,
     )?;
@@ -209,8 +209,8 @@ fn start_notify(
     })
 }
 
-fn pool(url: &SecretString, role: &str) -> anyhow::Result<PgPool> {
-    database::connect(url, role, MAX_CONNECTIONS).context("DATABASE_URL")
+fn pools(url: &SecretString, role: &str) -> anyhow::Result<Pools> {
+    Pools::connect(url, role, MAX_CONNECTIONS, MAX_CONNECTIONS / 2).context("DATABASE_URL")
 }
 
 fn flatten(result: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {

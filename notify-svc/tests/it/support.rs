@@ -30,7 +30,7 @@ use usher_proto::{
 use usher_runtime::{
     bus::{EventBus, Message},
     config::ServerArgs,
-    database::connect,
+    database::{Pools, connect},
     seal::{PrivateKey, PublicKey},
     trace_context::TraceContext,
 };
@@ -72,6 +72,10 @@ impl Database {
             admin_url,
             name,
         }
+    }
+
+    fn pools(&self) -> Pools {
+        Pools::connect(&self.url, ROLE, 8, 8).expect("pools")
     }
 
     pub fn pool(&self) -> PgPool {
@@ -193,7 +197,7 @@ impl Service {
         let args = args(&private_key, &settings);
         let transport = args.notify.smtp.transport().expect("transport");
         let stop = CancellationToken::new();
-        let (channel, running) = run(&args, database.pool(), bus.clone(), transport, &stop).await;
+        let (channel, running) = run(&args, database.pools(), bus.clone(), transport, &stop).await;
         let changes = Arc::default();
         tokio::spawn(collect(bus.clone(), Arc::clone(&changes)));
         Self {
@@ -332,13 +336,13 @@ impl Service {
 /// Runs a service on `transport` until `stop`.
 async fn run<T: MailTransport>(
     args: &TestArgs,
-    pool: PgPool,
+    pools: Pools,
     bus: EventBus,
     transport: T,
     stop: &CancellationToken,
 ) -> (Channel, JoinHandle<anyhow::Result<()>>) {
     let application =
-        Application::build(&args.notify, &args.server, pool, bus, transport).expect("build");
+        Application::build(&args.notify, &args.server, pools, bus, transport).expect("build");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let running = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
