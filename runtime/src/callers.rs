@@ -9,7 +9,7 @@ use anyhow::{bail, ensure};
 use http::HeaderMap;
 use usher_proto::rpc::Rpc;
 
-use self::certificates::CertificateGrants;
+use self::{certificates::CertificateGrants, jwks::Keys};
 use crate::{
     caller::{Caller, parse_subject},
     config::CallerArgs,
@@ -17,6 +17,9 @@ use crate::{
 };
 
 mod certificates;
+mod jwks;
+mod jwt;
+mod remote_keys;
 
 /// Who may call a service, and over what.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub struct Callers {
 enum Identities {
     /// Not at all: the header `usher-caller` is trusted as sent.
     Unauthenticated,
+    /// By a bearer token, signed with one of these keys.
+    Tokens(Keys),
     /// By the certificate of their connection.
     Certificates(CertificateGrants),
 }
@@ -55,7 +60,7 @@ impl Callers {
         self.tls.clone()
     }
 
-    /// Takes over changed files; never ends.
+    /// Takes over changed files and keys; never ends.
     pub(crate) async fn follow_changes(&self) {
         let tls = async {
             match &self.tls {
@@ -66,6 +71,7 @@ impl Callers {
         let identities = async {
             match &*self.identities {
                 Identities::Unauthenticated => std::future::pending().await,
+                Identities::Tokens(keys) => keys.follow_changes().await,
                 Identities::Certificates(grants) => grants.follow_file().await,
             }
         };
@@ -73,13 +79,14 @@ impl Callers {
     }
 
     /// Who sends a request with these headers over the connection of `peer`.
-    pub(crate) fn authenticate(
+    pub(crate) async fn authenticate(
         &self,
         headers: &HeaderMap,
         peer: Option<&Peer>,
     ) -> Result<Caller, Refusal> {
         match &*self.identities {
             Identities::Unauthenticated => trusted_header(headers),
+            Identities::Tokens(keys) => jwt::caller(keys, headers).await,
             Identities::Certificates(grants) => {
                 let name = peer.and_then(|peer| peer.certificate_name.as_deref());
                 grants.caller(name.ok_or(Refusal("certificate_name"))?)
@@ -102,6 +109,13 @@ fn identities(args: &CallerArgs) -> anyhow::Result<Identities> {
              everything"
         );
         return Ok(Identities::Unauthenticated);
+    }
+    if let Some(keys) = Keys::from_args(args)? {
+        ensure!(
+            args.caller_grants_file.is_none(),
+            "CALLER_GRANTS_FILE has no effect beside tokens, which hold the grants: take one of them away"
+        );
+        return Ok(Identities::Tokens(keys));
     }
     match (has_certificates, &args.caller_grants_file) {
         (true, Some(file)) => Ok(Identities::Certificates(CertificateGrants::read(file)?)),
@@ -185,6 +199,14 @@ mod tests {
                 &["--allow-unauthenticated", "--jwt-jwks-file=x"],
                 "JWT_JWKS_FILE",
             ),
+            (
+                &["--jwt-jwks-file=x", "--jwt-jwks-url=https://x/"],
+                "not both",
+            ),
+            (&["--jwt-jwks-file=x", "--jwt-issuer=x"], "JWT_AUDIENCE"),
+            (&["--jwt-jwks-file=x", "--jwt-audience=x"], "JWT_ISSUER"),
+            (&["--jwt-issuer=x", "--jwt-audience=x"], "JWT_JWKS_URL"),
+            (&["--jwt-ca-file=x"], "JWT_JWKS_URL"),
             (&["--caller-grants-file=x"], "TLS_CLIENT_CA_FILE"),
             (&["--tls-key-file=x"], "TLS_CERTIFICATE_FILE"),
             (&["--tls-certificate-file=x"], "TLS_KEY_FILE"),

@@ -40,7 +40,7 @@ pub(super) async fn identify(
     }
     let rpc = Rpc::find(path);
     let peer = request.extensions().get::<Peer>();
-    let caller = match callers.authenticate(request.headers(), peer) {
+    let caller = match callers.authenticate(request.headers(), peer).await {
         Ok(caller) => caller,
         Err(Refusal(cause)) => {
             count_refused(cause);
