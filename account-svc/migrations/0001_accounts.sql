@@ -39,6 +39,8 @@ CREATE TABLE organizations (
     logo_url text NOT NULL,
     color text NOT NULL,
     minimum_age integer NOT NULL CHECK (minimum_age BETWEEN 0 AND 120),
+    -- Where a day begins: a name of the IANA time zone database.
+    time_zone text NOT NULL,
     invitation_lifetime_seconds bigint NOT NULL,
     reinvite_after_seconds bigint NOT NULL,
     link_prompt_lifetime_seconds bigint NOT NULL,
@@ -54,10 +56,15 @@ CREATE TABLE persons (
     person_id uuid PRIMARY KEY,
     -- In canonical form: case-folded, the domain in A-label form.
     email text NOT NULL CONSTRAINT persons_email_key UNIQUE,
+    create_time timestamptz NOT NULL DEFAULT now()
+);
+
+-- Apart from the Persons, because an organization may see those of its own clients.
+CREATE TABLE credentials (
+    person_id uuid PRIMARY KEY REFERENCES persons,
     -- Argon2id in PHC format.
     password_hash text NOT NULL,
-    last_login_time timestamptz,
-    create_time timestamptz NOT NULL DEFAULT now()
+    update_time timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE accounts (
@@ -87,6 +94,8 @@ CREATE TABLE accounts (
     -- The Person who took the account over.
     person_id uuid REFERENCES persons,
     activate_time timestamptz,
+    -- Last login through this organization.
+    last_login_time timestamptz,
     close_time timestamptz,
     version bigint NOT NULL DEFAULT 1,
     create_time timestamptz NOT NULL DEFAULT now(),
@@ -124,8 +133,9 @@ CREATE TABLE invitations (
     failure_reason text NOT NULL DEFAULT '',
     sent_time timestamptz,
     expire_time timestamptz NOT NULL,
-    -- How it ended. Expiry is not stored: it is decided by the clock at the moment of use.
-    end_state text CHECK (end_state IN ('ACCEPTED', 'DECLINED', 'REVOKED', 'SUPERSEDED')),
+    -- How it ended. Expiry is decided by the clock at the moment of use; it is stored only when something
+    -- else would have ended the invitation later.
+    end_state text CHECK (end_state IN ('ACCEPTED', 'DECLINED', 'EXPIRED', 'REVOKED', 'SUPERSEDED')),
     end_time timestamptz,
     create_time timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, invitation_id),
@@ -150,19 +160,21 @@ CREATE TABLE tokens (
     FOREIGN KEY (organization_id, invitation_id) REFERENCES invitations
 );
 CREATE INDEX tokens_invitation ON tokens (organization_id, invitation_id);
+CREATE INDEX tokens_age ON tokens (expire_time);
 
--- Answers of mutating calls, so that a repeated call gets the same one (AIP-155).
-CREATE TABLE idempotency_keys (
+-- Responses of mutating calls, so that a repeated call gets the same one (AIP-155).
+CREATE TABLE stored_responses (
     -- The nil UUID for calls that belong to no organization.
     organization_id uuid NOT NULL,
     request_id uuid NOT NULL,
-    -- SHA-256 of method and request, without passwords.
+    -- SHA-256 of RPC and request, without passwords.
     request_hash bytea NOT NULL,
+    -- The encoded response message; null until the transaction that took the key commits.
     response bytea,
     create_time timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, request_id)
 );
-CREATE INDEX idempotency_keys_age ON idempotency_keys (create_time);
+CREATE INDEX stored_responses_age ON stored_responses (create_time);
 
 -- Events on their way to the broker, written in the transaction that makes them true. notify-svc has the same
 -- table: the queries on it are in `usher-runtime`.
@@ -183,14 +195,17 @@ CREATE TABLE audit_events (
     account_id uuid,
     actor text NOT NULL,
     action text NOT NULL,
-    -- Facts without personal data.
-    detail jsonb NOT NULL DEFAULT '{}',
-    create_time timestamptz NOT NULL DEFAULT now(),
+    -- Text by name, without personal data.
+    details jsonb NOT NULL,
+    -- W3C trace id of the call.
+    trace_id text NOT NULL,
+    occur_time timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, audit_event_id)
 );
 CREATE INDEX audit_events_account ON audit_events (organization_id, account_id, audit_event_id);
+CREATE INDEX audit_events_age ON audit_events (occur_time);
 
--- Attempts to guess a password, one row for each email and each source.
+-- Attempts to guess a password: one row for each source, each email, and each pair of them.
 CREATE TABLE login_throttles (
     -- SHA-256 of what is limited: no address is kept here.
     throttle_key bytea PRIMARY KEY,
@@ -199,7 +214,16 @@ CREATE TABLE login_throttles (
 );
 CREATE INDEX login_throttles_age ON login_throttles (arrival_time);
 
--- Where an account stands, derived from facts.
+-- Sources from which a Person logged in: others who guess the password cannot lock them out.
+CREATE TABLE login_sources (
+    -- SHA-256 of email and source.
+    source_key bytea PRIMARY KEY,
+    last_login_time timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX login_sources_age ON login_sources (last_login_time);
+
+-- Where an account stands, derived from facts. The clock is that of the statement, not that of the
+-- transaction, which may have waited for a lock since it began.
 CREATE FUNCTION account_state(account accounts, invitation invitations) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE
@@ -209,7 +233,7 @@ CREATE FUNCTION account_state(account accounts, invitation invitations) RETURNS 
         WHEN invitation.end_state = 'DECLINED' THEN 'SHARE_DECLINED'
         WHEN invitation.invitation_id IS NULL
             OR invitation.end_state IS NOT NULL
-            OR invitation.expire_time <= now() THEN 'NOT_INVITED'
+            OR invitation.expire_time <= statement_timestamp() THEN 'NOT_INVITED'
         WHEN invitation.kind = 'SHARE_REQUEST' THEN 'SHARE_REQUESTED'
         ELSE 'INVITED'
     END;
@@ -219,7 +243,7 @@ CREATE FUNCTION invitation_state(invitation invitations) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN coalesce(
         invitation.end_state,
-        CASE WHEN invitation.expire_time <= now() THEN 'EXPIRED' END,
+        CASE WHEN invitation.expire_time <= statement_timestamp() THEN 'EXPIRED' END,
         invitation.delivery_state
     );
 
@@ -236,7 +260,7 @@ DECLARE
     owned text;
 BEGIN
     FOREACH owned IN ARRAY ARRAY['organizations', 'accounts', 'invitations', 'tokens',
-        'idempotency_keys', 'outbox', 'audit_events'] LOOP
+        'stored_responses', 'outbox', 'audit_events'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', owned);
         EXECUTE format('CREATE POLICY organization ON %I USING '
             '(organization_id = (SELECT usher_organization()) OR (SELECT usher_is_platform()))', owned);
@@ -251,10 +275,21 @@ CREATE POLICY own_clients ON persons FOR SELECT USING (EXISTS (
     WHERE accounts.person_id = persons.person_id
         AND accounts.organization_id = (SELECT usher_organization())));
 
-ALTER TABLE login_throttles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-CREATE POLICY platform ON login_throttles USING ((SELECT usher_is_platform()));
+DO $$
+DECLARE
+    owned text;
+BEGIN
+    FOREACH owned IN ARRAY ARRAY['credentials', 'login_throttles', 'login_sources'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', owned);
+        EXECUTE format('CREATE POLICY platform ON %I USING ((SELECT usher_is_platform()))', owned);
+    END LOOP;
+END $$;
 
-GRANT SELECT, INSERT, UPDATE ON organizations, persons, accounts, invitations, tokens TO account_service;
-GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys, outbox, login_throttles TO account_service;
--- Append-only.
-GRANT SELECT, INSERT ON audit_events TO account_service;
+-- The audit log is append-only: nothing changes an entry, and only what is older than ten years can be removed.
+CREATE POLICY retention ON audit_events AS RESTRICTIVE FOR DELETE
+    USING (occur_time < now() - interval '10 years');
+
+GRANT SELECT, INSERT, UPDATE ON organizations, persons, credentials, accounts, invitations TO account_service;
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON tokens, stored_responses, outbox, login_throttles, login_sources TO account_service;
+GRANT SELECT, INSERT, DELETE ON audit_events TO account_service;

@@ -1,6 +1,8 @@
 //! The service as a whole. What it works with is handed in, so that several services, or a test, can run
 //! it in one process.
 
+use std::sync::Arc;
+
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use usher_runtime::{
@@ -14,7 +16,8 @@ use usher_runtime::{
 };
 
 use crate::{
-    config::AccountArgs, context::Context, db::MIGRATIONS, deliveries, grpc, housekeeping,
+    config::AccountArgs, context::Context, db::MIGRATIONS, grpc, housekeeping,
+    passwords::Passwords, use_cases::deliveries,
 };
 
 /// account-svc, ready to run.
@@ -38,13 +41,14 @@ impl Application {
         pools: Pools,
         bus: EventBus,
     ) -> anyhow::Result<Self> {
-        let context = Context::new(
-            pools.calls.clone(),
-            relay::Wake::default(),
-            args.key()?,
-            args.rules(),
-            args.max_concurrent_hashes.into(),
-        );
+        let rules = args.rules();
+        let context = Context {
+            pool: pools.calls.clone(),
+            wake: relay::Wake::default(),
+            notify_key: Arc::new(args.key()?),
+            passwords: Passwords::new(rules.password, args.max_concurrent_hashes.into()),
+            rules: Arc::new(rules),
+        };
         Ok(Self {
             pools,
             bus,
@@ -66,13 +70,13 @@ impl Application {
     ) -> anyhow::Result<()> {
         let workers = Workers::new(stop.clone());
         let context = self.context;
-        let (background, bus) = (context.on(self.pools.workers.clone()), self.bus.clone());
+        let (pool, bus) = (self.pools.workers.clone(), self.bus.clone());
         workers.spawn("deliveries", move |stop| {
-            deliveries::run(background.clone(), bus.clone(), stop)
+            deliveries::run(pool.clone(), bus.clone(), stop)
         });
-        let background = context.on(self.pools.workers.clone());
+        let pool = self.pools.workers.clone();
         workers.spawn("housekeeping", move |stop| {
-            housekeeping::run(background.clone(), stop)
+            housekeeping::run(pool.clone(), stop)
         });
         let service = Service {
             name: "account-svc",

@@ -2,27 +2,26 @@
 
 use std::sync::Arc;
 
-use secrecy::SecretString;
-use sqlx::PgPool;
-use tokio::sync::Semaphore;
-use tracing::{Span, field};
+use prost::Message;
+use sqlx::{PgConnection, PgPool};
+use tonic::{Response, Status};
 use usher_runtime::{
-    database::{self, Scope, Tx},
+    call::Call,
+    database::{self, Scope},
     relay::Wake,
     seal::PublicKey,
 };
 use uuid::Uuid;
 
 use crate::{
-    domain::{
-        link::LinkRules,
-        password::{self, PasswordPolicy},
-    },
+    change::{Begun, Change, Committed},
+    domain::{link::LinkRules, password::PasswordPolicy},
     error::Error,
+    passwords::Passwords,
 };
 
 /// Rules that the deployment sets.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// What a password must be.
     pub password: PasswordPolicy,
@@ -30,103 +29,78 @@ pub struct Rules {
     pub links: LinkRules,
 }
 
-/// Database, outbox, keys and rules. Cheap to clone.
+/// Database, keys and rules. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    pool: PgPool,
+    /// Connections for calls; background work has its own.
+    pub pool: PgPool,
     /// Wakes the relay when events were committed.
     pub wake: Wake,
     /// What tokens are sealed to.
     pub notify_key: Arc<PublicKey>,
     /// Rules of the deployment.
-    pub rules: Rules,
-    /// Bounds the processors and the memory (19 MiB each) that hashing takes.
-    hashing: Arc<Semaphore>,
+    pub rules: Arc<Rules>,
+    /// Hashes passwords.
+    pub passwords: Passwords,
 }
 
 impl Context {
-    /// A context that hashes up to `max_hashing` passwords at the same time.
-    #[must_use]
-    pub fn new(
-        pool: PgPool,
-        wake: Wake,
-        notify_key: PublicKey,
-        rules: Rules,
-        max_hashing: usize,
-    ) -> Self {
-        Self {
-            pool,
-            wake,
-            notify_key: Arc::new(notify_key),
-            rules,
-            hashing: Arc::new(Semaphore::new(max_hashing)),
-        }
-    }
-
-    /// The same, on the connections of another pool.
-    #[must_use]
-    pub fn on(&self, pool: PgPool) -> Self {
-        Self {
-            pool,
-            ..self.clone()
-        }
-    }
-
-    /// Begins a transaction that sees one organization.
+    /// Runs a read in a transaction of the call's organization, or of the whole platform for calls that name
+    /// none.
     ///
     /// # Errors
-    /// If the database is away.
-    pub async fn begin(&self, organization_id: Uuid) -> Result<Tx, sqlx::Error> {
-        // Declared by the span of every call.
-        Span::current().record("organization.id", field::display(organization_id));
-        database::begin(&self.pool, Scope::Organization(organization_id)).await
-    }
-
-    /// Begins a transaction that sees the whole platform.
-    ///
-    /// # Errors
-    /// If the database is away.
-    pub async fn begin_platform(&self) -> Result<Tx, sqlx::Error> {
-        database::begin(&self.pool, Scope::Platform).await
-    }
-
-    /// Hashes a password beside the async threads.
-    ///
-    /// # Errors
-    /// If there is no memory or randomness to be had.
-    pub async fn hash_password(&self, password: SecretString) -> Result<String, Error> {
-        self.while_hashing(move || password::hash(&password)).await
-    }
-
-    /// Checks a password beside the async threads.
-    ///
-    /// # Errors
-    /// If the hash is malformed or there is no memory to be had.
-    pub async fn verify_password(
+    /// If the work fails or the database is away.
+    pub async fn read<T>(
         &self,
-        password: SecretString,
-        hash: String,
-    ) -> Result<bool, Error> {
-        self.while_hashing(move || password::verify(&password, &hash))
-            .await
-    }
-
-    async fn while_hashing<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, argon2::password_hash::Error> + Send + 'static,
+        call: &Call,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let internal = |error: &dyn std::fmt::Display| Error::Internal(format!("hashing: {error}"));
-        let permit = Arc::clone(&self.hashing)
-            .acquire_owned()
-            .await
-            .map_err(|error| internal(&error))?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        })
-        .await
-        .map_err(|error| internal(&error))?
-        .map_err(|error| internal(&error))
+        let mut tx = database::begin(&self.pool, scope(call)).await?;
+        let result = work(&mut tx).await;
+        // Nothing was changed; a connection that cannot even roll back is not worth an error.
+        let _ = tx.rollback().await;
+        result
+    }
+
+    /// Runs a mutation as one unit of work in the call's organization, or on the whole platform for calls
+    /// that name none. A repeated call gets the response of the first.
+    ///
+    /// # Errors
+    /// If the work fails, the request id was used for another request, or the database is away. Nothing is
+    /// changed then.
+    pub async fn change<R: Message + Default>(
+        &self,
+        call: &Call,
+        work: impl AsyncFnOnce(Change) -> Result<Committed<R>, Error>,
+    ) -> Result<Response<R>, Status> {
+        let response = self
+            .change_in(call, scope(call), call.organization_id, work)
+            .await?;
+        Ok(Response::new(response))
+    }
+
+    /// As [`Self::change`], for calls whose organization is known by other means than a field of the request.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub async fn change_in<R: Message + Default>(
+        &self,
+        call: &Call,
+        scope: Scope,
+        organization_id: Uuid,
+        work: impl AsyncFnOnce(Change) -> Result<Committed<R>, Error>,
+    ) -> Result<R, Error> {
+        match Change::begin(self, call, scope, organization_id).await? {
+            Begun::Answered(response) => Ok(response),
+            Begun::Fresh(change) => Ok(work(*change).await?.into_response()),
+        }
+    }
+}
+
+fn scope(call: &Call) -> Scope {
+    if call.organization_id.is_nil() {
+        Scope::Platform
+    } else {
+        Scope::Organization(call.organization_id)
     }
 }

@@ -7,14 +7,14 @@
 pub mod account;
 pub mod audit;
 pub mod clock;
-pub mod idempotency;
 pub mod invitation;
 pub mod login_throttle;
 pub mod organization;
 pub mod person;
+pub mod stored_response;
 pub mod token;
 
-/// How many rows a page of a filtered list looks at: bounds what a filter costs that matches few of them.
+/// How many rows a page of a filtered list scans at most: bounds what a filter costs that few rows match.
 const MAX_SCANNED: i64 = 20_000;
 
 /// The role that the service works as.

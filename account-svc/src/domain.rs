@@ -1,5 +1,6 @@
 //! Types that cannot be wrong. Pure: no I/O, no clock, no randomness but where it is handed in.
 
+pub mod audit;
 pub mod birth_date;
 pub mod duplicate;
 pub mod email;
@@ -10,5 +11,6 @@ pub mod organization;
 pub mod password;
 pub mod phone;
 pub mod profile;
+pub mod state;
 pub mod text;
 pub mod token;

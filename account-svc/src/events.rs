@@ -1,28 +1,29 @@
 //! Events that account-svc publishes, as rows of its outbox.
 
-use prost_types::Timestamp;
 use time::OffsetDateTime;
 use usher_proto::{
     event::v1::{
-        AccountActivated, AccountCreated, AccountUpdated, InvitationRequested, InvitationRevoked,
-        event::Payload,
+        AccountActivated, AccountClosed, AccountCreated, AccountUpdated, InvitationRequested,
+        InvitationRevoked, event::Payload,
     },
     topology::routing_key,
 };
 use usher_runtime::outbox::OutboxEvent;
 use uuid::Uuid;
 
+use crate::domain::state::AccountState;
+
 /// An account was created.
 #[must_use]
 pub fn account_created(
     organization_id: Uuid,
     account_id: Uuid,
-    state: &str,
+    state: AccountState,
     time: OffsetDateTime,
 ) -> OutboxEvent {
     let payload = AccountCreated {
         account_id: account_id.to_string(),
-        state: state.to_owned(),
+        state: state.as_str().to_owned(),
     };
     OutboxEvent::new(
         organization_id,
@@ -48,6 +49,24 @@ pub fn account_updated(
         organization_id,
         routing_key::ACCOUNT_UPDATED,
         Payload::AccountUpdated(payload),
+        time,
+    )
+}
+
+/// An account was closed.
+#[must_use]
+pub fn account_closed(
+    organization_id: Uuid,
+    account_id: Uuid,
+    time: OffsetDateTime,
+) -> OutboxEvent {
+    let payload = AccountClosed {
+        account_id: account_id.to_string(),
+    };
+    OutboxEvent::new(
+        organization_id,
+        routing_key::ACCOUNT_CLOSED,
+        Payload::AccountClosed(payload),
         time,
     )
 }
@@ -107,14 +126,4 @@ pub fn invitation_revoked(
         Payload::InvitationRevoked(payload),
         time,
     )
-}
-
-/// A time of the database as it goes over the wire.
-#[must_use]
-pub fn timestamp(time: OffsetDateTime) -> Timestamp {
-    Timestamp {
-        seconds: time.unix_timestamp(),
-        // Below a billion always.
-        nanos: time.nanosecond().try_into().unwrap_or_default(),
-    }
 }

@@ -1,7 +1,8 @@
-//! The gRPC services: decode, call the use case, encode. One file for each service.
+//! The gRPC services: decode, call the use case in a unit of work, encode. One file for each service.
 
 mod account;
 mod activation;
+mod audit;
 mod decode;
 mod encode;
 mod invitation;
@@ -11,7 +12,7 @@ mod status;
 use tonic::service::Routes;
 use usher_proto::account::v1::{
     account_service_server::AccountServiceServer,
-    activation_service_server::ActivationServiceServer,
+    activation_service_server::ActivationServiceServer, audit_service_server::AuditServiceServer,
     invitation_service_server::InvitationServiceServer,
     organization_service_server::OrganizationServiceServer,
 };
@@ -23,29 +24,22 @@ use crate::context::Context;
 /// Messages over `max_message_bytes` are refused.
 #[must_use]
 pub fn routes(context: &Context, max_message_bytes: usize) -> Routes {
-    let service = || Service {
-        context: context.clone(),
-    };
-    Routes::new(
-        OrganizationServiceServer::new(service()).max_decoding_message_size(max_message_bytes),
-    )
-    .add_service(AccountServiceServer::new(service()).max_decoding_message_size(max_message_bytes))
-    .add_service(
-        InvitationServiceServer::new(service()).max_decoding_message_size(max_message_bytes),
-    )
-    .add_service(
-        ActivationServiceServer::new(service()).max_decoding_message_size(max_message_bytes),
-    )
+    macro_rules! served {
+        ($server:ident) => {
+            $server::new(Service {
+                context: context.clone(),
+            })
+            .max_decoding_message_size(max_message_bytes)
+        };
+    }
+    Routes::new(served!(OrganizationServiceServer))
+        .add_service(served!(AccountServiceServer))
+        .add_service(served!(InvitationServiceServer))
+        .add_service(served!(ActivationServiceServer))
+        .add_service(served!(AuditServiceServer))
 }
 
 /// Serves every gRPC service.
 struct Service {
     context: Context,
-}
-
-fn subject<T>(request: &tonic::Request<T>) -> String {
-    request
-        .extensions()
-        .get::<usher_runtime::caller::Caller>()
-        .map_or_else(|| "anonymous".to_owned(), |caller| caller.subject.clone())
 }

@@ -19,7 +19,7 @@ use crate::{bus::Message, timestamp, trace_context::TraceContext};
 /// An event to be published once the transaction has committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEvent {
-    /// Identity; a UUIDv7, whose order is the order in which events are published.
+    /// Identity, a `UUIDv7`, whose order is the order in which events are published.
     pub event_id: Uuid,
     /// The organization that it belongs to.
     pub organization_id: Uuid,

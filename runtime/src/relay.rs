@@ -37,7 +37,7 @@ const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Until when a claimed event is not taken by another relay: longer than claim, publish and delete may take
 /// together, so that only the events of a relay that died are published by another.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 
 /// How long the relay goes on after the stop signal to empty the outbox. What is being published then is
 /// released, and goes out from another replica or after the next start.

@@ -1,8 +1,7 @@
-//! Accounts, read together with their newest invitation and the last login.
+//! Accounts, read together with their newest invitation.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
 use time::{Date, OffsetDateTime};
 use usher_runtime::page::Rows;
@@ -10,88 +9,40 @@ use uuid::Uuid;
 
 use super::{MAX_SCANNED, invitation::Invitation};
 use crate::domain::{
-    duplicate,
+    duplicate::Identity,
     email::Email,
     name::PersonName,
     profile::{Address, Contact, Member, Profile},
+    state::{AccountState, InvitationKind, InvitationState},
 };
 
 /// An account as it is read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Account {
     /// Identity.
     pub account_id: Uuid,
     /// The organization it belongs to.
     pub organization_id: Uuid,
-    /// A name of `AccountState` without its prefix.
-    pub state: String,
-    /// Given name.
-    pub given_name: String,
-    /// Family name.
-    pub family_name: String,
-    /// Email address.
-    pub email: Option<String>,
-    /// Birth date.
-    pub birth_date: Option<Date>,
-    /// Phone in E.164.
-    pub phone: Option<String>,
-    /// Dependants.
-    pub members: Vec<Member>,
-    /// Postal addresses.
-    pub addresses: Vec<Address>,
-    /// Other people to talk to.
-    pub contacts: Vec<Contact>,
-    /// Plan.
-    pub plan: String,
-    /// Assigned staff.
-    pub assigned_staff: String,
-    /// Free attributes.
-    pub attributes: BTreeMap<String, String>,
-    /// Language for emails; empty means the organization's.
-    pub locale: String,
-    /// Counts the changes of the profile.
+    /// Where it stands.
+    pub state: AccountState,
+    /// What staff entered.
+    pub profile: Profile,
+    /// Counts the changes.
     pub version: i64,
     /// When it was created.
     pub create_time: OffsetDateTime,
-    /// When its profile was last changed.
+    /// When it was last changed.
     pub update_time: OffsetDateTime,
     /// The newest invitation.
     pub last_invitation: Option<Invitation>,
-    /// Last login of the client.
+    /// Last login of the client through this organization.
     pub last_login_time: Option<OffsetDateTime>,
-}
-
-impl Account {
-    /// The profile, for changing it.
-    #[must_use]
-    pub fn profile(&self) -> Profile {
-        Profile {
-            name: PersonName {
-                given: self.given_name.clone(),
-                family: self.family_name.clone(),
-            },
-            // Parsed before it was stored; a rule that became stricter since must not lose it.
-            email: self
-                .email
-                .as_deref()
-                .and_then(|email| Email::parse(email).ok()),
-            birth_date: self.birth_date,
-            phone: self.phone.clone(),
-            members: self.members.clone(),
-            addresses: self.addresses.clone(),
-            contacts: self.contacts.clone(),
-            plan: self.plan.clone(),
-            assigned_staff: self.assigned_staff.clone(),
-            attributes: self.attributes.clone(),
-            locale: self.locale.clone(),
-        }
-    }
 }
 
 struct Row {
     account_id: Uuid,
     organization_id: Uuid,
-    state: String,
+    state: AccountState,
     given_name: String,
     family_name: String,
     email: Option<String>,
@@ -109,8 +60,8 @@ struct Row {
     update_time: OffsetDateTime,
     last_login_time: Option<OffsetDateTime>,
     invitation_id: Option<Uuid>,
-    kind: Option<String>,
-    invitation_state: Option<String>,
+    kind: Option<InvitationKind>,
+    invitation_state: Option<InvitationState>,
     recipient: Option<String>,
     send_count: Option<i32>,
     requested_by: Option<String>,
@@ -129,8 +80,8 @@ impl Row {
             invitation_id: self.invitation_id?,
             organization_id: self.organization_id,
             account_id: self.account_id,
-            kind: self.kind.take()?,
-            state: self.invitation_state.take()?,
+            kind: self.kind?,
+            state: self.invitation_state?,
             recipient: self.recipient.take()?,
             send_count: self.send_count?,
             requested_by: self.requested_by.take()?,
@@ -152,18 +103,22 @@ impl From<Row> for Account {
             account_id: row.account_id,
             organization_id: row.organization_id,
             state: row.state,
-            given_name: row.given_name,
-            family_name: row.family_name,
-            email: row.email,
-            birth_date: row.birth_date,
-            phone: row.phone,
-            members: row.members.0,
-            addresses: row.addresses.0,
-            contacts: row.contacts.0,
-            plan: row.plan,
-            assigned_staff: row.assigned_staff,
-            attributes: row.attributes.0,
-            locale: row.locale,
+            profile: Profile {
+                name: PersonName {
+                    given: row.given_name,
+                    family: row.family_name,
+                },
+                email: row.email.map(Email::stored),
+                birth_date: row.birth_date,
+                phone: row.phone,
+                members: row.members.0,
+                addresses: row.addresses.0,
+                contacts: row.contacts.0,
+                plan: row.plan,
+                assigned_staff: row.assigned_staff,
+                attributes: row.attributes.0,
+                locale: row.locale,
+            },
             version: row.version,
             create_time: row.create_time,
             update_time: row.update_time,
@@ -177,7 +132,7 @@ macro_rules! select_accounts {
     ($tail:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
             Row,
-            r#"SELECT a.account_id, a.organization_id, account_state(a, i) AS "state!",
+            r#"SELECT a.account_id, a.organization_id, account_state(a, i) AS "state!: AccountState",
                 a.given_name, a.family_name, a.email, a.birth_date, a.phone,
                 a.members AS "members: Json<Vec<Member>>",
                 a.addresses AS "addresses: Json<Vec<Address>>",
@@ -185,9 +140,9 @@ macro_rules! select_accounts {
                 a.plan, a.assigned_staff,
                 a.attributes AS "attributes: Json<BTreeMap<String, String>>",
                 a.locale, a.version, a.create_time, a.update_time,
-                p.last_login_time AS "last_login_time?",
-                i.invitation_id AS "invitation_id?", i.kind AS "kind?",
-                invitation_state(i) AS "invitation_state?", i.recipient AS "recipient?",
+                a.last_login_time,
+                i.invitation_id AS "invitation_id?", i.kind AS "kind?: InvitationKind",
+                invitation_state(i) AS "invitation_state?: InvitationState", i.recipient AS "recipient?",
                 i.send_count AS "send_count?", i.requested_by AS "requested_by?",
                 i.form_id AS "form_id?", i.throttled_until AS "throttled_until?",
                 i.failure_reason AS "failure_reason?", i.create_time AS "invited_time?",
@@ -195,7 +150,6 @@ macro_rules! select_accounts {
             FROM accounts a
             LEFT JOIN invitations i
                 ON i.organization_id = a.organization_id AND i.invitation_id = a.last_invitation_id
-            LEFT JOIN persons p ON p.person_id = a.person_id
             WHERE a.organization_id = $1 "#
                 + $tail,
             $($argument),*
@@ -216,6 +170,21 @@ pub async fn get(
         .fetch_optional(connection)
         .await?;
     Ok(row.map(Account::from))
+}
+
+/// Reads the accounts that exist of `account_ids`, in no particular order.
+///
+/// # Errors
+/// If the database fails.
+pub async fn batch_get(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_ids: &[Uuid],
+) -> Result<Vec<Account>, sqlx::Error> {
+    let rows = select_accounts!("AND a.account_id = ANY($2)", organization_id, account_ids)
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().map(Account::from).collect())
 }
 
 /// Reads an account and keeps others from changing it until the transaction ends. The lock is taken
@@ -246,11 +215,15 @@ pub async fn lock(
 pub async fn list(
     connection: &mut PgConnection,
     organization_id: Uuid,
-    states: &[String],
+    states: &[AccountState],
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Rows<Account>, sqlx::Error> {
     let after = after.unwrap_or(Uuid::max());
+    let states: Vec<String> = states
+        .iter()
+        .map(|state| state.as_str().to_owned())
+        .collect();
     let last = if states.is_empty() {
         None
     } else {
@@ -272,7 +245,7 @@ pub async fn list(
         organization_id,
         after,
         last.unwrap_or(Uuid::nil()),
-        states,
+        &states,
         limit,
     )
     .fetch_all(connection)
@@ -303,18 +276,34 @@ pub async fn find_by_email(
     .await
 }
 
-/// The Person's account in an organization.
+/// A login of a client through an organization.
+#[derive(Debug)]
+pub struct Login {
+    /// The Person's account there.
+    pub account_id: Uuid,
+    /// The login before this one.
+    pub previous_login_time: Option<OffsetDateTime>,
+}
+
+/// Records a login in the Person's account in an organization; `None` if they have none there.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn find_by_person(
+pub async fn record_login(
     connection: &mut PgConnection,
     organization_id: Uuid,
     person_id: Uuid,
-) -> Result<Option<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "SELECT account_id FROM accounts
-        WHERE organization_id = $1 AND person_id = $2 AND close_time IS NULL",
+) -> Result<Option<Login>, sqlx::Error> {
+    sqlx::query_as!(
+        Login,
+        "UPDATE accounts SET last_login_time = now()
+        FROM (
+            SELECT account_id, last_login_time AS previous_login_time FROM accounts
+            WHERE organization_id = $1 AND person_id = $2 AND close_time IS NULL
+            FOR NO KEY UPDATE
+        ) AS before
+        WHERE organization_id = $1 AND accounts.account_id = before.account_id
+        RETURNING accounts.account_id, previous_login_time",
         organization_id,
         person_id,
     )
@@ -331,7 +320,7 @@ pub async fn find_namesakes(
     organization_id: Uuid,
     name: &PersonName,
     limit: i64,
-) -> Result<Vec<(Uuid, duplicate::Profile)>, sqlx::Error> {
+) -> Result<Vec<(Uuid, Identity)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"SELECT account_id AS "account_id!", given_name AS "given_name!",
             family_name AS "family_name!", email_canonical, birth_date, phone
@@ -354,7 +343,7 @@ pub async fn find_namesakes(
     Ok(rows
         .into_iter()
         .map(|row| {
-            let profile = duplicate::Profile {
+            let identity = Identity {
                 name: PersonName {
                     given: row.given_name,
                     family: row.family_name,
@@ -363,7 +352,7 @@ pub async fn find_namesakes(
                 birth_date: row.birth_date,
                 phone: row.phone,
             };
-            (row.account_id, profile)
+            (row.account_id, identity)
         })
         .collect())
 }
@@ -469,4 +458,45 @@ pub async fn activate(
     .execute(connection)
     .await?;
     Ok(result.rows_affected() == 1)
+}
+
+/// Closes an account that is locked and open.
+///
+/// # Errors
+/// If the database fails.
+pub async fn close(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_id: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE accounts SET close_time = now(), version = version + 1, update_time = now()
+        WHERE organization_id = $1 AND account_id = $2",
+        organization_id,
+        account_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Opens a closed account that is locked. An open account of the same email makes it fail with the unique
+/// violation of `accounts_email_key`.
+///
+/// # Errors
+/// If the database fails or the email is taken.
+pub async fn reopen(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_id: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE accounts SET close_time = NULL, version = version + 1, update_time = now()
+        WHERE organization_id = $1 AND account_id = $2",
+        organization_id,
+        account_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

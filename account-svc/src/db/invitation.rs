@@ -1,15 +1,15 @@
 //! Invitations.
 
-use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use usher_runtime::page::Rows;
 use uuid::Uuid;
 
 use super::MAX_SCANNED;
+use crate::domain::state::{InvitationKind, InvitationState};
 
 /// An invitation as it is read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct Invitation {
     /// Identity.
     pub invitation_id: Uuid,
@@ -17,10 +17,10 @@ pub struct Invitation {
     pub organization_id: Uuid,
     /// The account.
     pub account_id: Uuid,
-    /// A name of `InvitationKind` without its prefix.
-    pub kind: String,
-    /// A name of `InvitationState` without its prefix.
-    pub state: String,
+    /// What it asks.
+    pub kind: InvitationKind,
+    /// Where it stands.
+    pub state: InvitationState,
     /// Address of the recipient.
     pub recipient: String,
     /// Emails that were asked for.
@@ -48,8 +48,8 @@ macro_rules! select_invitations {
     ($tail:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
             Invitation,
-            r#"SELECT i.invitation_id, i.organization_id, i.account_id, i.kind,
-                invitation_state(i) AS "state!", i.recipient, i.send_count, i.requested_by, i.form_id,
+            r#"SELECT i.invitation_id, i.organization_id, i.account_id,
+                i.kind AS "kind: InvitationKind", invitation_state(i) AS "state!: InvitationState", i.recipient, i.send_count, i.requested_by, i.form_id,
                 i.throttled_until, i.failure_reason, i.create_time, i.sent_time, i.expire_time,
                 i.end_time
             FROM invitations i
@@ -82,11 +82,12 @@ pub async fn get(
 pub async fn list(
     connection: &mut PgConnection,
     organization_id: Uuid,
-    states: &[String],
+    states: &[InvitationState],
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Rows<Invitation>, sqlx::Error> {
     let after = after.unwrap_or(Uuid::max());
+    let states = state_names(states);
     let last = if states.is_empty() {
         None
     } else {
@@ -106,7 +107,7 @@ pub async fn list(
             AND i.invitation_id < $3 AND i.invitation_id >= $4
         ORDER BY i.invitation_id DESC LIMIT $5",
         organization_id,
-        states,
+        &states,
         after,
         last.unwrap_or(Uuid::nil()),
         limit,
@@ -127,7 +128,7 @@ pub async fn list_of_account(
     connection: &mut PgConnection,
     organization_id: Uuid,
     account_id: Uuid,
-    states: &[String],
+    states: &[InvitationState],
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Rows<Invitation>, sqlx::Error> {
@@ -138,13 +139,20 @@ pub async fn list_of_account(
         ORDER BY i.invitation_id DESC LIMIT $5",
         organization_id,
         account_id,
-        states,
+        &state_names(states),
         after.unwrap_or(Uuid::max()),
         limit,
     )
     .fetch_all(connection)
     .await?;
     Ok(rows.into())
+}
+
+fn state_names(states: &[InvitationState]) -> Vec<String> {
+    states
+        .iter()
+        .map(|state| state.as_str().to_owned())
+        .collect()
 }
 
 /// An invitation to be created.
@@ -154,8 +162,8 @@ pub struct NewInvitation<'a> {
     pub invitation_id: Uuid,
     /// The account.
     pub account_id: Uuid,
-    /// A name of `InvitationKind` without its prefix.
-    pub kind: &'static str,
+    /// What it asks.
+    pub kind: InvitationKind,
     /// Address of the recipient.
     pub recipient: &'a str,
     /// The same in canonical form.
@@ -213,7 +221,7 @@ pub async fn create(
         organization_id,
         new.invitation_id,
         new.account_id,
-        new.kind,
+        new.kind.as_str(),
         new.recipient,
         new.recipient_canonical,
         new.locale,
@@ -259,7 +267,8 @@ pub struct Ended {
     pub end_time: OffsetDateTime,
 }
 
-/// Ends the invitation of an account that has not ended yet, with its tokens; `None` if there is none.
+/// Ends the invitation of an account that has not ended yet, with its tokens; `None` if there is none. One
+/// that has expired by now stays expired, and so does its link.
 ///
 /// # Errors
 /// If the database fails.
@@ -272,14 +281,19 @@ pub async fn end(
     sqlx::query_as!(
         Ended,
         r#"WITH invitation AS (
-            UPDATE invitations SET end_state = $3, end_time = now()
+            UPDATE invitations SET
+                end_state = CASE WHEN $3 <> 'ACCEPTED' AND expire_time <= clock.now THEN 'EXPIRED'
+                    ELSE $3 END,
+                end_time = least(expire_time, clock.now)
+            FROM (SELECT clock_timestamp() AS now) AS clock
             WHERE organization_id = $1 AND account_id = $2 AND end_state IS NULL
-            RETURNING invitation_id, send_count, end_time
+            RETURNING invitation_id, send_count, end_state, end_time
         ), token AS (
             UPDATE tokens SET
-                revoked_time = CASE WHEN $3 = 'REVOKED' THEN now() END,
-                superseded_time = CASE WHEN $3 = 'SUPERSEDED' THEN now() END
-            WHERE organization_id = $1 AND invitation_id = (SELECT invitation_id FROM invitation)
+                revoked_time = CASE WHEN end_state = 'REVOKED' THEN end_time END,
+                superseded_time = CASE WHEN end_state = 'SUPERSEDED' THEN end_time END
+            FROM invitation
+            WHERE tokens.organization_id = $1 AND tokens.invitation_id = invitation.invitation_id
                 AND used_time IS NULL AND revoked_time IS NULL AND superseded_time IS NULL
         )
         SELECT invitation_id, send_count, end_time AS "end_time!" FROM invitation"#,

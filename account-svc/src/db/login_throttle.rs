@@ -71,7 +71,7 @@ pub async fn forget(connection: &mut PgConnection, key: &[u8]) -> Result<(), sql
     Ok(())
 }
 
-/// Deletes up to `limit` rows that limit nobody any more; answers how many there were.
+/// Deletes up to `limit` idle rows; answers how many there were.
 ///
 /// # Errors
 /// If the database fails.
@@ -80,6 +80,56 @@ pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sql
         "DELETE FROM login_throttles WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM login_throttles
             WHERE arrival_time < now() ORDER BY arrival_time LIMIT $1))",
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Whether a Person logged in from this source before. `source_key` is a hash of email and source.
+///
+/// # Errors
+/// If the database fails.
+pub async fn is_known_source(
+    connection: &mut PgConnection,
+    source_key: &[u8],
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM login_sources WHERE source_key = $1) AS "known!""#,
+        source_key
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Remembers that a Person logged in from this source.
+///
+/// # Errors
+/// If the database fails.
+pub async fn remember_source(
+    connection: &mut PgConnection,
+    source_key: &[u8],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "INSERT INTO login_sources (source_key) VALUES ($1)
+        ON CONFLICT (source_key) DO UPDATE SET last_login_time = now()",
+        source_key
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes up to `limit` sources without a login for 400 days; answers how many there were.
+///
+/// # Errors
+/// If the database fails.
+pub async fn purge_sources(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
+    let result = sqlx::query!(
+        "DELETE FROM login_sources WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM login_sources
+            WHERE last_login_time < now() - interval '400 days' ORDER BY last_login_time LIMIT $1))",
         limit,
     )
     .execute(connection)

@@ -18,6 +18,7 @@ struct Row {
     logo_url: String,
     color: String,
     minimum_age: i32,
+    time_zone: String,
     invitation_lifetime_seconds: i64,
     reinvite_after_seconds: i64,
     link_prompt_lifetime_seconds: i64,
@@ -42,6 +43,7 @@ impl From<Row> for Organization {
                 logo_url: row.logo_url,
                 color: row.color,
                 minimum_age: row.minimum_age,
+                time_zone: row.time_zone,
                 invitation_lifetime_seconds: row.invitation_lifetime_seconds,
                 reinvite_after_seconds: row.reinvite_after_seconds,
                 link_prompt_lifetime_seconds: row.link_prompt_lifetime_seconds,
@@ -61,7 +63,7 @@ macro_rules! select_organizations {
             Row,
             $head
                 + " organization_id, slug, display_name, default_locale, portal_url,
-                    allowed_return_origins, sender_name, reply_to, logo_url, color, minimum_age,
+                    allowed_return_origins, sender_name, reply_to, logo_url, color, minimum_age, time_zone,
                     invitation_lifetime_seconds, reinvite_after_seconds, link_prompt_lifetime_seconds,
                     reminders AS \"reminders: Json<Vec<Reminder>>\", version, create_time, update_time "
                 + $tail,
@@ -84,8 +86,8 @@ pub async fn create(
         "INSERT INTO organizations (
             organization_id, slug, display_name, default_locale, portal_url, allowed_return_origins,
             sender_name, reply_to, logo_url, color, minimum_age, invitation_lifetime_seconds,
-            reinvite_after_seconds, link_prompt_lifetime_seconds, reminders)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+            reinvite_after_seconds, link_prompt_lifetime_seconds, reminders, time_zone)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
         ON CONFLICT (slug) DO NOTHING
         RETURNING",
         "",
@@ -104,6 +106,7 @@ pub async fn create(
         profile.reinvite_after_seconds,
         profile.link_prompt_lifetime_seconds,
         Json(&profile.reminders) as _,
+        profile.time_zone,
     )
     .fetch_optional(connection)
     .await?;
@@ -160,7 +163,7 @@ pub async fn update(
             display_name = $2, default_locale = $3, portal_url = $4, allowed_return_origins = $5,
             sender_name = $6, reply_to = $7, logo_url = $8, color = $9, minimum_age = $10,
             invitation_lifetime_seconds = $11, reinvite_after_seconds = $12,
-            link_prompt_lifetime_seconds = $13, reminders = $14, version = version + 1,
+            link_prompt_lifetime_seconds = $13, reminders = $14, time_zone = $15, version = version + 1,
             update_time = now()
         WHERE organization_id = $1
         RETURNING",
@@ -179,6 +182,7 @@ pub async fn update(
         profile.reinvite_after_seconds,
         profile.link_prompt_lifetime_seconds,
         Json(&profile.reminders) as _,
+        profile.time_zone,
     )
     .fetch_one(connection)
     .await?;

@@ -1,7 +1,6 @@
-//! Persons: the humans behind accounts, platform-wide.
+//! Persons: the humans behind accounts, platform-wide, and their credentials.
 
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// Whether a Person anywhere on the platform has proved this email. The one thing about Persons that any
@@ -28,8 +27,6 @@ pub struct Credentials {
     pub person_id: Uuid,
     /// Argon2id in PHC format.
     pub password_hash: String,
-    /// The last login.
-    pub last_login_time: Option<OffsetDateTime>,
 }
 
 /// Reads what a login is checked against. Needs the platform's scope.
@@ -42,15 +39,16 @@ pub async fn get_credentials(
 ) -> Result<Option<Credentials>, sqlx::Error> {
     sqlx::query_as!(
         Credentials,
-        "SELECT person_id, password_hash, last_login_time FROM persons WHERE email = $1",
+        "SELECT person_id, password_hash FROM persons JOIN credentials USING (person_id)
+        WHERE email = $1",
         canonical_email,
     )
     .fetch_optional(connection)
     .await
 }
 
-/// Creates the Person who proved `canonical_email`; `None` if there is one already. Needs the platform's
-/// scope.
+/// Creates the Person who proved `canonical_email`, with a password; `None` if there is one already. Needs
+/// the platform's scope.
 ///
 /// # Errors
 /// If the database fails.
@@ -60,30 +58,22 @@ pub async fn create(
     canonical_email: &str,
     password_hash: &str,
 ) -> Result<Option<Uuid>, sqlx::Error> {
-    sqlx::query_scalar!(
-        "INSERT INTO persons (person_id, email, password_hash) VALUES ($1, $2, $3)
+    let created = sqlx::query_scalar!(
+        "INSERT INTO persons (person_id, email) VALUES ($1, $2)
         ON CONFLICT (email) DO NOTHING RETURNING person_id",
         person_id,
         canonical_email,
-        password_hash,
     )
-    .fetch_optional(connection)
-    .await
-}
-
-/// Records a login. Needs the platform's scope.
-///
-/// # Errors
-/// If the database fails.
-pub async fn record_login(
-    connection: &mut PgConnection,
-    person_id: Uuid,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE persons SET last_login_time = now() WHERE person_id = $1",
-        person_id
-    )
-    .execute(connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    Ok(())
+    if created.is_some() {
+        sqlx::query!(
+            "INSERT INTO credentials (person_id, password_hash) VALUES ($1, $2)",
+            person_id,
+            password_hash,
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(created)
 }

@@ -4,7 +4,10 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::token::TokenHash;
+use crate::domain::{
+    state::{InvitationKind, TokenStatus},
+    token::TokenHash,
+};
 
 /// A token with all that its page shows.
 #[derive(Debug)]
@@ -19,8 +22,8 @@ pub struct Token {
     pub color: String,
     /// The invitation.
     pub invitation_id: Uuid,
-    /// A name of `InvitationKind` without its prefix.
-    pub kind: String,
+    /// What it asks.
+    pub kind: InvitationKind,
     /// The account.
     pub account_id: Uuid,
     /// Given name of the client.
@@ -39,8 +42,12 @@ pub struct Token {
     pub return_url: String,
     /// When it stops working.
     pub expire_time: OffsetDateTime,
-    /// A name of `TokenStatus` without its prefix.
-    pub status: String,
+    /// Base of the organization's links, for judging `return_url`.
+    pub portal_url: String,
+    /// Origins besides the portal's that links may return to.
+    pub allowed_return_origins: Vec<String>,
+    /// Whether it can be used.
+    pub status: TokenStatus,
 }
 
 /// Reads a token and consumes nothing.
@@ -54,15 +61,15 @@ pub async fn get(
     sqlx::query_as!(
         Token,
         r#"SELECT t.organization_id, o.display_name AS organization_name, o.logo_url, o.color,
-            i.invitation_id, i.kind, i.account_id, a.given_name, a.family_name, i.recipient,
+            o.portal_url, o.allowed_return_origins, i.invitation_id, i.kind AS "kind: InvitationKind", i.account_id, a.given_name, a.family_name, i.recipient,
             i.recipient_canonical, i.locale, i.form_id, i.return_url, t.expire_time,
             CASE
                 WHEN t.used_time IS NOT NULL THEN 'USED'
                 WHEN t.revoked_time IS NOT NULL THEN 'REVOKED'
                 WHEN t.superseded_time IS NOT NULL THEN 'SUPERSEDED'
-                WHEN t.expire_time <= now() THEN 'EXPIRED'
+                WHEN t.expire_time <= statement_timestamp() THEN 'EXPIRED'
                 ELSE 'VALID'
-            END AS "status!"
+            END AS "status!: TokenStatus"
         FROM tokens t
         JOIN organizations o ON o.organization_id = t.organization_id
         JOIN invitations i
@@ -82,7 +89,8 @@ pub struct Consumed {
     pub used_time: OffsetDateTime,
 }
 
-/// Consumes a token: of any number of callers with the same one, one gets `Some`.
+/// Consumes a token: of any number of callers with the same one, one gets `Some`. By the clock of this moment:
+/// the transaction may have waited for a lock since it began.
 ///
 /// # Errors
 /// If the database fails.
@@ -92,12 +100,29 @@ pub async fn consume(
 ) -> Result<Option<Consumed>, sqlx::Error> {
     sqlx::query_as!(
         Consumed,
-        r#"UPDATE tokens SET used_time = now()
+        r#"UPDATE tokens SET used_time = clock_timestamp()
         WHERE token_hash = $1 AND used_time IS NULL AND revoked_time IS NULL
-            AND superseded_time IS NULL AND expire_time > now()
+            AND superseded_time IS NULL AND expire_time > clock_timestamp()
         RETURNING used_time AS "used_time!""#,
         hash.0.as_slice(),
     )
     .fetch_optional(connection)
     .await
+}
+
+/// Deletes up to `limit` tokens that expired 400 days ago: until then a dead link is explained. Answers how
+/// many there were.
+///
+/// # Errors
+/// If the database fails.
+pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
+    let result = sqlx::query!(
+        "DELETE FROM tokens WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM tokens
+            WHERE expire_time < now() - interval '400 days' ORDER BY expire_time LIMIT $1))",
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected())
 }

@@ -12,7 +12,7 @@ const SHOWN_FROM: f64 = 0.6;
 
 /// What entries are compared by.
 #[derive(Debug, Clone)]
-pub struct Profile {
+pub struct Identity {
     /// Full name.
     pub name: PersonName,
     /// Email in canonical form.
@@ -21,6 +21,32 @@ pub struct Profile {
     pub birth_date: Option<Date>,
     /// Phone in E.164.
     pub phone: Option<String>,
+}
+
+/// What is known of an email.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmailVerdict {
+    /// No email to check.
+    NotGiven,
+    /// Free.
+    Available,
+    /// An account of this organization has it.
+    InOrganization(Uuid),
+    /// A Person elsewhere on the platform has proved it.
+    OnPlatform,
+}
+
+/// What a duplicate check finds.
+#[derive(Debug, Clone)]
+pub struct DuplicateReport {
+    /// What is known of the email.
+    pub email: EmailVerdict,
+    /// Accounts of similar name, best score first.
+    pub candidates: Vec<Candidate>,
+    /// Whether there are more than are shown.
+    pub more_candidates: bool,
+    /// What to send back to go on in spite of the candidates; empty without any.
+    pub acknowledgement: String,
 }
 
 /// How one field of two entries compares.
@@ -68,7 +94,7 @@ impl From<Likeness> for FieldComparison {
 /// Compares a new entry with an existing account. `None` when they are not alike enough to be shown; names
 /// that are equal after normalization always are.
 #[must_use]
-pub fn compare(new: &Profile, account_id: Uuid, existing: &Profile) -> Option<Candidate> {
+pub fn compare(new: &Identity, account_id: Uuid, existing: &Identity) -> Option<Candidate> {
     let (given, family) = new.name.compare(&existing.name);
     let candidate = Candidate {
         account_id,
@@ -140,8 +166,8 @@ mod tests {
 
     use super::*;
 
-    fn profile(given: &str, family: &str) -> Profile {
-        Profile {
+    fn profile(given: &str, family: &str) -> Identity {
+        Identity {
             name: PersonName {
                 given: given.to_owned(),
                 family: family.to_owned(),
@@ -152,8 +178,8 @@ mod tests {
         }
     }
 
-    fn born(profile: Profile, birth_date: Date) -> Profile {
-        Profile {
+    fn born(profile: Identity, birth_date: Date) -> Identity {
+        Identity {
             birth_date: Some(birth_date),
             ..profile
         }

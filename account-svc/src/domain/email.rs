@@ -84,6 +84,13 @@ impl Email {
         Ok(Self { address, canonical })
     }
 
+    /// An address that was parsed when it was stored: a rule that became stricter since must not lose it.
+    #[must_use]
+    pub fn stored(address: String) -> Self {
+        let canonical = address.to_ascii_lowercase();
+        Self { address, canonical }
+    }
+
     /// The address for sending: the local part as typed, the domain in A-label form.
     #[must_use]
     pub fn address(&self) -> &str {
@@ -94,14 +101,6 @@ impl Email {
     #[must_use]
     pub fn canonical(&self) -> &str {
         &self.canonical
-    }
-
-    /// The part before the `@`.
-    #[must_use]
-    pub fn local_part(&self) -> &str {
-        self.address
-            .rsplit_once('@')
-            .map_or("", |(local_part, _)| local_part)
     }
 }
 

@@ -5,14 +5,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// An organization.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Organization {
     /// Identity.
     pub organization_id: Uuid,
     /// Short name for URLs and logs.
     pub slug: String,
     /// What may be changed.
-    #[serde(flatten)]
     pub profile: OrganizationProfile,
     /// Counts the changes.
     pub version: i64,
@@ -23,7 +22,7 @@ pub struct Organization {
 }
 
 /// What may be changed of an organization.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrganizationProfile {
     /// Name as shown to people.
     pub display_name: String,
@@ -43,6 +42,8 @@ pub struct OrganizationProfile {
     pub color: String,
     /// Least age in years of an account's holder.
     pub minimum_age: i32,
+    /// Where a day begins, for ages: a name of the IANA time zone database.
+    pub time_zone: String,
     /// How long an invitation can be used.
     pub invitation_lifetime_seconds: i64,
     /// How long a bulk invitation leaves out whoever was invited.
@@ -51,6 +52,95 @@ pub struct OrganizationProfile {
     pub link_prompt_lifetime_seconds: i64,
     /// When reminders go out.
     pub reminders: Vec<Reminder>,
+}
+
+/// New values for some of an organization's fields; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OrganizationChange {
+    /// Name as shown to people.
+    pub display_name: Option<String>,
+    /// Language of emails where an account names none.
+    pub default_locale: Option<String>,
+    /// Base of every link in an email.
+    pub portal_url: Option<String>,
+    /// Origins besides the portal's that links may return to.
+    pub allowed_return_origins: Option<Vec<String>>,
+    /// Name in the From header.
+    pub sender_name: Option<String>,
+    /// Reply-To address.
+    pub reply_to: Option<String>,
+    /// Logo.
+    pub logo_url: Option<String>,
+    /// Brand colour.
+    pub color: Option<String>,
+    /// Least age in years of an account's holder.
+    pub minimum_age: Option<i32>,
+    /// Where a day begins.
+    pub time_zone: Option<String>,
+    /// How long an invitation can be used.
+    pub invitation_lifetime_seconds: Option<i64>,
+    /// How long a bulk invitation leaves out whoever was invited.
+    pub reinvite_after_seconds: Option<i64>,
+    /// How long a link prompt stays open.
+    pub link_prompt_lifetime_seconds: Option<i64>,
+    /// When reminders go out.
+    pub reminders: Option<Vec<Reminder>>,
+}
+
+impl OrganizationChange {
+    /// The profile of a new organization; `None` without a name and a portal. Fields that are not given get
+    /// their defaults.
+    #[must_use]
+    pub fn into_profile(self) -> Option<OrganizationProfile> {
+        let defaults = OrganizationProfile {
+            display_name: self.display_name.clone()?,
+            default_locale: DEFAULT_LOCALE.to_owned(),
+            portal_url: self.portal_url.clone()?,
+            allowed_return_origins: Vec::new(),
+            sender_name: String::new(),
+            reply_to: String::new(),
+            logo_url: String::new(),
+            color: String::new(),
+            minimum_age: DEFAULT_MINIMUM_AGE,
+            time_zone: DEFAULT_TIME_ZONE.to_owned(),
+            invitation_lifetime_seconds: DEFAULT_INVITATION_LIFETIME,
+            reinvite_after_seconds: DEFAULT_REINVITE_AFTER,
+            link_prompt_lifetime_seconds: DEFAULT_LINK_PROMPT_LIFETIME,
+            reminders: Vec::new(),
+        };
+        Some(defaults.changed(self))
+    }
+}
+
+impl OrganizationProfile {
+    /// The profile with `change` applied.
+    #[must_use]
+    pub fn changed(self, change: OrganizationChange) -> Self {
+        Self {
+            display_name: change.display_name.unwrap_or(self.display_name),
+            default_locale: change.default_locale.unwrap_or(self.default_locale),
+            portal_url: change.portal_url.unwrap_or(self.portal_url),
+            allowed_return_origins: change
+                .allowed_return_origins
+                .unwrap_or(self.allowed_return_origins),
+            sender_name: change.sender_name.unwrap_or(self.sender_name),
+            reply_to: change.reply_to.unwrap_or(self.reply_to),
+            logo_url: change.logo_url.unwrap_or(self.logo_url),
+            color: change.color.unwrap_or(self.color),
+            minimum_age: change.minimum_age.unwrap_or(self.minimum_age),
+            time_zone: change.time_zone.unwrap_or(self.time_zone),
+            invitation_lifetime_seconds: change
+                .invitation_lifetime_seconds
+                .unwrap_or(self.invitation_lifetime_seconds),
+            reinvite_after_seconds: change
+                .reinvite_after_seconds
+                .unwrap_or(self.reinvite_after_seconds),
+            link_prompt_lifetime_seconds: change
+                .link_prompt_lifetime_seconds
+                .unwrap_or(self.link_prompt_lifetime_seconds),
+            reminders: change.reminders.unwrap_or(self.reminders),
+        }
+    }
 }
 
 /// One reminder of a plan.
@@ -65,6 +155,18 @@ pub enum Reminder {
 
 /// Seconds of a day.
 pub const DAY: i64 = 24 * 60 * 60;
+/// Language of emails where an organization names none.
+pub const DEFAULT_LOCALE: &str = "en";
+/// Least age of an account's holder where an organization sets none.
+pub const DEFAULT_MINIMUM_AGE: i32 = 18;
+/// Where a day begins where an organization names no time zone.
+pub const DEFAULT_TIME_ZONE: &str = "UTC";
+/// Seconds that an invitation can be used where an organization sets none.
+pub const DEFAULT_INVITATION_LIFETIME: i64 = 30 * DAY;
+/// Seconds that a bulk invitation leaves out whoever was invited where an organization sets none.
+pub const DEFAULT_REINVITE_AFTER: i64 = 10 * DAY;
+/// Seconds that a link prompt stays open where an organization sets none.
+pub const DEFAULT_LINK_PROMPT_LIFETIME: i64 = 730 * DAY;
 
 /// Why a slug was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

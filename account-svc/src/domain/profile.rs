@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::Date;
 
-use super::{duplicate, email::Email, name::PersonName};
+use super::{duplicate::Identity, email::Email, name::PersonName};
 
 /// The profile of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,8 +154,8 @@ impl Profile {
 
     /// What duplicates are found by.
     #[must_use]
-    pub fn identity(&self) -> duplicate::Profile {
-        duplicate::Profile {
+    pub fn identity(&self) -> Identity {
+        Identity {
             name: self.name.clone(),
             email: self
                 .email

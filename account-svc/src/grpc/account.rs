@@ -3,22 +3,25 @@
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use usher_proto::account::v1::{
-    AccountFilter, AccountState, CheckDuplicatesRequest, CheckDuplicatesResponse,
-    CreateAccountRequest, CreateAccountResponse, GetAccountRequest, GetAccountResponse,
-    InvitePolicy, ListAccountsRequest, ListAccountsResponse, PlatformMatchPolicy,
-    UpdateAccountRequest, UpdateAccountResponse, account_service_server::AccountService,
+    AccountFilter, BatchGetAccountsRequest, BatchGetAccountsResponse, CheckDuplicatesRequest,
+    CheckDuplicatesResponse, CloseAccountRequest, CloseAccountResponse, CreateAccountRequest,
+    CreateAccountResponse, GetAccountRequest, GetAccountResponse, ListAccountsRequest,
+    ListAccountsResponse, ReopenAccountRequest, ReopenAccountResponse, UpdateAccountRequest,
+    UpdateAccountResponse, account_service_server::AccountService,
 };
-use usher_runtime::fields::{FieldParser, parse_uuid};
-
-use usher_runtime::page::Page;
+use usher_runtime::{call::Call, fields::parse_uuid, page::Page};
 
 use super::{Service, decode, encode};
 use crate::{
-    accounts::{self, Decisions, Update},
-    domain::text,
-    duplicates,
+    change::{Change, Committed},
+    domain::{state::AccountState, text},
     error::Error,
-    invitations::Extras,
+    use_cases::{
+        accounts,
+        close_account::{self, Outcome},
+        create_account, duplicates,
+        update_account::{self, Update},
+    },
 };
 
 /// What `UpdateAccount` can change.
@@ -37,20 +40,24 @@ const PATHS: [&str; 12] = [
     "locale",
 ];
 
+/// Most accounts of one `BatchGetAccounts`.
+const MAX_BATCH: usize = 500;
+
 #[tonic::async_trait]
 impl AccountService for Service {
     async fn check_duplicates(
         &self,
         request: Request<CheckDuplicatesRequest>,
     ) -> Result<Response<CheckDuplicatesResponse>, Status> {
-        let request = request.into_inner();
-        let mut parser = FieldParser::default();
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
-        let identity = decode::identity(&mut parser, &request);
-        let (organization_id, identity) = parser
-            .finish((organization_id, identity))
-            .map_err(Error::from)?;
-        let report = duplicates::check(&self.context, organization_id, &identity).await?;
+        let (call, mut fields, request) = Call::open(request)?;
+        let identity = decode::identity(&mut fields, &request);
+        let (identity,) = fields.finish((identity,))?;
+        let report = self
+            .context
+            .read(&call, async |tx| {
+                duplicates::check(tx, call.organization_id, &identity).await
+            })
+            .await?;
         Ok(Response::new(CheckDuplicatesResponse {
             report: Some(encode::report(report)),
         }))
@@ -60,56 +67,70 @@ impl AccountService for Service {
         &self,
         request: Request<CreateAccountRequest>,
     ) -> Result<Response<CreateAccountResponse>, Status> {
-        let actor = super::subject(&request);
-        let request = request.into_inner();
-        let mut parser = FieldParser::default();
-        let key = decode::request_key(
-            &mut parser,
-            &request.request_id,
-            "CreateAccount",
-            &request.encode_to_vec(),
-        );
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
-        let extras = extras(&mut parser, &request.form_id, request.return_url);
-        let decisions = decisions(
-            &mut parser,
+        let (call, mut fields, request) = Call::open(request)?;
+        let extras = decode::extras(&mut fields, &request.form_id, request.return_url);
+        let decisions = decode::decisions(
+            &mut fields,
             request.invite,
             request.on_platform_match,
-            request.duplicate_acknowledgement,
+            &request.duplicate_acknowledgement,
             &request.acknowledgement_reason,
-            extras,
         );
         let account = request.account.unwrap_or_default();
-        let profile = decode::profile_change(&mut parser, account, |_| true).into_profile();
-        let (organization_id, profile) = parser
-            .finish((organization_id, profile))
-            .map_err(Error::from)?;
-        let account = accounts::create(
-            &self.context,
-            organization_id,
-            &profile,
-            &decisions,
-            &actor,
-            key.as_ref(),
-        )
-        .await?;
-        Ok(Response::new(CreateAccountResponse {
-            account: Some(encode::account(account)),
-        }))
+        let profile = decode::profile_change(&mut fields, account, |_| true).into_profile();
+        let (extras, mut decisions, profile) = fields.finish((extras, decisions, profile))?;
+        decisions.extras = extras;
+        self.context
+            .change(&call, async |mut change| {
+                let account = create_account::create(&mut change, &profile, &decisions).await?;
+                change
+                    .commit(CreateAccountResponse {
+                        account: Some(encode::account(account)),
+                    })
+                    .await
+            })
+            .await
     }
 
     async fn get_account(
         &self,
         request: Request<GetAccountRequest>,
     ) -> Result<Response<GetAccountResponse>, Status> {
-        let request = request.into_inner();
-        let [organization_id, account_id] = decode::ids([
-            ("organization_id", &request.organization_id),
-            ("account_id", &request.account_id),
-        ])?;
-        let account = accounts::get(&self.context, organization_id, account_id).await?;
+        let (call, mut fields, request) = Call::open(request)?;
+        let account_id = fields.take("account_id", parse_uuid(&request.account_id));
+        let (account_id,) = fields.finish((account_id,))?;
+        let account = self
+            .context
+            .read(&call, async |tx| {
+                accounts::read(tx, call.organization_id, account_id).await
+            })
+            .await?;
         Ok(Response::new(GetAccountResponse {
             account: Some(encode::account(account)),
+        }))
+    }
+
+    async fn batch_get_accounts(
+        &self,
+        request: Request<BatchGetAccountsRequest>,
+    ) -> Result<Response<BatchGetAccountsResponse>, Status> {
+        let (call, mut fields, request) = Call::open(request)?;
+        if request.account_ids.is_empty() {
+            fields.refuse("account_ids", format!("required: 1 to {MAX_BATCH} UUIDs"));
+        }
+        let account_ids = fields.set("account_ids", request.account_ids, MAX_BATCH, |id| {
+            parse_uuid(&id).map_err(str::to_owned)
+        });
+        let (account_ids,) = fields.finish((account_ids,))?;
+        let (accounts, missing) = self
+            .context
+            .read(&call, async |tx| {
+                accounts::batch_get(tx, call.organization_id, &account_ids).await
+            })
+            .await?;
+        Ok(Response::new(BatchGetAccountsResponse {
+            accounts: accounts.into_iter().map(encode::account).collect(),
+            missing_account_ids: missing.iter().map(ToString::to_string).collect(),
         }))
     }
 
@@ -117,30 +138,42 @@ impl AccountService for Service {
         &self,
         request: Request<ListAccountsRequest>,
     ) -> Result<Response<ListAccountsResponse>, Status> {
-        let request = request.into_inner();
+        let (call, mut fields, request) = Call::open(request)?;
         let query = ListAccountsRequest {
             page_size: 0,
             page_token: String::new(),
             ..request.clone()
         };
+        let filter = request.filter.unwrap_or_default();
+        let states = fields.set(
+            "filter.states",
+            filter.states.clone(),
+            50,
+            AccountState::filter,
+        );
+        // A filter that is silently ignored would show the wrong accounts.
+        let rest = AccountFilter {
+            states: Vec::new(),
+            ..filter
+        };
+        if rest != AccountFilter::default() {
+            return Err(Status::unimplemented(
+                "only filter.states is served by this version",
+            ));
+        }
+        let (states,) = fields.finish((states,))?;
         let page = Page::parse(
             query.encode_to_vec(),
             request.page_size,
             &request.page_token,
         )?;
-        let mut parser = FieldParser::default();
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
-        let states = state_filter(&mut parser, request.filter.unwrap_or_default())?;
-        let (organization_id,) = parser.finish((organization_id,)).map_err(Error::from)?;
-        let listed = accounts::list(
-            &self.context,
-            organization_id,
-            &states,
-            page.after,
-            page.limit(),
-        )
-        .await?;
-        let (accounts, next_page_token) = page.cut(listed, |account| account.account_id);
+        let rows = self
+            .context
+            .read(&call, async |tx| {
+                accounts::list(tx, call.organization_id, &states, &page).await
+            })
+            .await?;
+        let (accounts, next_page_token) = page.cut(rows, |account| account.account_id);
         Ok(Response::new(ListAccountsResponse {
             accounts: accounts.into_iter().map(encode::account).collect(),
             next_page_token,
@@ -151,107 +184,91 @@ impl AccountService for Service {
         &self,
         request: Request<UpdateAccountRequest>,
     ) -> Result<Response<UpdateAccountResponse>, Status> {
-        let actor = super::subject(&request);
-        let request = request.into_inner();
-        let mut parser = FieldParser::default();
-        let key = decode::request_key(
-            &mut parser,
-            &request.request_id,
-            "UpdateAccount",
-            &request.encode_to_vec(),
-        );
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
+        let (call, mut fields, request) = Call::open(request)?;
         let account = request.account.unwrap_or_default();
-        let account_id = parser.take("account.account_id", parse_uuid(&account.account_id));
+        let account_id = fields.take("account.account_id", parse_uuid(&account.account_id));
         let version = decode::etag(&account.etag)?;
-        let decisions = decisions(
-            &mut parser,
+        let decisions = decode::decisions(
+            &mut fields,
             request.invite,
             request.on_platform_match,
-            request.duplicate_acknowledgement,
+            &request.duplicate_acknowledgement,
             &request.acknowledgement_reason,
-            Extras::default(),
         );
-        let fields = decode::update_mask(&mut parser, request.update_mask, &PATHS);
-        let change = decode::profile_change(&mut parser, account, |field| {
-            fields.iter().any(|path| path == field)
+        let paths = fields.update_mask(request.update_mask, &PATHS);
+        let new = decode::profile_change(&mut fields, account, |field| {
+            paths.iter().any(|path| path == field)
         });
-        let (organization_id, account_id) = parser
-            .finish((organization_id, account_id))
-            .map_err(Error::from)?;
+        let (account_id, decisions) = fields.finish((account_id, decisions))?;
         let update = Update {
             account_id,
             version,
-            change,
-            fields,
+            new,
+            fields: paths,
             decisions,
         };
-        let account =
-            accounts::update(&self.context, organization_id, update, &actor, key.as_ref()).await?;
-        Ok(Response::new(UpdateAccountResponse {
-            account: Some(encode::account(account)),
-        }))
+        self.context
+            .change(&call, async |mut change| {
+                let account = update_account::update(&mut change, update).await?;
+                change
+                    .commit(UpdateAccountResponse {
+                        account: Some(encode::account(account)),
+                    })
+                    .await
+            })
+            .await
+    }
+
+    async fn close_account(
+        &self,
+        request: Request<CloseAccountRequest>,
+    ) -> Result<Response<CloseAccountResponse>, Status> {
+        let (call, mut fields, request) = Call::open(request)?;
+        let account_id = fields.take("account_id", parse_uuid(&request.account_id));
+        let reason = fields.take("reason", text::optional(&request.reason, 500));
+        let (account_id, reason) = fields.finish((account_id, reason))?;
+        self.context
+            .change(&call, async |mut change| {
+                let outcome = close_account::close(&mut change, account_id, &reason).await?;
+                commit_outcome(change, outcome, |account| CloseAccountResponse {
+                    account: Some(account),
+                })
+                .await
+            })
+            .await
+    }
+
+    async fn reopen_account(
+        &self,
+        request: Request<ReopenAccountRequest>,
+    ) -> Result<Response<ReopenAccountResponse>, Status> {
+        let (call, mut fields, request) = Call::open(request)?;
+        let account_id = fields.take("account_id", parse_uuid(&request.account_id));
+        let (account_id,) = fields.finish((account_id,))?;
+        self.context
+            .change(&call, async |mut change| {
+                let outcome = close_account::reopen(&mut change, account_id).await?;
+                commit_outcome(change, outcome, |account| ReopenAccountResponse {
+                    account: Some(account),
+                })
+                .await
+            })
+            .await
     }
 }
 
-/// What staff add to an invitation.
-pub(super) fn extras(parser: &mut FieldParser, form_id: &str, return_url: String) -> Extras {
-    let form_id = parser.take("form_id", text::optional(form_id, 128));
-    Extras {
-        form_id: form_id.unwrap_or_default(),
-        // Judged by the use case, which knows the organization's origins.
-        return_url,
-    }
-}
-
-fn decisions(
-    parser: &mut FieldParser,
-    invite: i32,
-    on_platform_match: i32,
-    acknowledgement: String,
-    reason: &str,
-    extras: Extras,
-) -> Decisions {
-    let invite = decode::known_enum(
-        parser,
-        "invite",
-        invite,
-        "INVITE_POLICY_AUTO, INVITE_POLICY_HOLD",
-    );
-    let on_platform_match = decode::known_enum(
-        parser,
-        "on_platform_match",
-        on_platform_match,
-        "PLATFORM_MATCH_POLICY_REFUSE, PLATFORM_MATCH_POLICY_REQUEST_SHARE",
-    );
-    let reason = parser.take("acknowledgement_reason", text::optional(reason, 500));
-    Decisions {
-        hold_invitation: invite == Some(InvitePolicy::Hold),
-        request_share: on_platform_match == Some(PlatformMatchPolicy::RequestShare),
-        acknowledgement,
-        acknowledgement_reason: reason.unwrap_or_default(),
-        extras,
-    }
-}
-
-fn state_filter(parser: &mut FieldParser, filter: AccountFilter) -> Result<Vec<String>, Status> {
-    let states = decode::states(
-        parser,
-        "filter.states",
-        &filter.states,
-        |state: AccountState| state.as_str_name(),
-        "ACCOUNT_STATE_",
-    );
-    // A filter that is silently ignored would show the wrong accounts.
-    let rest = AccountFilter {
-        states: Vec::new(),
-        ..filter
-    };
-    if rest == AccountFilter::default() {
-        Ok(states)
-    } else {
-        Err(Status::unimplemented(
-            "only filter.states is served by this version",
-        ))
+/// Commits what a call found, with the account in its response.
+async fn commit_outcome<R: prost::Message>(
+    change: Change,
+    outcome: Outcome,
+    response: impl FnOnce(usher_proto::account::v1::Account) -> R,
+) -> Result<Committed<R>, Error> {
+    match outcome {
+        Outcome::Changed(account) => change.commit(response(encode::account(account))).await,
+        Outcome::Unchanged(account) => {
+            change
+                .commit_unchanged(response(encode::account(account)))
+                .await
+        }
     }
 }

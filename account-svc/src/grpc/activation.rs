@@ -1,6 +1,5 @@
 //! `usher.account.v1.ActivationService`.
 
-use prost::Message as _;
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 use usher_proto::account::v1::{
@@ -8,18 +7,25 @@ use usher_proto::account::v1::{
     Brand, InspectTokenRequest, InspectTokenResponse, OrganizationProfile, PasswordPolicy,
     TokenPurpose, TokenStatus, activation_service_server::ActivationService,
 };
-use usher_runtime::fields::{FieldParser, parse_uuid};
+use usher_runtime::{call::Call, timestamp};
 
-use super::{Service, decode};
+use super::Service;
 use crate::{
-    activation, authentication,
     domain::{
         email::{Email, masked},
-        password, text, token,
+        password,
+        state::InvitationKind,
+        text, token,
     },
     error::Error,
-    events::timestamp,
+    use_cases::{
+        activation::{self, Activation},
+        authentication,
+    },
 };
+
+/// Most characters of the place that a login comes from.
+const MAX_SOURCE: usize = 128;
 
 #[tonic::async_trait]
 impl ActivationService for Service {
@@ -27,19 +33,23 @@ impl ActivationService for Service {
         &self,
         request: Request<InspectTokenRequest>,
     ) -> Result<Response<InspectTokenResponse>, Status> {
-        let request = request.into_inner();
+        let (call, fields, request) = Call::open(request)?;
+        fields.finish(())?;
         let hash = token::parse(&request.token).ok_or(Error::TokenUnknown)?;
-        let inspection = activation::inspect(&self.context, hash).await?;
+        let inspection = self
+            .context
+            .read(&call, async |tx| {
+                activation::inspect(tx, &call, &self.context.rules, hash).await
+            })
+            .await?;
         let token = inspection.token;
-        let purpose = match token.kind.as_str() {
-            "SHARE_REQUEST" => TokenPurpose::ShareRequest,
-            _ => TokenPurpose::Activation,
+        let purpose = match token.kind {
+            InvitationKind::Activation => TokenPurpose::Activation,
+            InvitationKind::ShareRequest => TokenPurpose::ShareRequest,
         };
         Ok(Response::new(InspectTokenResponse {
             purpose: purpose.into(),
-            status: TokenStatus::from_str_name(&format!("TOKEN_STATUS_{}", token.status))
-                .unwrap_or_default()
-                .into(),
+            status: TokenStatus::from(token.status).into(),
             organization: Some(OrganizationProfile {
                 organization_id: token.organization_id.to_string(),
                 display_name: token.organization_name,
@@ -49,9 +59,9 @@ impl ActivationService for Service {
                 }),
             }),
             masked_email: masked(&token.recipient),
-            expire_time: Some(timestamp(token.expire_time)),
+            expire_time: Some(timestamp::encode(token.expire_time)),
             password_policy: Some(self.password_policy()),
-            return_url: token.return_url,
+            return_url: inspection.return_url,
             form_id: token.form_id,
             locale: token.locale,
             has_login: inspection.has_login,
@@ -62,42 +72,31 @@ impl ActivationService for Service {
         &self,
         request: Request<ActivateAccountRequest>,
     ) -> Result<Response<ActivateAccountResponse>, Status> {
-        let mut request = request.into_inner();
-        let password = SecretString::from(std::mem::take(&mut request.password));
-        let mut parser = FieldParser::default();
-        let key = decode::request_key(
-            &mut parser,
-            &request.request_id,
-            "ActivateAccount",
-            &request.encode_to_vec(),
-        );
-        parser.finish(()).map_err(Error::from)?;
-        let hash = token::parse(&request.token).ok_or(Error::TokenUnknown)?;
-        let activation = activation::activate(&self.context, hash, password, key.as_ref()).await?;
-        Ok(Response::new(ActivateAccountResponse {
-            organization_id: activation.organization_id.to_string(),
-            account_id: activation.account_id.to_string(),
-            person_id: activation.person_id.to_string(),
-            return_url: activation.return_url,
-        }))
+        let (call, mut fields, request) = Call::open(request)?;
+        let password = SecretString::from(request.password);
+        let source = fields.take("source", text::optional(&request.source, MAX_SOURCE));
+        let (source,) = fields.finish((source,))?;
+        let activation = Activation {
+            hash: token::parse(&request.token).ok_or(Error::TokenUnknown)?,
+            password,
+            source,
+        };
+        let response = activation::activate(&self.context, &call, activation).await?;
+        Ok(Response::new(response))
     }
 
     async fn authenticate(
         &self,
         request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
-        let request = request.into_inner();
+        let (call, mut fields, request) = Call::open(request)?;
         let password = SecretString::from(request.password);
-        let mut parser = FieldParser::default();
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
-        let email = parser.take("email", Email::parse(&request.email));
-        let source = parser.take("source", text::optional(&request.source, 128));
-        let (organization_id, email, source) = parser
-            .finish((organization_id, email, source))
-            .map_err(Error::from)?;
+        let email = fields.take("email", Email::parse(&request.email));
+        let source = fields.take("source", text::optional(&request.source, MAX_SOURCE));
+        let (email, source) = fields.finish((email, source))?;
         let login = authentication::authenticate(
             &self.context,
-            organization_id,
+            call.organization_id,
             email.canonical(),
             password,
             &source,
@@ -109,7 +108,7 @@ impl ActivationService for Service {
                 .account_id
                 .map(|id| id.to_string())
                 .unwrap_or_default(),
-            previous_login_time: login.previous_login_time.map(timestamp),
+            previous_login_time: login.previous_login_time.map(timestamp::encode),
         }))
     }
 }

@@ -3,17 +3,19 @@
 use prost_types::Duration;
 use time::Date;
 use usher_proto::account::v1::{self as proto, reminder::Moment};
+use usher_runtime::timestamp::encode as timestamp;
+use uuid::Uuid;
 
 use crate::{
     db::{account::Account, invitation::Invitation},
     domain::{
-        duplicate::{Candidate, FieldComparison},
-        email::masked,
+        audit::AuditEvent,
+        duplicate::{Candidate, DuplicateReport, EmailVerdict, FieldComparison},
+        email::{Email, masked},
         organization::{Organization, Reminder},
         profile::{Address, Contact, Member},
+        state::InvitationState,
     },
-    duplicates::{EmailVerdict, Report},
-    events::timestamp,
 };
 
 pub(super) fn organization(organization: Organization) -> proto::Organization {
@@ -38,6 +40,7 @@ pub(super) fn organization(organization: Organization) -> proto::Organization {
             reinvite_after: duration(profile.reinvite_after_seconds),
             link_prompt_lifetime: duration(profile.link_prompt_lifetime_seconds),
             reminders: profile.reminders.into_iter().map(reminder).collect(),
+            time_zone: Some(profile.time_zone),
         }),
         create_time: Some(timestamp(organization.create_time)),
         update_time: Some(timestamp(organization.update_time)),
@@ -57,24 +60,26 @@ fn reminder(reminder: Reminder) -> proto::Reminder {
 }
 
 pub(super) fn account(account: Account) -> proto::Account {
+    let profile = account.profile;
     proto::Account {
         account_id: account.account_id.to_string(),
         organization_id: account.organization_id.to_string(),
-        state: proto::AccountState::from_str_name(&format!("ACCOUNT_STATE_{}", account.state))
-            .unwrap_or_default()
-            .into(),
-        given_name: account.given_name,
-        family_name: account.family_name,
-        email: account.email,
-        birth_date: account.birth_date.map(date),
-        phone: account.phone,
-        members: account.members.into_iter().map(member).collect(),
-        addresses: account.addresses.into_iter().map(address).collect(),
-        contacts: account.contacts.into_iter().map(contact).collect(),
-        plan: account.plan,
-        assigned_staff: account.assigned_staff,
-        attributes: account.attributes,
-        locale: account.locale,
+        state: proto::AccountState::from(account.state).into(),
+        given_name: profile.name.given,
+        family_name: profile.name.family,
+        email: profile
+            .email
+            .as_ref()
+            .map(|email| Email::address(email).to_owned()),
+        birth_date: profile.birth_date.map(date),
+        phone: profile.phone,
+        members: profile.members.into_iter().map(member).collect(),
+        addresses: profile.addresses.into_iter().map(address).collect(),
+        contacts: profile.contacts.into_iter().map(contact).collect(),
+        plan: profile.plan,
+        assigned_staff: profile.assigned_staff,
+        attributes: profile.attributes,
+        locale: profile.locale,
         // Groups and sharing come with their services.
         group_id: String::new(),
         profile_shared: false,
@@ -83,6 +88,24 @@ pub(super) fn account(account: Account) -> proto::Account {
         etag: etag(account.version),
         last_invitation: account.last_invitation.map(invitation),
         last_login_time: account.last_login_time.map(timestamp),
+    }
+}
+
+pub(super) fn audit_event(organization_id: Uuid, event: AuditEvent) -> proto::AuditEvent {
+    proto::AuditEvent {
+        audit_event_id: event.audit_event_id.to_string(),
+        organization_id: organization_id.to_string(),
+        account_id: event
+            .account_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        // Erasure comes with its service.
+        pseudonym: String::new(),
+        actor: event.actor,
+        action: event.action,
+        details: event.details,
+        occur_time: Some(timestamp(event.occur_time)),
+        trace_id: event.trace_id,
     }
 }
 
@@ -116,17 +139,12 @@ fn contact(contact: Contact) -> proto::Contact {
 }
 
 pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
-    let state =
-        proto::InvitationState::from_str_name(&format!("INVITATION_STATE_{}", invitation.state))
-            .unwrap_or_default();
     proto::Invitation {
         invitation_id: invitation.invitation_id.to_string(),
         organization_id: invitation.organization_id.to_string(),
         account_id: invitation.account_id.to_string(),
-        kind: proto::InvitationKind::from_str_name(&format!("INVITATION_KIND_{}", invitation.kind))
-            .unwrap_or_default()
-            .into(),
-        state: state.into(),
+        kind: proto::InvitationKind::from(invitation.kind).into(),
+        state: proto::InvitationState::from(invitation.state).into(),
         recipient: masked(&invitation.recipient),
         send_count: invitation.send_count.try_into().unwrap_or_default(),
         create_time: Some(timestamp(invitation.create_time)),
@@ -135,7 +153,7 @@ pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
         end_time: invitation.end_time.map(timestamp),
         throttled_until: invitation
             .throttled_until
-            .filter(|_| state == proto::InvitationState::Throttled)
+            .filter(|_| invitation.state == InvitationState::Throttled)
             .map(timestamp),
         failure_reason: invitation.failure_reason,
         requested_by: invitation.requested_by,
@@ -144,7 +162,7 @@ pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
     }
 }
 
-pub(super) fn report(report: Report) -> proto::DuplicateReport {
+pub(super) fn report(report: DuplicateReport) -> proto::DuplicateReport {
     let (verdict, account_id) = match report.email {
         EmailVerdict::NotGiven => (proto::EmailVerdict::NotGiven, None),
         EmailVerdict::Available => (proto::EmailVerdict::Available, None),

@@ -3,18 +3,18 @@
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 use usher_proto::account::v1::{
-    GetInvitationRequest, GetInvitationResponse, InvitationState, ListInvitationsRequest,
-    ListInvitationsResponse, RevokeInvitationRequest, RevokeInvitationResponse,
-    SendInvitationRequest, SendInvitationResponse, SendInvitationResult,
-    invitation_service_server::InvitationService, send_invitation_request::Target,
-    send_invitation_result::Outcome,
+    GetInvitationRequest, GetInvitationResponse, ListInvitationsRequest, ListInvitationsResponse,
+    RevokeInvitationRequest, RevokeInvitationResponse, SendInvitationRequest,
+    SendInvitationResponse, SendInvitationResult, invitation_service_server::InvitationService,
+    send_invitation_request::Target, send_invitation_result::Outcome,
 };
-use usher_runtime::fields::{FieldParser, parse_uuid};
+use usher_runtime::{call::Call, fields::parse_uuid, page::Page};
 
-use usher_runtime::page::Page;
-
-use super::{Service, account::extras, decode, encode};
-use crate::{error::Error, invitations};
+use super::{Service, decode, encode};
+use crate::{
+    domain::state::InvitationState,
+    use_cases::invitations::{self, Revocation},
+};
 
 #[tonic::async_trait]
 impl InvitationService for Service {
@@ -22,59 +22,49 @@ impl InvitationService for Service {
         &self,
         request: Request<SendInvitationRequest>,
     ) -> Result<Response<SendInvitationResponse>, Status> {
-        let actor = super::subject(&request);
-        let request = request.into_inner();
-        let mut parser = FieldParser::default();
-        let key = decode::request_key(
-            &mut parser,
-            &request.request_id,
-            "SendInvitation",
-            &request.encode_to_vec(),
-        );
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
+        let (call, mut fields, request) = Call::open(request)?;
         let account_id = match &request.target {
-            Some(Target::AccountId(id)) => parser.take("account_id", parse_uuid(id)),
+            Some(Target::AccountId(id)) => fields.take("account_id", parse_uuid(id)),
             Some(Target::GroupId(_)) => {
                 return Err(Status::unimplemented(
                     "groups are not served by this version",
                 ));
             }
             None => {
-                parser.refuse("target", "required: account_id or group_id");
+                fields.refuse("target", "required: account_id or group_id");
                 None
             }
         };
-        let extras = extras(&mut parser, &request.form_id, request.return_url);
-        let (organization_id, account_id) = parser
-            .finish((organization_id, account_id))
-            .map_err(Error::from)?;
-        let invitation = invitations::send(
-            &self.context,
-            organization_id,
-            account_id,
-            &extras,
-            &actor,
-            key.as_ref(),
-        )
-        .await?;
-        Ok(Response::new(SendInvitationResponse {
-            results: vec![SendInvitationResult {
-                account_id: account_id.to_string(),
-                outcome: Some(Outcome::Invitation(encode::invitation(invitation))),
-            }],
-        }))
+        let extras = decode::extras(&mut fields, &request.form_id, request.return_url);
+        let (account_id, extras) = fields.finish((account_id, extras))?;
+        self.context
+            .change(&call, async |mut change| {
+                let invitation = invitations::send(&mut change, account_id, &extras).await?;
+                change
+                    .commit(SendInvitationResponse {
+                        results: vec![SendInvitationResult {
+                            account_id: account_id.to_string(),
+                            outcome: Some(Outcome::Invitation(encode::invitation(invitation))),
+                        }],
+                    })
+                    .await
+            })
+            .await
     }
 
     async fn get_invitation(
         &self,
         request: Request<GetInvitationRequest>,
     ) -> Result<Response<GetInvitationResponse>, Status> {
-        let request = request.into_inner();
-        let [organization_id, invitation_id] = decode::ids([
-            ("organization_id", &request.organization_id),
-            ("invitation_id", &request.invitation_id),
-        ])?;
-        let invitation = invitations::get(&self.context, organization_id, invitation_id).await?;
+        let (call, mut fields, request) = Call::open(request)?;
+        let invitation_id = fields.take("invitation_id", parse_uuid(&request.invitation_id));
+        let (invitation_id,) = fields.finish((invitation_id,))?;
+        let invitation = self
+            .context
+            .read(&call, async |tx| {
+                invitations::read(tx, call.organization_id, invitation_id).await
+            })
+            .await?;
         Ok(Response::new(GetInvitationResponse {
             invitation: Some(encode::invitation(invitation)),
         }))
@@ -84,41 +74,29 @@ impl InvitationService for Service {
         &self,
         request: Request<ListInvitationsRequest>,
     ) -> Result<Response<ListInvitationsResponse>, Status> {
-        let request = request.into_inner();
+        let (call, mut fields, request) = Call::open(request)?;
         let query = ListInvitationsRequest {
             page_size: 0,
             page_token: String::new(),
             ..request.clone()
         };
+        let account_id = (!request.account_id.is_empty())
+            .then(|| fields.take("account_id", parse_uuid(&request.account_id)))
+            .flatten();
+        let states = fields.set("states", request.states, 50, InvitationState::filter);
+        let (states,) = fields.finish((states,))?;
         let page = Page::parse(
             query.encode_to_vec(),
             request.page_size,
             &request.page_token,
         )?;
-        let mut parser = FieldParser::default();
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
-        let account_id = (!request.account_id.is_empty())
-            .then(|| parser.take("account_id", parse_uuid(&request.account_id)))
-            .flatten();
-        let states = decode::states(
-            &mut parser,
-            "states",
-            &request.states,
-            |state: InvitationState| state.as_str_name(),
-            "INVITATION_STATE_",
-        );
-        let (organization_id,) = parser.finish((organization_id,)).map_err(Error::from)?;
-        let listed = invitations::list(
-            &self.context,
-            organization_id,
-            account_id,
-            &states,
-            page.after,
-            page.limit(),
-        )
-        .await?;
-        let (invitations, next_page_token) =
-            page.cut(listed, |invitation| invitation.invitation_id);
+        let rows = self
+            .context
+            .read(&call, async |tx| {
+                invitations::list(tx, call.organization_id, account_id, &states, &page).await
+            })
+            .await?;
+        let (invitations, next_page_token) = page.cut(rows, |invitation| invitation.invitation_id);
         Ok(Response::new(ListInvitationsResponse {
             invitations: invitations.into_iter().map(encode::invitation).collect(),
             next_page_token,
@@ -129,30 +107,22 @@ impl InvitationService for Service {
         &self,
         request: Request<RevokeInvitationRequest>,
     ) -> Result<Response<RevokeInvitationResponse>, Status> {
-        let actor = super::subject(&request);
-        let request = request.into_inner();
-        let mut parser = FieldParser::default();
-        let key = decode::request_key(
-            &mut parser,
-            &request.request_id,
-            "RevokeInvitation",
-            &request.encode_to_vec(),
-        );
-        let organization_id = parser.take("organization_id", parse_uuid(&request.organization_id));
-        let invitation_id = parser.take("invitation_id", parse_uuid(&request.invitation_id));
-        let (organization_id, invitation_id) = parser
-            .finish((organization_id, invitation_id))
-            .map_err(Error::from)?;
-        let invitation = invitations::revoke(
-            &self.context,
-            organization_id,
-            invitation_id,
-            &actor,
-            key.as_ref(),
-        )
-        .await?;
-        Ok(Response::new(RevokeInvitationResponse {
-            invitation: Some(encode::invitation(invitation)),
-        }))
+        let (call, mut fields, request) = Call::open(request)?;
+        let invitation_id = fields.take("invitation_id", parse_uuid(&request.invitation_id));
+        let (invitation_id,) = fields.finish((invitation_id,))?;
+        self.context
+            .change(&call, async |mut change| {
+                let revocation = invitations::revoke(&mut change, invitation_id).await?;
+                let response = |invitation| RevokeInvitationResponse {
+                    invitation: Some(encode::invitation(invitation)),
+                };
+                match revocation {
+                    Revocation::Revoked(invitation) => change.commit(response(invitation)).await,
+                    Revocation::RevokedBefore(invitation) => {
+                        change.commit_unchanged(response(invitation)).await
+                    }
+                }
+            })
+            .await
     }
 }

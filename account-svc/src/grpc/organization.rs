@@ -1,6 +1,5 @@
 //! `usher.account.v1.OrganizationService`.
 
-use prost::Message as _;
 use tonic::{Request, Response, Status};
 use usher_proto::account::v1::{
     CreateOrganizationRequest, CreateOrganizationResponse, GetOrganizationRequest,
@@ -8,19 +7,13 @@ use usher_proto::account::v1::{
     UpdateOrganizationRequest, UpdateOrganizationResponse,
     organization_service_server::OrganizationService,
 };
-use usher_runtime::fields::{FieldParser, parse_uuid};
-
-use usher_runtime::page::Page;
+use usher_runtime::{call::Call, page::Page};
 
 use super::{Service, decode, encode};
-use crate::{
-    domain::organization::{self, OrganizationProfile},
-    error::Error,
-    organizations,
-};
+use crate::{domain::organization, use_cases::organizations};
 
 /// What `UpdateOrganization` can change.
-const PATHS: [&str; 13] = [
+const PATHS: [&str; 14] = [
     "display_name",
     "default_locale",
     "portal_url",
@@ -34,6 +27,7 @@ const PATHS: [&str; 13] = [
     "settings.reinvite_after",
     "settings.link_prompt_lifetime",
     "settings.reminders",
+    "settings.time_zone",
 ];
 
 #[tonic::async_trait]
@@ -42,38 +36,37 @@ impl OrganizationService for Service {
         &self,
         request: Request<CreateOrganizationRequest>,
     ) -> Result<Response<CreateOrganizationResponse>, Status> {
-        let request = request.into_inner();
-        let mut parser = FieldParser::default();
-        let key = decode::request_key(
-            &mut parser,
-            &request.request_id,
-            "CreateOrganization",
-            &request.encode_to_vec(),
-        );
+        let (call, mut fields, request) = Call::open(request)?;
         let message = request.organization.unwrap_or_default();
-        let slug = parser.take("organization.slug", organization::slug(&message.slug));
-        let profile = decode::organization_profile(
-            &mut parser,
-            message,
-            nothing_yet(),
-            self.context.rules.links,
-            |_| true,
-        );
-        let (slug,) = parser.finish((slug,)).map_err(Error::from)?;
-        let organization =
-            organizations::create(&self.context, &slug, &profile, key.as_ref()).await?;
-        Ok(Response::new(CreateOrganizationResponse {
-            organization: Some(encode::organization(organization)),
-        }))
+        let slug = fields.take("organization.slug", organization::slug(&message.slug));
+        let links = self.context.rules.links;
+        let profile =
+            decode::organization_change(&mut fields, message, links, |_| true).into_profile();
+        let (slug, profile) = fields.finish((slug, profile))?;
+        self.context
+            .change(&call, async |mut change| {
+                let organization = organizations::create(&mut change, &slug, &profile).await?;
+                change
+                    .commit(CreateOrganizationResponse {
+                        organization: Some(encode::organization(organization)),
+                    })
+                    .await
+            })
+            .await
     }
 
     async fn get_organization(
         &self,
         request: Request<GetOrganizationRequest>,
     ) -> Result<Response<GetOrganizationResponse>, Status> {
-        let request = request.into_inner();
-        let [organization_id] = decode::ids([("organization_id", &request.organization_id)])?;
-        let organization = organizations::get(&self.context, organization_id).await?;
+        let (call, fields, _) = Call::open(request)?;
+        fields.finish(())?;
+        let organization = self
+            .context
+            .read(&call, async |tx| {
+                organizations::read(tx, call.organization_id).await
+            })
+            .await?;
         Ok(Response::new(GetOrganizationResponse {
             organization: Some(encode::organization(organization)),
         }))
@@ -83,54 +76,42 @@ impl OrganizationService for Service {
         &self,
         request: Request<UpdateOrganizationRequest>,
     ) -> Result<Response<UpdateOrganizationResponse>, Status> {
-        let request = request.into_inner();
-        let mut parser = FieldParser::default();
-        let key = decode::request_key(
-            &mut parser,
-            &request.request_id,
-            "UpdateOrganization",
-            &request.encode_to_vec(),
-        );
+        let (call, mut fields, request) = Call::open(request)?;
         let message = request.organization.unwrap_or_default();
         let version = decode::etag(&message.etag)?;
-        let organization_id = parser.take(
-            "organization.organization_id",
-            parse_uuid(&message.organization_id),
-        );
-        let paths = decode::update_mask(&mut parser, request.update_mask, &PATHS);
-        let wanted = |field: &str| paths.iter().any(|path| path == field);
+        let paths = fields.update_mask(request.update_mask, &PATHS);
         let links = self.context.rules.links;
-        // Once to refuse what is wrong before anything is locked, once over what the organization is.
-        decode::organization_profile(&mut parser, message.clone(), nothing_yet(), links, wanted);
-        let (organization_id,) = parser.finish((organization_id,)).map_err(Error::from)?;
-        let change = |base| {
-            let mut parser = FieldParser::default();
-            decode::organization_profile(&mut parser, message, base, links, wanted)
-        };
-        let organization = organizations::update(
-            &self.context,
-            organization_id,
-            version,
-            change,
-            key.as_ref(),
-        )
-        .await?;
-        Ok(Response::new(UpdateOrganizationResponse {
-            organization: Some(encode::organization(organization)),
-        }))
+        let new = decode::organization_change(&mut fields, message, links, |field| {
+            paths.iter().any(|path| path == field)
+        });
+        fields.finish(())?;
+        self.context
+            .change(&call, async |mut change| {
+                let organization = organizations::update(&mut change, version, new, &paths).await?;
+                change
+                    .commit(UpdateOrganizationResponse {
+                        organization: Some(encode::organization(organization)),
+                    })
+                    .await
+            })
+            .await
     }
 
     async fn list_organizations(
         &self,
         request: Request<ListOrganizationsRequest>,
     ) -> Result<Response<ListOrganizationsResponse>, Status> {
-        let request = request.into_inner();
+        let (call, fields, request) = Call::open(request)?;
+        fields.finish(())?;
         let page = Page::parse(
             b"ListOrganizations".to_vec(),
             request.page_size,
             &request.page_token,
         )?;
-        let organizations = organizations::list(&self.context, page.after, page.limit()).await?;
+        let organizations = self
+            .context
+            .read(&call, async |tx| organizations::list(tx, &page).await)
+            .await?;
         let (organizations, next_page_token) = page.cut(organizations, |row| row.organization_id);
         Ok(Response::new(ListOrganizationsResponse {
             organizations: organizations
@@ -139,24 +120,5 @@ impl OrganizationService for Service {
                 .collect(),
             next_page_token,
         }))
-    }
-}
-
-/// What a new organization's fields are put over.
-fn nothing_yet() -> OrganizationProfile {
-    OrganizationProfile {
-        display_name: String::new(),
-        default_locale: String::new(),
-        portal_url: String::new(),
-        allowed_return_origins: Vec::new(),
-        sender_name: String::new(),
-        reply_to: String::new(),
-        logo_url: String::new(),
-        color: String::new(),
-        minimum_age: 0,
-        invitation_lifetime_seconds: 0,
-        reinvite_after_seconds: 0,
-        link_prompt_lifetime_seconds: 0,
-        reminders: Vec::new(),
     }
 }

@@ -1,5 +1,7 @@
 //! The only place where an error becomes a status.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use usher_proto::account::v1::ErrorReason;
 use usher_runtime::{
@@ -9,250 +11,127 @@ use usher_runtime::{
 };
 
 use super::encode;
-use crate::error::{DeadToken, Error};
+use crate::{domain::state::TokenStatus, error::Error};
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Invalid(fields) => RichError::from(fields),
-            Error::HolderUnderAge { .. } | Error::PasswordRefused(_) | Error::PageTokenMismatch => {
-                invalid_argument(error)
+        let (code, reason) = match &error {
+            Error::Database(cause) => return database(cause).into(),
+            Error::Internal(_) => {
+                tracing::error!(%error, "internal error");
+                return RichError::fault().into();
             }
-            Error::OrganizationNotFound(_)
-            | Error::AccountNotFound(_)
-            | Error::InvitationNotFound(_)
-            | Error::TokenUnknown => not_found(error),
-            Error::SlugTaken | Error::EmailInOrganization(_) | Error::RequestIdReused(_) => {
-                already_exists(error)
-            }
-            Error::EmailOnPlatform(_)
-            | Error::PossibleDuplicate(_)
-            | Error::AccountHasNoEmail(_)
-            | Error::AccountAlreadyActive(_)
-            | Error::AccountClosed(_)
-            | Error::EmailOwnedByClient(_)
-            | Error::InvitationEnded { .. }
-            | Error::TokenDead(_) => failed_precondition(error),
-            Error::EtagMismatch
-            | Error::ConcurrentUpdate
-            | Error::CredentialsInvalid
-            | Error::TooManyAttempts { .. } => try_otherwise(error),
-            Error::Database(_) | Error::Internal(_) => fault(&error),
+            error => code_and_reason(error),
+        };
+        let rich = RichError::new(code, reason, error.to_string());
+        add_details(rich, error).into()
+    }
+}
+
+fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
+    use ErrorReason as Reason;
+    match error {
+        Error::Invalid(_) => (Code::InvalidArgument, Reason::FieldInvalid),
+        Error::HolderUnderAge { .. } => (Code::InvalidArgument, Reason::HolderUnderAge),
+        Error::PasswordRefused(_) => (Code::InvalidArgument, Reason::PasswordRefused),
+        Error::OrganizationNotFound(_) => (Code::NotFound, Reason::OrganizationNotFound),
+        Error::AccountNotFound(_) => (Code::NotFound, Reason::AccountNotFound),
+        Error::InvitationNotFound(_) => (Code::NotFound, Reason::InvitationNotFound),
+        Error::TokenUnknown => (Code::NotFound, Reason::TokenUnknown),
+        Error::SlugTaken => (Code::AlreadyExists, Reason::SlugTaken),
+        Error::EmailInOrganization(_) => (Code::AlreadyExists, Reason::EmailInOrganization),
+        Error::RequestIdReused(_) => (Code::AlreadyExists, Reason::RequestIdReused),
+        Error::EmailOnPlatform(_) => (Code::FailedPrecondition, Reason::EmailOnPlatform),
+        Error::PossibleDuplicate(_) => (Code::FailedPrecondition, Reason::PossibleDuplicate),
+        Error::AccountHasNoEmail(_) => (Code::FailedPrecondition, Reason::AccountHasNoEmail),
+        Error::AccountAlreadyActive(_) => (Code::FailedPrecondition, Reason::AccountAlreadyActive),
+        Error::AccountClosed(_) => (Code::FailedPrecondition, Reason::AccountClosed),
+        Error::EmailOwnedByClient(_) => (Code::FailedPrecondition, Reason::EmailOwnedByClient),
+        Error::InvitationEnded { .. } => (Code::FailedPrecondition, Reason::InvitationEnded),
+        Error::PortalNotTrusted => (Code::FailedPrecondition, Reason::PortalNotTrusted),
+        Error::TokenDead(TokenStatus::Expired) => (Code::FailedPrecondition, Reason::TokenExpired),
+        Error::TokenDead(TokenStatus::Used) => (Code::FailedPrecondition, Reason::TokenUsed),
+        Error::TokenDead(TokenStatus::Revoked) => (Code::FailedPrecondition, Reason::TokenRevoked),
+        Error::TokenDead(TokenStatus::Superseded) => {
+            (Code::FailedPrecondition, Reason::TokenSuperseded)
         }
-        .into()
-    }
-}
-
-fn invalid_argument(error: Error) -> RichError {
-    let rich = |reason, field: &str, message: String| {
-        RichError::new(Code::InvalidArgument, reason, format!("{field}: {message}"))
-            .fields(vec![FieldViolation::new(field, message)])
-    };
-    match error {
-        Error::HolderUnderAge { minimum_age } => rich(
-            ErrorReason::HolderUnderAge,
-            "account.birth_date",
-            format!(
-                "the holder of an account must be at least {minimum_age} years old; enter dependants as \
-                 `members` of an adult's account"
-            ),
-        )
-        .metadata("minimum_age", minimum_age),
-        Error::PasswordRefused(why) => {
-            rich(ErrorReason::PasswordRefused, "password", why.to_string())
+        Error::EtagMismatch => (Code::Aborted, Reason::EtagMismatch),
+        Error::ConcurrentUpdate => (Code::Aborted, Reason::ConcurrentUpdate),
+        Error::CredentialsInvalid => (Code::Unauthenticated, Reason::CredentialsInvalid),
+        Error::TooManyAttempts { .. } => (Code::ResourceExhausted, Reason::TooManyAttempts),
+        Error::Overloaded => (Code::Unavailable, Reason::Overloaded),
+        Error::TokenDead(TokenStatus::Valid) | Error::Database(_) | Error::Internal(_) => {
+            (Code::Internal, Reason::Internal)
         }
-        Error::PageTokenMismatch => rich(
-            ErrorReason::PageTokenMismatch,
-            "page_token",
-            "belongs to a list with another filter; start at the first page".to_owned(),
-        ),
-        other => fault(&other),
     }
 }
 
-fn not_found(error: Error) -> RichError {
-    let rich = |reason, resource: &str, id: String, advice: &str| {
-        RichError::new(
-            Code::NotFound,
-            reason,
-            format!("no such {resource}: {advice}"),
-        )
-        .resource(resource, id, advice)
-    };
+fn add_details(rich: RichError, error: Error) -> RichError {
     match error {
-        Error::OrganizationNotFound(id) => rich(
-            ErrorReason::OrganizationNotFound,
-            "organization",
-            id.to_string(),
-            "check organization_id; ListOrganizations shows all",
-        ),
-        Error::AccountNotFound(id) => rich(
-            ErrorReason::AccountNotFound,
-            "account",
-            id.to_string(),
-            "check account_id and organization_id; ListAccounts shows all",
-        ),
-        Error::InvitationNotFound(id) => rich(
-            ErrorReason::InvitationNotFound,
-            "invitation",
-            id.to_string(),
-            "check invitation_id and organization_id; ListInvitations shows all",
-        ),
-        Error::TokenUnknown => RichError::new(
-            Code::NotFound,
-            ErrorReason::TokenUnknown,
-            "no such token for this purpose; ask the client to open the link from the email again, whole",
-        ),
-        other => fault(&other),
-    }
-}
-
-fn already_exists(error: Error) -> RichError {
-    match error {
-        Error::SlugTaken => RichError::new(
-            Code::AlreadyExists,
-            ErrorReason::SlugTaken,
-            "organization.slug: belongs to another organization; choose another",
-        )
-        .fields(vec![FieldViolation::new(
+        Error::Invalid(fields) => rich.fields(fields.0),
+        Error::HolderUnderAge { minimum_age } => {
+            rich.metadata("minimum_age", minimum_age)
+                .fields(vec![FieldViolation::new(
+                    "account.birth_date",
+                    format!("the holder must be at least {minimum_age} years old"),
+                )])
+        }
+        Error::PasswordRefused(why) => rich.fields(vec![FieldViolation::new("password", why)]),
+        Error::OrganizationNotFound(id) => rich.resource("organization", id, "not found"),
+        Error::AccountNotFound(id) => rich.resource("account", id, "not found"),
+        Error::InvitationNotFound(id) => rich.resource("invitation", id, "not found"),
+        Error::SlugTaken => rich.fields(vec![FieldViolation::new(
             "organization.slug",
-            "belongs to another organization; choose another",
+            "belongs to another organization",
         )]),
-        Error::EmailInOrganization(account_id) => RichError::new(
-            Code::AlreadyExists,
-            ErrorReason::EmailInOrganization,
-            "account.email: belongs to another account of this organization; open that one instead",
-        )
-        .metadata("account_id", account_id)
-        .resource("account", account_id, "the account that has the email"),
-        Error::RequestIdReused(request_id) => RichError::new(
-            Code::AlreadyExists,
-            ErrorReason::RequestIdReused,
-            "request_id: was used for another request; make a new one",
-        )
-        .resource("request", request_id, "an earlier request of other content"),
-        other => fault(&other),
-    }
-}
-
-fn failed_precondition(error: Error) -> RichError {
-    let rich = |reason, message: &str| RichError::new(Code::FailedPrecondition, reason, message);
-    match error {
-        Error::EmailOnPlatform(report) => rich(
-            ErrorReason::EmailOnPlatform,
-            "the email belongs to a Person elsewhere on the platform; repeat the call with \
-             on_platform_match: PLATFORM_MATCH_POLICY_REQUEST_SHARE to ask them to share",
-        )
-        .detail("usher.account.v1.DuplicateReport", &encode::report(*report)),
-        Error::PossibleDuplicate(report) => rich(
-            ErrorReason::PossibleDuplicate,
-            "accounts of similar name exist; compare them, and repeat the call with \
-             duplicate_acknowledgement to go on all the same",
-        )
-        .metadata("acknowledgement", &report.acknowledgement)
-        .detail("usher.account.v1.DuplicateReport", &encode::report(*report)),
-        Error::AccountHasNoEmail(account_id) => rich(
-            ErrorReason::AccountHasNoEmail,
-            "the account has no email to invite; add one with UpdateAccount",
-        )
-        .metadata("account_id", account_id),
-        Error::AccountAlreadyActive(account_id) => rich(
-            ErrorReason::AccountAlreadyActive,
-            "the client took the account over already; they can log in",
-        )
-        .metadata("account_id", account_id),
-        Error::AccountClosed(account_id) => rich(
-            ErrorReason::AccountClosed,
-            "the account is closed; reopen it first",
-        )
-        .metadata("account_id", account_id),
-        Error::EmailOwnedByClient(account_id) => rich(
-            ErrorReason::EmailOwnedByClient,
-            "the account is active and its email is the client's own; only the client can change it",
-        )
-        .metadata("account_id", account_id),
+        Error::EmailInOrganization(account_id) => rich.metadata("account_id", account_id).resource(
+            "account",
+            account_id,
+            "the account that has the email",
+        ),
+        Error::RequestIdReused(request_id) => {
+            rich.resource("request", request_id, "an earlier request of other content")
+        }
+        Error::EmailOnPlatform(report) => {
+            rich.detail("usher.account.v1.DuplicateReport", &encode::report(*report))
+        }
+        Error::PossibleDuplicate(report) => rich
+            .metadata("acknowledgement", &report.acknowledgement)
+            .detail("usher.account.v1.DuplicateReport", &encode::report(*report)),
+        Error::AccountHasNoEmail(account_id)
+        | Error::AccountAlreadyActive(account_id)
+        | Error::AccountClosed(account_id)
+        | Error::EmailOwnedByClient(account_id) => rich.metadata("account_id", account_id),
         Error::InvitationEnded {
             invitation_id,
             state,
-        } => rich(
-            ErrorReason::InvitationEnded,
-            "the invitation has ended already; there is nothing to revoke",
-        )
-        .metadata("invitation_id", invitation_id)
-        .metadata("state", state),
-        Error::TokenDead(dead) => dead_token(dead),
-        other => fault(&other),
+        } => rich
+            .metadata("invitation_id", invitation_id)
+            .metadata("state", state.as_str()),
+        Error::TooManyAttempts { retry_after } => rich.retry_after(retry_after),
+        Error::Overloaded => rich.retry_after(Duration::from_secs(1)),
+        Error::TokenUnknown
+        | Error::PortalNotTrusted
+        | Error::TokenDead(_)
+        | Error::EtagMismatch
+        | Error::ConcurrentUpdate
+        | Error::CredentialsInvalid
+        | Error::Database(_)
+        | Error::Internal(_) => rich,
     }
 }
 
-fn dead_token(dead: DeadToken) -> RichError {
-    let (reason, message) = match dead {
-        DeadToken::Expired => (
-            ErrorReason::TokenExpired,
-            "the link's time is over; offer the client a new one",
-        ),
-        DeadToken::Used => (
-            ErrorReason::TokenUsed,
-            "the link was used already; offer the client the login",
-        ),
-        DeadToken::Revoked => (
-            ErrorReason::TokenRevoked,
-            "the organization withdrew the invitation; the client may contact it",
-        ),
-        DeadToken::Superseded => (
-            ErrorReason::TokenSuperseded,
-            "a newer email holds the link that works; ask the client to open that one",
-        ),
-    };
-    RichError::new(Code::FailedPrecondition, reason, message)
-}
-
-fn try_otherwise(error: Error) -> RichError {
-    match error {
-        Error::EtagMismatch => RichError::new(
-            Code::Aborted,
-            ErrorReason::EtagMismatch,
-            "etag: it changed since it was read; read it again and repeat the change",
-        ),
-        Error::ConcurrentUpdate => RichError::new(
-            Code::Aborted,
-            ErrorReason::ConcurrentUpdate,
-            "another call changed the same thing at the same moment; repeat the call",
-        ),
-        Error::CredentialsInvalid => RichError::new(
-            Code::Unauthenticated,
-            ErrorReason::CredentialsInvalid,
-            "email and password do not belong together",
-        ),
-        Error::TooManyAttempts { retry_after } => RichError::new(
-            Code::ResourceExhausted,
-            ErrorReason::TooManyAttempts,
-            "too many attempts; come back after the time in RetryInfo",
-        )
-        .retry_after(retry_after),
-        other => fault(&other),
+/// What the caller cannot mend. Logged here, once, and answered without a driver's words.
+fn database(error: &sqlx::Error) -> RichError {
+    if !is_outage(error) {
+        tracing::error!(error = %without_data(error), "internal error");
+        return RichError::fault();
     }
-}
-
-/// What the caller cannot mend. Logged here, once, and told without a driver's words.
-fn fault(error: &Error) -> RichError {
-    let is_outage = matches!(error, Error::Database(error) if is_outage(error));
-    if is_outage {
-        tracing::warn!(error = %text_for_log(error), "the database does not answer");
-        return RichError::new(
-            Code::Unavailable,
-            ErrorReason::DependencyUnavailable,
-            "the database does not answer; repeat the call with the same request_id",
-        )
-        .retry_after(std::time::Duration::from_secs(1));
-    }
-    tracing::error!(error = %text_for_log(error), "internal error");
-    RichError::fault()
-}
-
-fn text_for_log(error: &Error) -> String {
-    match error {
-        Error::Database(error) => without_data(error),
-        other => other.to_string(),
-    }
+    tracing::warn!(error = %without_data(error), "the database does not answer");
+    RichError::new(
+        Code::Unavailable,
+        ErrorReason::DependencyUnavailable,
+        "the database does not answer; repeat the call with the same request_id",
+    )
+    .retry_after(Duration::from_secs(1))
 }

@@ -222,8 +222,8 @@ async fn what_is_not_served_yet_says_so() {
         (refused.code, refused.reason.as_str()),
         (Code::Unimplemented, "NOT_IMPLEMENTED")
     );
-    let request = usher_proto::account::v1::BatchGetAccountsRequest::default();
-    let refused = refusal(service.accounts.batch_get_accounts(request).await);
+    let request = usher_proto::account::v1::EraseAccountRequest::default();
+    let refused = refusal(service.accounts.erase_account(request).await);
     assert_eq!(refused.reason, "NOT_IMPLEMENTED");
 }
 

@@ -126,17 +126,15 @@ async fn similar_names_warn_until_exactly_they_are_acknowledged() {
     service.create(acknowledged(&third, &warning)).await;
 
     let ignored: Vec<serde_json::Value> = sqlx::query_scalar(
-        "SELECT detail FROM audit_events WHERE account_id = $1::uuid AND action = 'account.create'",
+        "SELECT details FROM audit_events
+        WHERE account_id = $1::uuid AND action = 'duplicate.ignored'",
     )
     .bind(&second.account_id)
     .fetch_all(&mut service.admin().await)
     .await
     .unwrap();
     assert_eq!(ignored.len(), 1);
-    assert_eq!(
-        ignored[0]["ignored_duplicates"][0],
-        first.account_id.as_str()
-    );
+    assert_eq!(ignored[0]["account_ids"], first.account_id.as_str());
     assert_eq!(ignored[0]["reason"], "father and son");
 }
 

@@ -38,7 +38,7 @@ async fn every_table_of_an_organization_is_indexed_by_it_first() {
         FROM pg_index i
         JOIN pg_attribute o ON o.attrelid = i.indrelid AND o.attname = 'organization_id'
         WHERE i.indrelid::regclass::text IN ('accounts', 'invitations', 'audit_events')
-            AND i.indkey[0] <> o.attnum AND i.indexrelid::regclass::text <> 'accounts_person'",
+            AND i.indkey[0] <> o.attnum AND i.indexrelid::regclass::text NOT IN ('accounts_person', 'audit_events_age')",
     )
     .fetch_all(&mut service.admin().await)
     .await
@@ -111,7 +111,6 @@ async fn the_service_owns_nothing_and_cannot_rewrite_the_audit_log() {
     assert_eq!(owned, 0);
     for statement in [
         "UPDATE audit_events SET actor = 'nobody'",
-        "DELETE FROM audit_events",
         "DELETE FROM accounts",
         "ALTER TABLE accounts DISABLE ROW LEVEL SECURITY",
         "CREATE TABLE mine (id int)",
@@ -120,6 +119,40 @@ async fn the_service_owns_nothing_and_cannot_rewrite_the_audit_log() {
         let result = sqlx::query(statement).execute(&mut *tx).await;
         assert!(result.is_err(), "{statement}");
     }
+}
+
+#[tokio::test]
+async fn an_entry_of_the_audit_log_stays_for_ten_years() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut admin = service.admin().await;
+    let count = "SELECT count(*) FROM audit_events";
+    let before: i64 = sqlx::query_scalar(count)
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
+    assert!(before > 0, "{organization} left no entry");
+    let mut tx = begin(&service.pool, Scope::Platform).await.unwrap();
+    sqlx::query("DELETE FROM audit_events")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let after: i64 = sqlx::query_scalar(count)
+        .fetch_one(&mut admin)
+        .await
+        .unwrap();
+    assert_eq!(after, before);
+
+    sqlx::query("UPDATE audit_events SET occur_time = now() - interval '10 years 1 day'")
+        .execute(&mut admin)
+        .await
+        .unwrap();
+    let mut tx = begin(&service.pool, Scope::Platform).await.unwrap();
+    assert_eq!(
+        account_svc::db::audit::purge(&mut tx, 10).await.unwrap(),
+        before.unsigned_abs()
+    );
 }
 
 #[tokio::test]

@@ -3,182 +3,181 @@
 use usher_proto::account::v1 as proto;
 use usher_runtime::fields::FieldParser;
 
-use super::list;
 use crate::domain::{
     email::Email,
     link::LinkRules,
     locale,
-    organization::{self, DAY, OrganizationProfile, Reminder},
+    organization::{
+        self, DAY, DEFAULT_INVITATION_LIFETIME, DEFAULT_LINK_PROMPT_LIFETIME, DEFAULT_LOCALE,
+        DEFAULT_MINIMUM_AGE, DEFAULT_REINVITE_AFTER, DEFAULT_TIME_ZONE, OrganizationChange,
+        Reminder,
+    },
     text,
 };
 
-/// The fields of an organization that `wanted` names, put over `base`.
-pub(in crate::grpc) fn organization_profile(
-    parser: &mut FieldParser,
+/// The fields of an organization that `wanted` names. One that is named and not given gets its default.
+pub(in crate::grpc) fn organization_change(
+    fields: &mut FieldParser,
     organization: proto::Organization,
-    base: OrganizationProfile,
     links: LinkRules,
     wanted: impl Fn(&str) -> bool,
-) -> OrganizationProfile {
-    let mut profile = base;
-    let mut put = |field: &str, slot: &mut String, value: Result<String, String>| {
-        if wanted(field)
-            && let Some(value) = parser.take(&format!("organization.{field}"), value)
-        {
-            *slot = value;
-        }
-    };
-    let text = |result: Result<String, text::TextError>| result.map_err(|error| error.to_string());
-    let locale = match organization.default_locale.as_str() {
-        "" => Ok("en".to_owned()),
-        tag => locale::parse(tag).map_err(|error| error.to_string()),
-    };
-    put(
-        "display_name",
-        &mut profile.display_name,
-        text(text::required(&organization.display_name, 200)),
-    );
-    put("default_locale", &mut profile.default_locale, locale);
-    put(
-        "portal_url",
-        &mut profile.portal_url,
-        links
-            .portal_url(&organization.portal_url)
-            .map_err(|error| error.to_string()),
-    );
-    put(
-        "sender_name",
-        &mut profile.sender_name,
-        text(text::optional(&organization.sender_name, 100)),
-    );
-    let reply_to = match organization.reply_to.as_str() {
-        "" => Ok(String::new()),
-        address => Email::parse(address)
-            .map(|email| email.address().to_owned())
-            .map_err(|error| error.to_string()),
-    };
-    put("reply_to", &mut profile.reply_to, reply_to);
+) -> OrganizationChange {
+    let mut change = OrganizationChange::default();
+    if wanted("display_name") {
+        change.display_name = fields.take(
+            "organization.display_name",
+            text::required(&organization.display_name, 200),
+        );
+    }
+    if wanted("default_locale") {
+        let tag = Some(organization.default_locale.as_str()).filter(|tag| !tag.is_empty());
+        change.default_locale = fields.take(
+            "organization.default_locale",
+            locale::parse(tag.unwrap_or(DEFAULT_LOCALE)),
+        );
+    }
+    if wanted("portal_url") {
+        change.portal_url = fields.take(
+            "organization.portal_url",
+            links.portal_url(&organization.portal_url),
+        );
+    }
+    if wanted("sender_name") {
+        change.sender_name = fields.take(
+            "organization.sender_name",
+            text::optional(&organization.sender_name, 100),
+        );
+    }
+    if wanted("reply_to") {
+        change.reply_to = match organization.reply_to.as_str() {
+            "" => Some(String::new()),
+            address => fields
+                .take("organization.reply_to", Email::parse(address))
+                .map(|email| email.address().to_owned()),
+        };
+    }
     if wanted("brand") {
         brand(
-            parser,
+            fields,
             &organization.brand.unwrap_or_default(),
-            &mut profile,
             links,
+            &mut change,
         );
     }
     if wanted("allowed_return_origins") {
-        let origins = list(
-            parser,
+        change.allowed_return_origins = fields.list(
             "organization.allowed_return_origins",
             organization.allowed_return_origins,
             20,
-            |parser, field, origin| parser.take(field, links.origin(&origin)),
+            |fields, field, origin| fields.take(field, links.origin(&origin)),
         );
-        profile.allowed_return_origins = origins.unwrap_or_default();
     }
-    settings(
-        parser,
-        organization.settings.unwrap_or_default(),
-        &mut profile,
-        wanted,
-    );
-    profile
+    let settings = organization.settings.unwrap_or_default();
+    settings_change(fields, settings, &mut change, |field| {
+        wanted("settings") || wanted(&format!("settings.{field}"))
+    });
+    change
 }
 
 fn brand(
-    parser: &mut FieldParser,
+    fields: &mut FieldParser,
     brand: &proto::Brand,
-    profile: &mut OrganizationProfile,
     links: LinkRules,
+    change: &mut OrganizationChange,
 ) {
     let logo_url = match brand.logo_url.as_str() {
         "" => Ok(String::new()),
         url => links.logo_url(url),
     };
-    profile.logo_url = parser
-        .take("organization.brand.logo_url", logo_url)
-        .unwrap_or_default();
-    profile.color = parser
-        .take(
-            "organization.brand.color",
-            organization::color(&brand.color),
-        )
-        .unwrap_or_default();
+    change.logo_url = fields.take("organization.brand.logo_url", logo_url);
+    change.color = fields.take(
+        "organization.brand.color",
+        organization::color(&brand.color),
+    );
 }
 
-fn settings(
-    parser: &mut FieldParser,
+fn settings_change(
+    fields: &mut FieldParser,
     settings: proto::OrganizationSettings,
-    profile: &mut OrganizationProfile,
+    change: &mut OrganizationChange,
     wanted: impl Fn(&str) -> bool,
 ) {
-    let wanted = |field: &str| wanted("settings") || wanted(&format!("settings.{field}"));
     if wanted("minimum_age") {
-        let age = settings.minimum_age.unwrap_or(18);
-        match i32::try_from(age) {
-            Ok(age) if age <= 120 => profile.minimum_age = age,
-            _ => parser.refuse(
-                "organization.settings.minimum_age",
-                "expected 0 to 120 years",
-            ),
-        }
+        let age = settings
+            .minimum_age
+            .map_or(Ok(DEFAULT_MINIMUM_AGE), i32::try_from)
+            .ok()
+            .filter(|age| *age <= 120)
+            .ok_or("expected 0 to 120 years");
+        change.minimum_age = fields.take("organization.settings.minimum_age", age);
     }
-    let mut duration = |field: &str,
-                        slot: &mut i64,
-                        value: Option<prost_types::Duration>,
-                        default: i64,
-                        least: i64,
-                        most: i64| {
-        if !wanted(field) {
-            return;
-        }
-        let seconds = value.map_or(default, |value| value.seconds);
-        if (least..=most).contains(&seconds) {
-            *slot = seconds;
-        } else {
-            parser.refuse(
-                format!("organization.settings.{field}"),
-                format!("expected {least}s to {most}s"),
-            );
-        }
-    };
-    duration(
-        "invitation_lifetime",
-        &mut profile.invitation_lifetime_seconds,
-        settings.invitation_lifetime,
-        30 * DAY,
-        60 * 60,
-        365 * DAY,
-    );
-    duration(
-        "reinvite_after",
-        &mut profile.reinvite_after_seconds,
-        settings.reinvite_after,
-        10 * DAY,
-        0,
-        365 * DAY,
-    );
-    duration(
-        "link_prompt_lifetime",
-        &mut profile.link_prompt_lifetime_seconds,
-        settings.link_prompt_lifetime,
-        730 * DAY,
-        DAY,
-        3650 * DAY,
-    );
+    if wanted("time_zone") {
+        let time_zone = settings
+            .time_zone
+            .unwrap_or_else(|| DEFAULT_TIME_ZONE.to_owned());
+        // Whether it exists is for the database to say, which knows the zones.
+        change.time_zone = fields.take(
+            "organization.settings.time_zone",
+            text::required(&time_zone, 64),
+        );
+    }
+    if wanted("invitation_lifetime") {
+        change.invitation_lifetime_seconds = duration(
+            fields,
+            "invitation_lifetime",
+            settings.invitation_lifetime,
+            DEFAULT_INVITATION_LIFETIME,
+            60 * 60,
+            365 * DAY,
+        );
+    }
+    if wanted("reinvite_after") {
+        change.reinvite_after_seconds = duration(
+            fields,
+            "reinvite_after",
+            settings.reinvite_after,
+            DEFAULT_REINVITE_AFTER,
+            0,
+            365 * DAY,
+        );
+    }
+    if wanted("link_prompt_lifetime") {
+        change.link_prompt_lifetime_seconds = duration(
+            fields,
+            "link_prompt_lifetime",
+            settings.link_prompt_lifetime,
+            DEFAULT_LINK_PROMPT_LIFETIME,
+            DAY,
+            3650 * DAY,
+        );
+    }
     if wanted("reminders") {
-        profile.reminders = list(
-            parser,
+        change.reminders = fields.list(
             "organization.settings.reminders",
             settings.reminders,
             5,
             reminder,
-        )
-        .unwrap_or_default();
+        );
     }
 }
 
-fn reminder(parser: &mut FieldParser, field: &str, reminder: proto::Reminder) -> Option<Reminder> {
+fn duration(
+    fields: &mut FieldParser,
+    field: &str,
+    value: Option<prost_types::Duration>,
+    default: i64,
+    least: i64,
+    most: i64,
+) -> Option<i64> {
+    let seconds = value.map_or(default, |value| value.seconds);
+    let in_bounds = (least..=most)
+        .contains(&seconds)
+        .then_some(seconds)
+        .ok_or_else(|| format!("expected {least}s to {most}s"));
+    fields.take(&format!("organization.settings.{field}"), in_bounds)
+}
+
+fn reminder(fields: &mut FieldParser, field: &str, reminder: proto::Reminder) -> Option<Reminder> {
     use proto::reminder::Moment;
     match reminder.moment {
         Some(Moment::AfterSent(after)) if after.seconds >= DAY => {
@@ -188,7 +187,7 @@ fn reminder(parser: &mut FieldParser, field: &str, reminder: proto::Reminder) ->
             Some(Reminder::BeforeExpirySeconds(before.seconds))
         }
         _ => {
-            parser.refuse(
+            fields.refuse(
                 field,
                 "expected after_sent of at least 86400s, or before_expiry of at least 3600s",
             );

@@ -6,9 +6,9 @@ use time::Date;
 use usher_proto::account::v1 as proto;
 use usher_runtime::fields::FieldParser;
 
-use super::list;
 use crate::domain::{
-    birth_date, duplicate,
+    birth_date,
+    duplicate::Identity,
     email::Email,
     locale,
     name::{self, PersonName},
@@ -55,8 +55,7 @@ pub(in crate::grpc) fn profile_change(
         );
     }
     if wanted("members") {
-        change.members = list(
-            parser,
+        change.members = parser.list(
             "account.members",
             account.members,
             50,
@@ -64,10 +63,10 @@ pub(in crate::grpc) fn profile_change(
         );
     }
     if wanted("addresses") {
-        change.addresses = list(parser, "account.addresses", account.addresses, 20, address);
+        change.addresses = parser.list("account.addresses", account.addresses, 20, address);
     }
     if wanted("contacts") {
-        change.contacts = list(parser, "account.contacts", account.contacts, 20, contact);
+        change.contacts = parser.list("account.contacts", account.contacts, 20, contact);
     }
     if wanted("plan") {
         change.plan = parser.take("account.plan", text::optional(&account.plan, WORD));
@@ -91,7 +90,7 @@ pub(in crate::grpc) fn profile_change(
 pub(in crate::grpc) fn identity(
     parser: &mut FieldParser,
     request: &proto::CheckDuplicatesRequest,
-) -> Option<duplicate::Profile> {
+) -> Option<Identity> {
     let given = parser.take("given_name", name::part(&request.given_name));
     let family = parser.take("family_name", name::part(&request.family_name));
     let email = request
@@ -103,7 +102,7 @@ pub(in crate::grpc) fn identity(
         .phone
         .as_deref()
         .and_then(|number| parser.take("phone", phone::parse(number)));
-    Some(duplicate::Profile {
+    Some(Identity {
         name: PersonName {
             given: given?,
             family: family?,
@@ -153,8 +152,7 @@ fn address(parser: &mut FieldParser, field: &str, address: proto::Address) -> Op
     let locality = text("locality", &address.locality, 100);
     let region = text("region", &address.region, 100);
     let postal_code = text("postal_code", &address.postal_code, 20);
-    let lines = list(
-        parser,
+    let lines = parser.list(
         &format!("{field}.lines"),
         address.lines,
         5,

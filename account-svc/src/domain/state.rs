@@ -1,0 +1,133 @@
+//! States and kinds, each with its name in the database and in the contract.
+
+use usher_proto::account::v1 as proto;
+
+/// Declares an enum whose values are stored as text, under the names of the contract without their prefix.
+macro_rules! stored_enum {
+    (
+        $(#[$doc:meta])*
+        $name:ident of $contract:ty { $($(#[$value_doc:meta])* $value:ident = $text:literal,)+ }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+        #[sqlx(type_name = "text")]
+        pub enum $name {
+            $($(#[$value_doc])* #[sqlx(rename = $text)] $value,)+
+        }
+
+        impl $name {
+            /// Its name in the database: the contract's name without the prefix.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text,)+ }
+            }
+
+            /// The value of a filter, from its number in the contract.
+            ///
+            /// # Errors
+            /// Says what is accepted.
+            pub fn filter(number: i32) -> Result<Self, String> {
+                match <$contract>::try_from(number) {
+                    $(Ok(<$contract>::$value) => Ok(Self::$value),)+
+                    _ => Err(format!(
+                        "{number} is no value to filter by; accepted: {}",
+                        [$($text),+].join(", ")
+                    )),
+                }
+            }
+        }
+
+        impl From<$name> for $contract {
+            fn from(value: $name) -> Self {
+                match value { $($name::$value => Self::$value,)+ }
+            }
+        }
+    };
+}
+
+stored_enum! {
+    /// Where an account stands: derived from facts by the SQL function `account_state`.
+    AccountState of proto::AccountState {
+        /// No email: nobody can log in.
+        Managed = "MANAGED",
+        /// An email, and no live invitation.
+        NotInvited = "NOT_INVITED",
+        /// A live invitation.
+        Invited = "INVITED",
+        /// A live request to a Person to share.
+        ShareRequested = "SHARE_REQUESTED",
+        /// The Person declined to share.
+        ShareDeclined = "SHARE_DECLINED",
+        /// Linked to a Person.
+        Active = "ACTIVE",
+        /// Closed by staff.
+        Closed = "CLOSED",
+    }
+}
+
+stored_enum! {
+    /// Where an invitation stands: derived from facts by the SQL function `invitation_state`.
+    InvitationState of proto::InvitationState {
+        /// Waits to be sent.
+        Queued = "QUEUED",
+        /// Waits for a limit of its recipient.
+        Throttled = "THROTTLED",
+        /// Accepted by the mail relay.
+        Sent = "SENT",
+        /// Reported as delivered to the mailbox.
+        Delivered = "DELIVERED",
+        /// Reported as undeliverable.
+        Bounced = "BOUNCED",
+        /// Refused by the mail relay, or not sent in time.
+        Failed = "FAILED",
+        /// Not sent: the recipient is on the suppression list.
+        Suppressed = "SUPPRESSED",
+        /// The client took the account over.
+        Accepted = "ACCEPTED",
+        /// The Person declined to share.
+        Declined = "DECLINED",
+        /// Its time is over.
+        Expired = "EXPIRED",
+        /// Withdrawn.
+        Revoked = "REVOKED",
+        /// A newer one took its place.
+        Superseded = "SUPERSEDED",
+    }
+}
+
+stored_enum! {
+    /// What an invitation asks of its recipient.
+    InvitationKind of proto::InvitationKind {
+        /// Take the account over.
+        Activation = "ACTIVATION",
+        /// Share the information of an existing Person.
+        ShareRequest = "SHARE_REQUEST",
+    }
+}
+
+stored_enum! {
+    /// Whether a token can still be used.
+    TokenStatus of proto::TokenStatus {
+        /// It can be used.
+        Valid = "VALID",
+        /// Its time is over.
+        Expired = "EXPIRED",
+        /// It was used.
+        Used = "USED",
+        /// The organization withdrew it.
+        Revoked = "REVOKED",
+        /// A newer email holds the link that works.
+        Superseded = "SUPERSEDED",
+    }
+}
+
+impl InvitationState {
+    /// Whether the invitation has ended: nothing that happens to its email changes it.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        matches!(
+            self,
+            Self::Accepted | Self::Declined | Self::Expired | Self::Revoked | Self::Superseded
+        )
+    }
+}

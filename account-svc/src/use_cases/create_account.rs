@@ -1,0 +1,68 @@
+//! Creating an account for a client.
+
+use uuid::Uuid;
+
+use super::{
+    accounts::{self, Decisions},
+    duplicates, organizations,
+};
+use crate::{
+    change::Change,
+    db::{self, account::Account},
+    domain::{
+        audit::{AuditAction, AuditEntry},
+        profile::Profile,
+    },
+    error::Error,
+    events,
+};
+
+/// Creates an account for a client and, unless held back, invites them.
+///
+/// # Errors
+/// If the profile breaks a rule of the organization, or looks like an account that exists.
+pub async fn create(
+    change: &mut Change,
+    profile: &Profile,
+    decisions: &Decisions,
+) -> Result<Account, Error> {
+    let organization_id = change.organization_id;
+    let organization = organizations::read(change, organization_id).await?;
+    accounts::check_birth_dates(change, &organization, profile).await?;
+    let report = duplicates::report(change, organization_id, &profile.identity(), None).await?;
+    let kind = duplicates::refuse_taken_email(&report, decisions)?;
+    let account_id = Uuid::now_v7();
+    let ignored = duplicates::refuse_similar_names(&report, decisions, account_id)?;
+
+    if !db::account::create(change, organization_id, account_id, profile).await? {
+        // Somebody was faster since the check.
+        return Err(email_taken(change, profile).await?);
+    }
+    if !decisions.hold_invitation {
+        let extras = &decisions.extras;
+        accounts::invite(change, &organization, account_id, profile, kind, extras).await?;
+    }
+    let account = accounts::read(change, organization_id, account_id).await?;
+    change.emit(events::account_created(
+        organization_id,
+        account_id,
+        account.state,
+        account.create_time,
+    ));
+    change.audit(
+        AuditEntry::of_account(AuditAction::AccountCreated, account_id)
+            .detail("state", account.state.as_str()),
+    );
+    if let Some(entry) = ignored {
+        change.audit(entry);
+    }
+    Ok(account)
+}
+
+async fn email_taken(change: &mut Change, profile: &Profile) -> Result<Error, Error> {
+    let organization_id = change.organization_id;
+    let email = profile.email.as_ref().ok_or(Error::ConcurrentUpdate)?;
+    let taken_by = db::account::find_by_email(change, organization_id, email.canonical()).await?;
+    // Taken a moment ago and free again.
+    Ok(taken_by.map_or(Error::ConcurrentUpdate, Error::EmailInOrganization))
+}

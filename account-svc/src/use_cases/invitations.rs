@@ -1,0 +1,322 @@
+//! Invitations: sending, listing, revoking.
+
+use secrecy::ExposeSecret as _;
+use sqlx::PgConnection;
+use usher_proto::event::v1::{
+    InvitationKind as EventKind, InvitationRequested, MailClass, OrganizationFace, SealedToken,
+};
+use usher_runtime::{
+    fields::InvalidFields,
+    page::{Page, Rows},
+    seal, timestamp,
+};
+use uuid::Uuid;
+
+use super::organizations;
+use crate::{
+    change::Change,
+    context::Rules,
+    db::{
+        self,
+        account::Account,
+        invitation::{End, Invitation, NewInvitation},
+    },
+    domain::{
+        audit::{AuditAction, AuditEntry},
+        email::Email,
+        name::PersonName,
+        organization::{Organization, OrganizationProfile},
+        state::{AccountState, InvitationKind, InvitationState},
+        token::{self, TokenHash},
+    },
+    error::Error,
+    events,
+};
+
+/// What staff add to an invitation.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// Form to fill in; empty means none.
+    pub form_id: String,
+    /// Where the link returns to; empty means the portal's start page.
+    pub return_url: String,
+}
+
+/// Whom an invitation goes to.
+#[derive(Debug)]
+pub struct Addressee<'a> {
+    /// The account, locked or just created.
+    pub account_id: Uuid,
+    /// Name of the client.
+    pub name: &'a PersonName,
+    /// Where the email goes.
+    pub email: &'a Email,
+    /// Language of the account; empty means the organization's.
+    pub locale: &'a str,
+}
+
+/// Invites the client of one account, for the first time or again.
+///
+/// # Errors
+/// If there is no such account, or it has no email, is active or closed.
+pub async fn send(
+    change: &mut Change,
+    account_id: Uuid,
+    extras: &Extras,
+) -> Result<Invitation, Error> {
+    let organization_id = change.organization_id;
+    let organization = organizations::read(change, organization_id).await?;
+    let account = db::account::lock(change, organization_id, account_id)
+        .await?
+        .ok_or(Error::AccountNotFound(account_id))?;
+    let email = invitable(&account)?;
+    // The Person may have signed up elsewhere since the account was created.
+    let kind = if db::person::exists(change, email.canonical()).await? {
+        InvitationKind::ShareRequest
+    } else {
+        InvitationKind::Activation
+    };
+    let addressee = Addressee {
+        account_id,
+        name: &account.profile.name,
+        email,
+        locale: &account.profile.locale,
+    };
+    end(change, account_id, End::Superseded).await?;
+    let invitation_id = create(change, &organization, &addressee, kind, extras).await?;
+    read(change, organization_id, invitation_id).await
+}
+
+fn invitable(account: &Account) -> Result<&Email, Error> {
+    match account.state {
+        AccountState::Closed => Err(Error::AccountClosed(account.account_id)),
+        AccountState::Active => Err(Error::AccountAlreadyActive(account.account_id)),
+        AccountState::Managed
+        | AccountState::NotInvited
+        | AccountState::Invited
+        | AccountState::ShareRequested
+        | AccountState::ShareDeclined => account
+            .profile
+            .email
+            .as_ref()
+            .ok_or(Error::AccountHasNoEmail(account.account_id)),
+    }
+}
+
+/// Creates an invitation with its token, and the event that sends its email.
+///
+/// # Errors
+/// If the portal is not trusted with tokens, or the return URL is on no allowed origin.
+pub async fn create(
+    change: &mut Change,
+    organization: &Organization,
+    addressee: &Addressee<'_>,
+    kind: InvitationKind,
+    extras: &Extras,
+) -> Result<Uuid, Error> {
+    let rules = change.context.rules.clone();
+    let profile = &organization.profile;
+    // The operator's list may have become shorter since the organization chose its portal.
+    if rules.links.portal_url(&profile.portal_url).is_err() {
+        return Err(Error::PortalNotTrusted);
+    }
+    let return_url = check_return_url(&rules, profile, &extras.return_url)?;
+    let locale = if addressee.locale.is_empty() {
+        &profile.default_locale
+    } else {
+        addressee.locale
+    };
+    let invitation_id = Uuid::now_v7();
+    let (token, TokenHash(token_hash)) =
+        token::generate().map_err(|_| Error::Internal("no randomness".to_owned()))?;
+    let requested_by = change.requested_by.clone();
+    let new = NewInvitation {
+        invitation_id,
+        account_id: addressee.account_id,
+        kind,
+        recipient: addressee.email.address(),
+        recipient_canonical: addressee.email.canonical(),
+        locale,
+        requested_by: &requested_by,
+        form_id: &extras.form_id,
+        return_url: &return_url,
+        lifetime_seconds: profile.invitation_lifetime_seconds,
+        token_hash: &token_hash,
+    };
+    let times = db::invitation::create(change, organization.organization_id, &new).await?;
+    let sealed = seal::seal(
+        &change.context.notify_key,
+        token.expose_secret(),
+        invitation_id.to_string().as_bytes(),
+    )
+    .map_err(|error| Error::Internal(error.to_string()))?;
+    let payload = InvitationRequested {
+        invitation_id: invitation_id.to_string(),
+        account_id: addressee.account_id.to_string(),
+        kind: event_kind(kind).into(),
+        mail_class: MailClass::Interactive.into(),
+        send_number: 1,
+        recipient: addressee.email.address().to_owned(),
+        given_name: addressee.name.given.clone(),
+        family_name: addressee.name.family.clone(),
+        locale: locale.to_owned(),
+        organization: Some(face(profile)),
+        expire_time: Some(timestamp::encode(times.expire_time)),
+        sealed_token: Some(SealedToken {
+            encapsulated_key: sealed.encapsulated_key,
+            ciphertext: sealed.ciphertext,
+        }),
+        form_id: extras.form_id.clone(),
+        return_url,
+    };
+    change.emit(events::invitation_requested(
+        organization.organization_id,
+        payload,
+        times.create_time,
+    ));
+    change.audit(
+        AuditEntry::of_account(AuditAction::InvitationSent, addressee.account_id)
+            .detail("invitation_id", invitation_id.to_string())
+            .detail("kind", kind.as_str()),
+    );
+    Ok(invitation_id)
+}
+
+fn event_kind(kind: InvitationKind) -> EventKind {
+    match kind {
+        InvitationKind::Activation => EventKind::Activation,
+        InvitationKind::ShareRequest => EventKind::ShareRequest,
+    }
+}
+
+fn check_return_url(
+    rules: &Rules,
+    profile: &OrganizationProfile,
+    return_url: &str,
+) -> Result<String, Error> {
+    if return_url.is_empty() {
+        return Ok(String::new());
+    }
+    rules
+        .links
+        .return_url(
+            return_url,
+            &profile.portal_url,
+            &profile.allowed_return_origins,
+        )
+        .map_err(|error| InvalidFields::one("return_url", error).into())
+}
+
+fn face(profile: &OrganizationProfile) -> OrganizationFace {
+    OrganizationFace {
+        display_name: profile.display_name.clone(),
+        portal_url: profile.portal_url.clone(),
+        sender_name: profile.sender_name.clone(),
+        reply_to: profile.reply_to.clone(),
+        logo_url: profile.logo_url.clone(),
+        color: profile.color.clone(),
+    }
+}
+
+/// Ends the live invitation of an account, if there is one, and stops its email.
+///
+/// # Errors
+/// If the database fails.
+pub async fn end(change: &mut Change, account_id: Uuid, how: End) -> Result<(), Error> {
+    let organization_id = change.organization_id;
+    if let Some(ended) = db::invitation::end(change, organization_id, account_id, how).await? {
+        change.emit(events::invitation_revoked(
+            organization_id,
+            ended.invitation_id,
+            ended.send_count,
+            ended.end_time,
+        ));
+    }
+    Ok(())
+}
+
+/// Reads an invitation.
+///
+/// # Errors
+/// If there is none in this organization.
+pub async fn read(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    invitation_id: Uuid,
+) -> Result<Invitation, Error> {
+    db::invitation::get(connection, organization_id, invitation_id)
+        .await?
+        .ok_or(Error::InvitationNotFound(invitation_id))
+}
+
+/// Lists invitations, newest first: of one account or of all, in any of `states`, or in all if there are
+/// none.
+///
+/// # Errors
+/// If there is no such organization.
+pub async fn list(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    account_id: Option<Uuid>,
+    states: &[InvitationState],
+    page: &Page,
+) -> Result<Rows<Invitation>, Error> {
+    organizations::read(connection, organization_id).await?;
+    let (after, limit) = (page.after, page.limit());
+    let rows = match account_id {
+        Some(account_id) => {
+            db::invitation::list_of_account(
+                connection,
+                organization_id,
+                account_id,
+                states,
+                after,
+                limit,
+            )
+            .await?
+        }
+        None => db::invitation::list(connection, organization_id, states, after, limit).await?,
+    };
+    Ok(rows)
+}
+
+/// What [`revoke`] found.
+#[derive(Debug)]
+pub enum Revocation {
+    /// The invitation is withdrawn.
+    Revoked(Invitation),
+    /// It was withdrawn before.
+    RevokedBefore(Invitation),
+}
+
+/// Withdraws an invitation: the link is dead at once, an email not sent yet is not sent. One that was
+/// withdrawn before stays as it is.
+///
+/// # Errors
+/// If there is none in this organization, or it ended otherwise before.
+pub async fn revoke(change: &mut Change, invitation_id: Uuid) -> Result<Revocation, Error> {
+    let organization_id = change.organization_id;
+    let account_id = read(change, organization_id, invitation_id)
+        .await?
+        .account_id;
+    // Whoever activates or invites at this moment holds this lock.
+    db::account::lock(change, organization_id, account_id).await?;
+    let invitation = read(change, organization_id, invitation_id).await?;
+    match invitation.state {
+        InvitationState::Revoked => return Ok(Revocation::RevokedBefore(invitation)),
+        state if state.has_ended() => {
+            return Err(Error::InvitationEnded {
+                invitation_id,
+                state,
+            });
+        }
+        _ => {}
+    }
+    end(change, account_id, End::Revoked).await?;
+    change.audit(
+        AuditEntry::of_account(AuditAction::InvitationRevoked, account_id)
+            .detail("invitation_id", invitation_id.to_string()),
+    );
+    let invitation = read(change, organization_id, invitation_id).await?;
+    Ok(Revocation::Revoked(invitation))
+}

@@ -1,0 +1,97 @@
+//! Organizations: the tenants.
+
+use sqlx::PgConnection;
+use usher_runtime::{fields::InvalidFields, page::Page};
+use uuid::Uuid;
+
+use crate::{
+    change::Change,
+    db,
+    domain::{
+        audit::{AuditAction, AuditEntry},
+        organization::{Organization, OrganizationChange, OrganizationProfile},
+    },
+    error::Error,
+};
+
+/// Creates an organization.
+///
+/// # Errors
+/// If the slug is taken, or the time zone unknown.
+pub async fn create(
+    change: &mut Change,
+    slug: &str,
+    profile: &OrganizationProfile,
+) -> Result<Organization, Error> {
+    check_time_zone(change, &profile.time_zone).await?;
+    let organization = db::organization::create(change, Uuid::now_v7(), slug, profile)
+        .await?
+        .ok_or(Error::SlugTaken)?;
+    change.organization_id = organization.organization_id;
+    change.audit(
+        AuditEntry::of_organization(AuditAction::OrganizationCreated)
+            .detail("slug", &organization.slug),
+    );
+    Ok(organization)
+}
+
+/// Reads an organization.
+///
+/// # Errors
+/// If there is none.
+pub async fn read(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+) -> Result<Organization, Error> {
+    db::organization::get(connection, organization_id)
+        .await?
+        .ok_or(Error::OrganizationNotFound(organization_id))
+}
+
+/// Changes an organization in the fields named.
+///
+/// # Errors
+/// If there is none, it is not at `version` any more, or the time zone is unknown.
+pub async fn update(
+    change: &mut Change,
+    version: Option<i64>,
+    new: OrganizationChange,
+    fields: &[String],
+) -> Result<Organization, Error> {
+    let organization_id = change.organization_id;
+    let organization = db::organization::lock(change, organization_id)
+        .await?
+        .ok_or(Error::OrganizationNotFound(organization_id))?;
+    if version.is_some_and(|version| version != organization.version) {
+        return Err(Error::EtagMismatch);
+    }
+    if let Some(time_zone) = &new.time_zone {
+        check_time_zone(change, time_zone).await?;
+    }
+    let profile = organization.profile.changed(new);
+    let organization = db::organization::update(change, organization_id, &profile).await?;
+    change.audit(
+        AuditEntry::of_organization(AuditAction::OrganizationUpdated)
+            .detail("changed_fields", fields.join(",")),
+    );
+    Ok(organization)
+}
+
+/// Lists organizations, oldest first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list(connection: &mut PgConnection, page: &Page) -> Result<Vec<Organization>, Error> {
+    Ok(db::organization::list(connection, page.after, page.limit()).await?)
+}
+
+async fn check_time_zone(connection: &mut PgConnection, time_zone: &str) -> Result<(), Error> {
+    if db::clock::knows_time_zone(connection, time_zone).await? {
+        return Ok(());
+    }
+    Err(InvalidFields::one(
+        "organization.settings.time_zone",
+        "not a name of the IANA time zone database, for example `America/Montreal`",
+    )
+    .into())
+}

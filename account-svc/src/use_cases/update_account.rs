@@ -1,0 +1,119 @@
+//! Changing the profile of an account.
+
+use uuid::Uuid;
+
+use super::{
+    accounts::{self, Decisions},
+    duplicates, invitations, organizations,
+};
+use crate::{
+    change::Change,
+    db::{self, account::Account, invitation::End},
+    domain::{
+        audit::{AuditAction, AuditEntry},
+        email::Email,
+        profile::{Profile, ProfileChange},
+        state::{AccountState, InvitationKind},
+    },
+    error::Error,
+    events,
+};
+
+/// A change of an account.
+#[derive(Debug)]
+pub struct Update {
+    /// The account.
+    pub account_id: Uuid,
+    /// The version that the caller read, to be refused if somebody was faster.
+    pub version: Option<i64>,
+    /// The new values.
+    pub new: ProfileChange,
+    /// Names of the fields, for listeners.
+    pub fields: Vec<String>,
+    /// What the caller decided.
+    pub decisions: Decisions,
+}
+
+/// Changes the profile of an account. A new email revokes the live invitation to the old one and, unless
+/// held back, invites the client to the new one.
+///
+/// # Errors
+/// If there is no such account, it changed meanwhile, or the change breaks a rule.
+pub async fn update(change: &mut Change, update: Update) -> Result<Account, Error> {
+    let organization_id = change.organization_id;
+    let organization = organizations::read(change, organization_id).await?;
+    let account = db::account::lock(change, organization_id, update.account_id)
+        .await?
+        .ok_or(Error::AccountNotFound(update.account_id))?;
+    if update
+        .version
+        .is_some_and(|version| version != account.version)
+    {
+        return Err(Error::EtagMismatch);
+    }
+    let account_id = account.account_id;
+    let before = account.profile;
+    let after = before.clone().changed(update.new);
+    // What the change leaves alone was decided before, perhaps under other rules.
+    if before.birth_date != after.birth_date || before.members != after.members {
+        accounts::check_birth_dates(change, &organization, &after).await?;
+    }
+    let decisions = &update.decisions;
+    // The same mailbox, in other capitals, is not another email.
+    let email_changed = canonical(&before) != canonical(&after);
+    if email_changed && account.state == AccountState::Active {
+        return Err(Error::EmailOwnedByClient(account_id));
+    }
+    let name_changed = before.name != after.name;
+    let mut kind = InvitationKind::Activation;
+    if email_changed || name_changed {
+        let identity = after.identity();
+        let report =
+            duplicates::report(change, organization_id, &identity, Some(account_id)).await?;
+        if email_changed {
+            kind = duplicates::refuse_taken_email(&report, decisions)?;
+        }
+        if name_changed
+            && let Some(entry) = duplicates::refuse_similar_names(&report, decisions, account_id)?
+        {
+            change.audit(entry);
+        }
+    }
+
+    write(change, account_id, &after).await?;
+    if email_changed {
+        invitations::end(change, account_id, End::Revoked).await?;
+        if !decisions.hold_invitation && account.state != AccountState::Closed {
+            let extras = &decisions.extras;
+            accounts::invite(change, &organization, account_id, &after, kind, extras).await?;
+        }
+    }
+    let account = accounts::read(change, organization_id, account_id).await?;
+    change.audit(
+        AuditEntry::of_account(AuditAction::AccountUpdated, account_id)
+            .detail("changed_fields", update.fields.join(",")),
+    );
+    change.emit(events::account_updated(
+        organization_id,
+        account_id,
+        update.fields,
+        account.update_time,
+    ));
+    Ok(account)
+}
+
+fn canonical(profile: &Profile) -> Option<&str> {
+    profile.email.as_ref().map(Email::canonical)
+}
+
+async fn write(change: &mut Change, account_id: Uuid, profile: &Profile) -> Result<(), Error> {
+    let organization_id = change.organization_id;
+    match db::account::update(change, organization_id, account_id, profile).await {
+        // Somebody gave the email to another account since the check. The transaction is lost; a repeated
+        // call will name that account.
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            Err(Error::ConcurrentUpdate)
+        }
+        result => Ok(result?),
+    }
+}
