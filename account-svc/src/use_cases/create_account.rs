@@ -38,6 +38,13 @@ pub async fn create(
         // Somebody was faster since the check.
         return Err(email_taken(change, profile).await?);
     }
+    change.audit(AuditEntry::of_account(
+        AuditAction::AccountCreated,
+        account_id,
+    ));
+    if let Some(entry) = ignored {
+        change.audit(entry);
+    }
     if !decisions.hold_invitation {
         let extras = &decisions.extras;
         accounts::invite(change, &organization, account_id, profile, kind, extras).await?;
@@ -49,13 +56,6 @@ pub async fn create(
         account.state,
         account.create_time,
     ));
-    change.audit(
-        AuditEntry::of_account(AuditAction::AccountCreated, account_id)
-            .detail("state", account.state.as_str()),
-    );
-    if let Some(entry) = ignored {
-        change.audit(entry);
-    }
     Ok(account)
 }
 

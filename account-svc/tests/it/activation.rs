@@ -283,3 +283,71 @@ async fn a_repeated_activation_gets_the_same_answer() {
         .into_inner();
     assert_eq!(first, second);
 }
+
+#[tokio::test]
+async fn a_repeated_activation_with_a_wrong_password_gets_no_answer() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
+    let letter = service.next_letter().await;
+    let request = ActivateAccountRequest {
+        token: letter.token,
+        password: PASSWORD.to_owned(),
+        request_id: "11111111-1111-4111-8111-111111111111".to_owned(),
+        source: "192.0.2.7".to_owned(),
+    };
+    let mut activation = service.activation.clone();
+    activation.activate_account(request.clone()).await.unwrap();
+    let wrong = ActivateAccountRequest {
+        password: "another password, as long".to_owned(),
+        ..request.clone()
+    };
+    for attempt in 0..12 {
+        let refused = refusal(activation.activate_account(wrong.clone()).await);
+        // Slowed like a login.
+        let expected = if attempt < 10 {
+            "CREDENTIALS_INVALID"
+        } else {
+            "TOO_MANY_ATTEMPTS"
+        };
+        assert_eq!(refused.reason, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_return_origin_that_was_removed_is_not_returned_to() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut origins = service.organizations.clone();
+    let set_origins = |origins: &[&str]| usher_proto::account::v1::UpdateOrganizationRequest {
+        organization: Some(usher_proto::account::v1::Organization {
+            organization_id: organization.clone(),
+            allowed_return_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["allowed_return_origins".to_owned()],
+        }),
+        ..Default::default()
+    };
+    origins
+        .update_organization(set_origins(&["https://app.example.org"]))
+        .await
+        .unwrap();
+    let mut request = new_account(&organization, "Ann", "Lee", "ann@example.org");
+    request.return_url = "https://app.example.org/done".to_owned();
+    service.create(request).await;
+    let letter = service.next_letter().await;
+    let inspected = service.inspect(&letter.token).await.unwrap();
+    assert_eq!(inspected.return_url, "https://app.example.org/done");
+    origins
+        .update_organization(set_origins(&["https://other.example.org"]))
+        .await
+        .unwrap();
+    let inspected = service.inspect(&letter.token).await.unwrap();
+    assert_eq!(inspected.return_url, "");
+    let activated = service.activate(&letter.token, PASSWORD).await.unwrap();
+    assert_eq!(activated.return_url, "");
+}

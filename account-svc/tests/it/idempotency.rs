@@ -1,8 +1,8 @@
 use futures::future::join_all;
 use tonic::Code;
 use usher_proto::account::v1::{
-    AccountState, CreateAccountRequest, ListAccountsRequest, SendInvitationRequest,
-    send_invitation_request::Target,
+    AccountState, CreateAccountRequest, CreateAccountResponse, ListAccountsRequest,
+    SendInvitationRequest, send_invitation_request::Target,
 };
 use uuid::Uuid;
 
@@ -107,4 +107,36 @@ async fn an_error_is_not_kept() {
     };
     refusal(service.accounts.create_account(request("nobody")).await);
     service.create(request("ann@example.org")).await;
+}
+
+#[tokio::test]
+async fn a_request_id_in_capitals_is_the_same() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let request_id = Uuid::now_v7().to_string();
+    let request = |request_id: String| CreateAccountRequest {
+        request_id,
+        ..new_account(&organization, "Ann", "Lee", "ann@example.org")
+    };
+    let first = service.create(request(request_id.clone())).await;
+    let again = service.create(request(request_id.to_uppercase())).await;
+    assert_eq!(again, first);
+}
+
+#[tokio::test]
+async fn what_is_stored_is_the_response_message() {
+    // A later version adds fields to messages, never required ones: it can read what this one stored.
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let request = CreateAccountRequest {
+        request_id: Uuid::now_v7().to_string(),
+        ..new_account(&organization, "Ann", "Lee", "")
+    };
+    let created = service.create(request).await;
+    let stored: Vec<u8> = sqlx::query_scalar("SELECT response FROM stored_responses")
+        .fetch_one(&mut service.admin().await)
+        .await
+        .unwrap();
+    let stored: CreateAccountResponse = prost::Message::decode(stored.as_slice()).unwrap();
+    assert_eq!(stored.account, Some(created));
 }

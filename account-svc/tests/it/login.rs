@@ -27,42 +27,168 @@ async fn wrong_passwords_and_unknown_emails_look_the_same() {
     assert_eq!(wrong.details(), unknown.details());
 }
 
-#[tokio::test]
-async fn guessing_is_slowed_for_the_email_and_not_for_others() {
-    let mut service = Service::start().await;
+/// An organization with one client who can log in.
+async fn with_client(service: &mut Service) -> String {
     let organization = service.organization().await;
     service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
     let letter = service.next_letter().await;
     service.activate(&letter.token, PASSWORD).await.unwrap();
+    organization
+}
 
+/// The reason of a refused login of the client, or `OK`.
+async fn login_from(
+    service: &Service,
+    organization_id: &str,
+    source: &str,
+    password: &str,
+) -> String {
+    let request = AuthenticateRequest {
+        organization_id: organization_id.to_owned(),
+        email: "ann@example.org".to_owned(),
+        password: password.to_owned(),
+        source: source.to_owned(),
+    };
+    match service.activation.clone().authenticate(request).await {
+        Ok(_) => "OK".to_owned(),
+        Err(status) => refusal::<()>(Err(status)).reason,
+    }
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_for_the_pair_of_email_and_source() {
+    let mut service = Service::start().await;
+    let organization = with_client(&mut service).await;
     for _ in 0..10 {
-        let refused = refusal(
-            service
-                .authenticate(&organization, "ann@example.org", "wrong")
-                .await,
-        );
-        assert_eq!(refused.reason, "CREDENTIALS_INVALID");
+        let reason = login_from(&service, &organization, "192.0.2.7", "wrong").await;
+        assert_eq!(reason, "CREDENTIALS_INVALID");
     }
     // Even the right password has to wait now.
-    let refused = refusal(
-        service
-            .authenticate(&organization, "ann@example.org", PASSWORD)
-            .await,
-    );
+    let request = AuthenticateRequest {
+        organization_id: organization.clone(),
+        email: "ANN@example.org".to_owned(),
+        password: PASSWORD.to_owned(),
+        source: "192.0.2.7".to_owned(),
+    };
+    let refused = refusal(service.activation.authenticate(request).await);
     assert_eq!(
         (refused.code, refused.reason.as_str()),
         (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS")
     );
     let wait = refused.details.retry_info().unwrap().retry_delay.unwrap();
     assert!((1..=30).contains(&wait.as_secs()), "{wait:?}");
-    let refused = refusal(
-        service
-            .authenticate(&organization, "bob@example.org", "wrong")
-            .await,
+}
+
+#[tokio::test]
+async fn guesses_of_somebody_else_do_not_lock_the_client_out() {
+    let mut service = Service::start().await;
+    let organization = with_client(&mut service).await;
+    for _ in 0..12 {
+        login_from(&service, &organization, "192.0.2.7", "wrong").await;
+    }
+    let reason = login_from(&service, &organization, "198.51.100.1", PASSWORD).await;
+    assert_eq!(reason, "OK");
+}
+
+#[tokio::test]
+async fn a_blocked_source_uses_up_no_attempts_of_the_email() {
+    let mut service = Service::start().await;
+    let organization = with_client(&mut service).await;
+    // Far more than the email may be tried by all sources together.
+    for _ in 0..150 {
+        login_from(&service, &organization, "192.0.2.7", "wrong").await;
+    }
+    let reason = login_from(&service, &organization, "198.51.100.1", "wrong").await;
+    assert_eq!(reason, "CREDENTIALS_INVALID");
+}
+
+#[tokio::test]
+async fn guesses_from_many_sources_spare_the_source_of_an_earlier_login() {
+    let mut service = Service::start().await;
+    let organization = with_client(&mut service).await;
+    let home = "198.51.100.1";
+    assert_eq!(
+        login_from(&service, &organization, home, PASSWORD).await,
+        "OK"
     );
-    assert_eq!(refused.reason, "CREDENTIALS_INVALID");
+    // The budget of the email, as a hundred guesses from as many sources leave it.
+    let mut reasons = std::collections::BTreeSet::new();
+    for source in 0..110 {
+        let source = format!("192.0.2.{source}");
+        reasons.insert(login_from(&service, &organization, &source, "wrong").await);
+    }
+    assert!(reasons.contains("TOO_MANY_ATTEMPTS"), "{reasons:?}");
+    let elsewhere = login_from(&service, &organization, "203.0.113.1", PASSWORD).await;
+    assert_eq!(elsewhere, "TOO_MANY_ATTEMPTS");
+    assert_eq!(
+        login_from(&service, &organization, home, PASSWORD).await,
+        "OK"
+    );
+}
+
+#[tokio::test]
+async fn passwords_beyond_the_queue_are_refused_and_other_calls_go_on() {
+    let mut service = Service::start_with(&["--max-concurrent-hashes", "1"]).await;
+    let organization = with_client(&mut service).await;
+    let logins = (0..120).map(|source| {
+        let service = &service;
+        let organization = &organization;
+        async move {
+            let source = format!("192.0.2.{source}");
+            login_from(service, organization, &source, PASSWORD).await
+        }
+    });
+    let reading = async {
+        let mut organizations = service.organizations.clone();
+        for _ in 0..50 {
+            let request = usher_proto::account::v1::GetOrganizationRequest {
+                organization_id: organization.clone(),
+            };
+            organizations.get_organization(request).await.unwrap();
+        }
+    };
+    let (reasons, ()) = tokio::join!(futures::future::join_all(logins), reading);
+    let count = |reason: &str| reasons.iter().filter(|found| *found == reason).count();
+    assert!(count("OVERLOADED") > 0, "{reasons:?}");
+    assert!(count("OK") >= 33, "{reasons:?}");
+}
+
+#[tokio::test]
+async fn a_login_is_shown_to_its_own_organization_alone() {
+    let mut service = Service::start().await;
+    let one = with_client(&mut service).await;
+    let other = service.organization().await;
+    let mut request = new_account(&other, "Ann", "Lee", "ann@example.org");
+    request.on_platform_match = usher_proto::account::v1::PlatformMatchPolicy::RequestShare.into();
+    service.create(request).await;
+    // Sharing is not served yet: the Person takes the other account over as an activation would.
+    sqlx::query(
+        "UPDATE accounts SET activate_time = now(), person_id = (SELECT person_id FROM persons)
+        WHERE organization_id = $1::uuid",
+    )
+    .bind(&other)
+    .execute(&mut service.admin().await)
+    .await
+    .unwrap();
+    let first = service
+        .authenticate(&one, "ann@example.org", PASSWORD)
+        .await
+        .unwrap();
+    assert_eq!(first.previous_login_time, None);
+    let elsewhere = service
+        .authenticate(&other, "ann@example.org", PASSWORD)
+        .await
+        .unwrap();
+    assert_eq!(elsewhere.previous_login_time, None);
+    assert_eq!(elsewhere.person_id, first.person_id);
+    assert_ne!(elsewhere.account_id, first.account_id);
+    let again = service
+        .authenticate(&one, "ann@example.org", PASSWORD)
+        .await
+        .unwrap();
+    assert!(again.previous_login_time.is_some());
 }
 
 #[tokio::test]

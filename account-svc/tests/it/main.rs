@@ -9,8 +9,11 @@
 
 mod accounts;
 mod activation;
+mod audit;
 mod bad_input;
 mod cancellation;
+mod clock;
+mod close_account;
 mod duplicates;
 mod idempotency;
 mod invitations;

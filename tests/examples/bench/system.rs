@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use account_svc::relay::Outbox;
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::{
@@ -12,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use usher_runtime::{
     bus::EventBus,
-    database,
+    database::Pools,
     relay::{self, Wake},
 };
 use usher_tests::{BrokerNames, Database, Program, setting, token_keys};
@@ -200,17 +199,11 @@ impl System {
         sqlx::raw_sql(AssertSqlSafe(fill))
             .execute(&self.account)
             .await?;
-        let outbox = Outbox {
-            pool: database::connect(&self.account_url.clone().into(), account_svc::db::ROLE, 4)?,
-        };
+        let url = self.account_url.clone().into();
+        let pool = Pools::connect(&url, account_svc::db::ROLE, 4, 4)?.workers;
         let stop = CancellationToken::new();
         let started = Instant::now();
-        let relay = tokio::spawn(relay::run(
-            outbox,
-            bus.clone(),
-            Wake::default(),
-            stop.clone(),
-        ));
+        let relay = tokio::spawn(relay::run(pool, bus.clone(), Wake::default(), stop.clone()));
         self.wait_for_empty_outbox().await?;
         let rate = f64::from(events) / started.elapsed().as_secs_f64();
         stop.cancel();
