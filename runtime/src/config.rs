@@ -44,21 +44,40 @@ pub struct TelemetryArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
-    /// Longest that a call may take; after that the caller gets `DEADLINE_EXCEEDED`
+    /// Longest that a call may take, the arrival of its request included; after that the caller gets
+    /// `DEADLINE_EXCEEDED`. A shorter deadline of the caller's own (`grpc-timeout`) holds too
     #[arg(long, env = "REQUEST_TIMEOUT", default_value = "20s", value_parser = humantime::parse_duration)]
     pub request_timeout: Duration,
 
-    /// Calls worked on at the same time; more are refused with `UNAVAILABLE`
+    /// Calls worked on at the same time; more are refused with `UNAVAILABLE` and the reason `OVERLOADED`.
+    /// Health checks and reflection do not count, nor do requests that are still being received
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 512)]
     pub max_concurrent_requests: usize,
 
-    /// Concurrent streams of one HTTP/2 connection
+    /// Streaming calls served at the same time, apart from the others
+    #[arg(long, env = "MAX_STREAMING_REQUESTS", default_value_t = 256)]
+    pub max_streaming_requests: usize,
+
+    /// Time after which a streaming call ends with `DEADLINE_EXCEEDED` if nothing was sent in either direction
+    #[arg(long, env = "STREAM_IDLE_TIMEOUT", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub stream_idle_timeout: Duration,
+
+    /// Connections at the same time; more are closed at once
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 4096)]
+    pub max_connections: usize,
+
+    /// Concurrent calls of one HTTP/2 connection; more wait in the client
     #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 256)]
     pub max_concurrent_streams: u32,
 
     /// Largest message that is accepted, in bytes
     #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 1024 * 1024)]
     pub max_message_bytes: usize,
+
+    /// Bytes of requests that are held at the same time, beyond the first 16 KiB of each; what does not fit is
+    /// refused with `UNAVAILABLE`. At least one largest message
+    #[arg(long, env = "MAX_BUFFERED_BYTES", default_value_t = 64 * 1024 * 1024)]
+    pub max_buffered_bytes: usize,
 
     /// Age at which a connection is closed gracefully, so that load spreads over new replicas
     #[arg(long, env = "MAX_CONNECTION_AGE", default_value = "30m", value_parser = humantime::parse_duration)]

@@ -19,6 +19,7 @@ pub mod seal;
 pub mod server;
 pub mod service;
 pub mod shutdown;
+pub mod stream;
 pub mod telemetry;
 pub mod timestamp;
 mod tls;

@@ -1,33 +1,30 @@
 //! The gRPC server: what every call passes through, in one place and in order.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    middleware::{Next, from_fn, from_fn_with_state},
-    response::Response,
-};
-use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Code, Status, service::Routes, transport::Server};
+use axum::middleware::{from_fn, from_fn_with_state};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::Server};
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::Instrument as _;
-use usher_proto::account::v1::ErrorReason;
 
-use crate::{callers::Callers, config::ServerArgs, error::RichError, tls};
+use self::calls::Calls;
+use crate::{callers::Callers, config::ServerArgs, tls};
 
+mod calls;
+mod connections;
 mod explain;
 mod identify;
 mod observe;
+mod streaming;
+mod unary;
 
-#[derive(Clone)]
-struct Calls {
-    /// Calls under way, also those whose caller has gone.
-    tracker: TaskTracker,
-    permits: Arc<Semaphore>,
-    timeout: Duration,
-}
+/// Streams that a client may open and reset before they were looked at (CVE-2023-44487), and that it may make
+/// the server reset by errors of its own; after that its connection is closed.
+const MAX_RESETS: usize = 64;
+
+/// Longest headers of a request, in bytes, as HTTP/2 counts them.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
 /// Builds reflection (v1 and v1alpha, so that any grpcurl works) over the whole contract.
 ///
@@ -57,35 +54,38 @@ pub async fn serve(
     args: &ServerArgs,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let calls = Calls {
-        tracker: TaskTracker::new(),
-        permits: Arc::new(Semaphore::new(args.max_concurrent_requests)),
-        timeout: args.request_timeout,
-    };
+    let calls = Calls::new(args, stop.clone());
+    let incoming = tls::incoming(listener, callers.tls());
     let server = Server::builder()
         .max_concurrent_streams(args.max_concurrent_streams)
         .max_connection_age(args.max_connection_age)
         .max_connection_age_grace(args.request_timeout)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .http2_max_header_list_size(16 * 1024)
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_RESETS))
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
         .add_routes(through_layers(routes, &calls, &callers))
         .serve_with_incoming_shutdown(
-            tls::incoming(listener, callers.tls()),
+            connections::limit(incoming, args.max_connections),
             stop.clone().cancelled_owned(),
         );
-    let drained = async {
+    let finished = async {
+        let result = server.await;
+        // A caller that hung up leaves its call running; its transaction is finished too.
+        calls.tracker.close();
+        calls.tracker.wait().await;
+        result
+    };
+    let too_late = async {
         stop.cancelled().await;
         tokio::time::sleep(args.shutdown_timeout).await;
     };
     tokio::select! {
-        result = server => result?,
+        result = finished => result?,
         () = callers.follow_changes() => {}
-        () = drained => tracing::warn!("calls were still open when the time for draining was over"),
+        () = too_late => tracing::warn!("calls were still open when the time for draining was over"),
     }
-    // A caller that hung up leaves its call running; its transaction is finished too.
-    calls.tracker.close();
-    let _ = tokio::time::timeout(args.shutdown_timeout, calls.tracker.wait()).await;
     Ok(())
 }
 
@@ -94,10 +94,8 @@ fn through_layers(routes: Routes, calls: &Calls, callers: &Callers) -> Routes {
     routes
         .prepare()
         .into_axum_router()
-        // 7. From here on the caller cannot stop the call: see `detach`.
-        .layer(from_fn_with_state(calls.clone(), detach))
-        // 6. Answer in time.
-        .layer(from_fn_with_state(calls.clone(), keep_deadline))
+        // 6. Read the request, take a permit, run in a task of its own under a deadline.
+        .layer(from_fn_with_state(calls.clone(), unary::carry_out))
         // 5. Who calls, and may they? Authentication and scopes belong here and nowhere else, before the body
         // is read.
         .layer(from_fn_with_state(callers.clone(), identify::identify))
@@ -109,52 +107,4 @@ fn through_layers(routes: Routes, calls: &Calls, callers: &Callers) -> Routes {
         .layer(from_fn(observe::observe))
         // 1. The caller.
         .into()
-}
-
-/// Runs the call in a task of its own, which the caller's cancellation cannot drop.
-///
-/// sqlx 0.9.0 can return a connection with an open transaction to the pool when a future is dropped
-/// while it begins one (transact-rs/sqlx issues 4385 and 4393); and no call should stop between two
-/// statements because its caller was impatient.
-async fn detach(State(calls): State<Calls>, request: Request, next: Next) -> Response {
-    let Ok(permit) = Arc::clone(&calls.permits).try_acquire_owned() else {
-        let error = RichError::new(
-            Code::Unavailable,
-            ErrorReason::Overloaded,
-            "the service has as much work as it can take; repeat the call a little later",
-        );
-        return answer(error.retry_after(Duration::from_secs(1)).into());
-    };
-    let call = async move {
-        let response = next.run(request).await;
-        drop(permit);
-        response
-    };
-    match calls.tracker.spawn(call.in_current_span()).await {
-        Ok(response) => response,
-        Err(join_error) => match join_error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Tasks are aborted only when the runtime shuts down.
-            Err(_) => answer(Status::unavailable("the service is shutting down")),
-        },
-    }
-}
-
-async fn keep_deadline(State(calls): State<Calls>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(calls.timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => answer(
-            RichError::new(
-                Code::DeadlineExceeded,
-                ErrorReason::DeadlineExceeded,
-                "the call took too long and may have been carried out all the same; repeat it with the \
-                 same request_id to learn the answer",
-            )
-            .into(),
-        ),
-    }
-}
-
-fn answer(status: Status) -> Response {
-    status.into_http::<Body>()
 }

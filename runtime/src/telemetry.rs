@@ -1,5 +1,7 @@
 //! Logs, traces and metrics of a process.
 
+use std::panic::{Location, PanicHookInfo};
+
 use anyhow::Context as _;
 use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
 use opentelemetry_otlp::WithExportConfig as _;
@@ -66,12 +68,24 @@ pub fn init(service_name: &'static str, args: &TelemetryArgs) -> anyhow::Result<
         .with(traces)
         .try_init()
         .context("telemetry is set up already")?;
+    std::panic::set_hook(Box::new(log_panic));
 
     Ok(Telemetry {
         tracer_provider,
         meter_provider,
         registry,
     })
+}
+
+/// Logs where a panic was. Its payload may hold anything: what a caller sent, a password, a token.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location();
+    tracing::error!(
+        file = location.map(Location::file),
+        line = location.map(Location::line),
+        thread = std::thread::current().name(),
+        "a panic"
+    );
 }
 
 fn tracer_provider(resource: Resource, args: &TelemetryArgs) -> anyhow::Result<SdkTracerProvider> {
@@ -118,5 +132,48 @@ impl Telemetry {
         if let Err(error) = self.meter_provider.shutdown() {
             tracing::warn!(%error, "metrics were lost at shutdown");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_logged_with_its_place_and_without_its_payload() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .finish();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        let panicked = tracing::subscriber::with_default(subscriber, || {
+            std::panic::catch_unwind(|| panic!("the password is swordfish"))
+        });
+        std::panic::set_hook(before);
+        assert!(panicked.is_err());
+        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(lines.contains("telemetry.rs"), "{lines}");
+        assert!(!lines.contains("swordfish"), "{lines}");
     }
 }

@@ -3,6 +3,7 @@
 use std::any::Any;
 
 use axum::{body::Body, extract::Request, http, middleware::Next, response::Response};
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tower_http::catch_panic::ResponseForPanic;
 use usher_proto::account::v1::ErrorReason;
@@ -14,15 +15,41 @@ pub(super) async fn explain_errors(request: Request, next: Next) -> Response {
     let method = request.uri().path().to_owned();
     let response = next.run(request).await;
     match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() != Code::Ok && status.details().is_empty() => {
-            explained(&status, &method).into_http::<Body>()
-        }
+        Some(status) if lacks_reason(&status) => explained(&status, &method).into_http::<Body>(),
         _ => response,
     }
 }
 
+/// The same for the end of a stream.
+pub(super) fn explain_trailers(sent: HeaderMap, method: &str) -> HeaderMap {
+    match Status::from_header_map(&sent) {
+        Some(status) if lacks_reason(&status) => trailers(&explained(&status, method)),
+        _ => sent,
+    }
+}
+
+/// What a stream ends with.
+pub(super) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        trailers.clear();
+        // `Code::Internal`; a message that no header can hold has no other way out.
+        trailers.insert(Status::GRPC_STATUS, http::HeaderValue::from_static("13"));
+    }
+    trailers
+}
+
+fn lacks_reason(status: &Status) -> bool {
+    status.code() != Code::Ok && status.details().is_empty()
+}
+
 fn explained(status: &Status, method: &str) -> Status {
     let error = match status.code() {
+        Code::Unimplemented if status.message().contains("compressed") => RichError::new(
+            Code::Unimplemented,
+            ErrorReason::NotImplemented,
+            "compressed requests are not accepted; send them as they are",
+        ),
         Code::Unimplemented => RichError::new(
             Code::Unimplemented,
             ErrorReason::NotImplemented,
@@ -72,9 +99,14 @@ impl ResponseForPanic for PanicAnswer {
     type ResponseBody = Body;
 
     fn response_for_panic(&mut self, panic: Box<dyn Any + Send>) -> http::Response<Body> {
-        // The payload may hold what the caller sent; the location, which the panic hook prints, is enough.
-        drop(panic);
-        tracing::error!("a handler panicked");
-        Status::from(RichError::fault()).into_http::<Body>()
+        panicked(panic).into_http::<Body>()
     }
+}
+
+/// What the caller learns of a panic. Its payload may hold what the caller sent; the location, which the panic
+/// hook has logged, is enough.
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Status {
+    drop(panic);
+    tracing::error!("a handler panicked");
+    RichError::fault().into()
 }

@@ -11,7 +11,7 @@ use opentelemetry::{KeyValue, global, metrics::Counter};
 use tonic::Code;
 use usher_proto::{account::v1::ErrorReason, rpc::Rpc};
 
-use super::answer;
+use super::calls::answer;
 use crate::{
     callers::{Callers, Refusal},
     error::RichError,

@@ -2,10 +2,12 @@
 
 use std::{sync::LazyLock, time::Instant};
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{body::Body, extract::Request, middleware::Next, response::Response};
+use http_body_util::BodyExt as _;
 use opentelemetry::{KeyValue, global, metrics::Histogram};
 use tonic::{Code, Status};
-use tracing::{Instrument as _, field::Empty};
+use tracing::{Instrument as _, Span, field::Empty};
+use usher_proto::rpc::Rpc;
 
 use crate::trace_context::set_parent_from_headers;
 
@@ -14,7 +16,9 @@ static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     global::meter("usher")
         .f64_histogram("rpc.server.duration")
         .with_unit("s")
-        .with_description("Time from the arrival of a call to its answer")
+        .with_description(
+            "Time from the arrival of a call to its answer, or to the end of its stream",
+        )
         .with_boundaries(vec![
             0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0,
         ])
@@ -42,34 +46,70 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     );
     set_parent_from_headers(&span, request.headers());
 
-    let start = Instant::now();
-    let response = next.run(request).instrument(span.clone()).await;
-    let elapsed = start.elapsed();
-
-    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-    span.record("rpc.grpc.status_code", code as i32);
-    let is_fault = matches!(
-        code,
-        Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable
-    );
-    if is_fault {
-        span.record("otel.status_code", "ERROR");
-    }
-    // Paths that are not ours must not become label values: anybody can invent them.
-    let label = if code == Code::Unimplemented {
-        "unimplemented".to_owned()
-    } else {
-        path
+    let is_streaming = Rpc::find(request.uri().path()).is_some_and(|rpc| rpc.is_streaming);
+    let mut measurement = Measurement {
+        span,
+        path,
+        start: Instant::now(),
+        // What is dropped before its end was cancelled by its caller.
+        code: Code::Cancelled,
     };
-    DURATION.record(
-        elapsed.as_secs_f64(),
-        &[
-            KeyValue::new("rpc.method", label),
-            KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)),
-        ],
-    );
-    span.in_scope(|| {
-        tracing::info!(code = ?code, duration_ms = elapsed.as_secs_f64() * 1e3, "call finished");
-    });
+    let response = next.run(request).instrument(measurement.span.clone()).await;
+    let status = Status::from_header_map(response.headers());
+    if status.is_none() && is_streaming {
+        return response.map(|body| until_the_end(body, measurement));
+    }
+    measurement.code = status.map_or(Code::Ok, |status| status.code());
     response
+}
+
+/// Measures until the trailers, or until the body is dropped.
+fn until_the_end(body: Body, mut measurement: Measurement) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        // The whole of it moves in here, and is dropped with the body.
+        let measurement = &mut measurement;
+        if let Some(trailers) = frame.trailers_ref() {
+            measurement.code =
+                Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code());
+        }
+        frame
+    }))
+}
+
+/// One call; it is recorded when this is dropped.
+struct Measurement {
+    span: Span,
+    path: String,
+    start: Instant,
+    code: Code,
+}
+
+impl Drop for Measurement {
+    fn drop(&mut self) {
+        let (code, elapsed) = (self.code, self.start.elapsed());
+        self.span.record("rpc.grpc.status_code", code as i32);
+        let is_fault = matches!(
+            code,
+            Code::Internal | Code::Unknown | Code::DataLoss | Code::Unavailable
+        );
+        if is_fault {
+            self.span.record("otel.status_code", "ERROR");
+        }
+        // Paths that are not ours must not become label values: anybody can invent them.
+        let label = if code == Code::Unimplemented {
+            "unimplemented".to_owned()
+        } else {
+            std::mem::take(&mut self.path)
+        };
+        DURATION.record(
+            elapsed.as_secs_f64(),
+            &[
+                KeyValue::new("rpc.method", label),
+                KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)),
+            ],
+        );
+        self.span.in_scope(|| {
+            tracing::info!(code = ?code, duration_ms = elapsed.as_secs_f64() * 1e3, "call finished");
+        });
+    }
 }

@@ -2,11 +2,15 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::unwrap_used,
     clippy::panic,
     reason = "tests say what went wrong by panicking"
 )]
 
 mod bus_conformance;
 mod bus_rabbitmq;
+mod database;
 mod relay;
+mod server;
+mod service;
 mod support;

@@ -1,4 +1,5 @@
-//! What the tests share: a bus of their own each, a raw look at the broker, a proxy that makes faults.
+//! What the tests share: a bus of their own each, a raw look at the broker, the database, a proxy that makes
+//! faults.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
 use secrecy::SecretString;
+use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -111,6 +113,23 @@ pub fn amqp_url() -> String {
     )
 }
 
+/// A database on a PostgreSQL server; the tests leave nothing behind in it.
+pub fn database_url() -> String {
+    std::env::var("DATABASE_URL").expect(
+        "DATABASE_URL is not set: run `make test`, which starts PostgreSQL, or set it to \
+         postgres://user@host:port/database",
+    )
+}
+
+fn database_options() -> PgConnectOptions {
+    database_url().parse().expect("DATABASE_URL")
+}
+
+/// The role of the login in `DATABASE_URL`: everybody may take on their own.
+pub fn database_role() -> String {
+    database_options().get_username().to_owned()
+}
+
 pub fn event(event_type: &str) -> Message {
     let event_id = Uuid::now_v7();
     Message {
@@ -150,7 +169,7 @@ pub async fn receive_one(subscription: &mut Subscription) -> Received {
     receive(subscription, 1).await.remove(0)
 }
 
-/// A TCP proxy in front of the broker that cuts, holds or refuses.
+/// A TCP proxy in front of a server that cuts, holds, refuses or falls silent.
 pub struct Proxy {
     address: SocketAddr,
     control: watch::Sender<Control>,
@@ -160,6 +179,7 @@ pub struct Proxy {
 struct Control {
     mode: Mode,
     cuts: u64,
+    silences: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,14 +192,24 @@ pub enum Mode {
 }
 
 impl Proxy {
+    /// In front of RabbitMQ.
     pub async fn start() -> Self {
         let uri: AMQPUri = amqp_url().parse().expect("AMQP_URL");
-        let upstream = (uri.authority.host, uri.authority.port);
+        Self::in_front_of((uri.authority.host, uri.authority.port)).await
+    }
+
+    pub async fn in_front_of_postgresql() -> Self {
+        let server = database_options();
+        Self::in_front_of((server.get_host().to_owned(), server.get_port())).await
+    }
+
+    async fn in_front_of(upstream: (String, u16)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let (control, state) = watch::channel(Control {
             mode: Mode::Forward,
             cuts: 0,
+            silences: 0,
         });
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -199,8 +229,27 @@ impl Proxy {
         uri.to_string()
     }
 
+    /// `DATABASE_URL` by way of this proxy.
+    pub fn database_url(&self) -> String {
+        let server = database_options();
+        format!(
+            "postgres://{}@{}/{}",
+            server.get_username(),
+            self.address,
+            server
+                .get_database()
+                .expect("DATABASE_URL names a database")
+        )
+    }
+
     pub fn set(&self, mode: Mode) {
         self.control.send_modify(|control| control.mode = mode);
+    }
+
+    /// From now on the connections that are open swallow what is sent, in both directions, and never end; new
+    /// ones work.
+    pub fn silence(&self) {
+        self.control.send_modify(|control| control.silences += 1);
     }
 
     /// Ends every connection.
@@ -230,10 +279,18 @@ async fn pump(
     mut state: watch::Receiver<Control>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
+    let silences = state.borrow().silences;
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else {
+            if state.borrow().silences != silences {
+                // Nor does the other side learn that this one has gone.
+                std::future::pending().await
+            }
             return;
         };
+        if state.borrow().silences != silences {
+            continue;
+        }
         if state
             .wait_for(|control| control.mode != Mode::Hold)
             .await

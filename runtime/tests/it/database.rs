@@ -1,0 +1,153 @@
+//! Transactions and pools against a real PostgreSQL, also across a network that swallows packets. Needs
+//! `DATABASE_URL`.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, PgPool};
+use usher_runtime::database::{Scope, Tx, begin, connect, is_outage, within};
+
+use crate::support::{Proxy, database_role, database_url, soon};
+
+fn pool(url: &str, max_connections: u32) -> PgPool {
+    connect(&url.into(), &database_role(), max_connections).expect("DATABASE_URL")
+}
+
+async fn wait_for(tx: &mut Tx, statement: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::query(statement).execute(&mut **tx).await.map(|_| ())
+}
+
+/// What the next user of the pool finds on a connection.
+async fn scope_outside_a_transaction(pool: &PgPool) -> Option<String> {
+    sqlx::query_scalar("SELECT nullif(current_setting('usher.scope', true), '')")
+        .fetch_one(pool)
+        .await
+        .expect("the pool works")
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_at_any_moment_leaves_nothing_behind() {
+    let pool = pool(&database_url(), 1);
+    drop(begin(&pool, Scope::Platform).await.expect("begin"));
+    for micros in (0..2_000).step_by(20) {
+        let used = within(Duration::from_micros(micros), async {
+            let mut tx = begin(&pool, Scope::Platform).await?;
+            wait_for(&mut tx, "SELECT 1").await?;
+            tx.commit().await
+        });
+        if let Err(error) = used.await {
+            assert!(is_outage(&error), "{error}");
+        }
+        assert_eq!(scope_outside_a_transaction(&pool).await, None, "{micros}");
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_without_a_commit_is_rolled_back() {
+    let pool = pool(&database_url(), 1);
+    let table = format!("dropped_{}", uuid::Uuid::now_v7().simple());
+    for commits in [false, true] {
+        let mut tx = begin(&pool, Scope::Platform).await.expect("begin");
+        sqlx::query(AssertSqlSafe(format!("CREATE TABLE {table} ()")))
+            .execute(&mut *tx)
+            .await
+            .expect("create");
+        if commits {
+            tx.commit().await.expect("commit");
+        } else {
+            drop(tx);
+        }
+        let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+            .bind(&table)
+            .fetch_one(&pool)
+            .await
+            .expect("look");
+        assert_eq!(exists, commits);
+    }
+    let tx = begin(&pool, Scope::Platform).await.expect("begin");
+    tx.rollback().await.expect("rollback");
+    sqlx::query(AssertSqlSafe(format!("DROP TABLE {table}")))
+        .execute(&pool)
+        .await
+        .expect("drop");
+}
+
+#[tokio::test]
+async fn connections_that_died_silently_cost_one_call_a_moment() {
+    let proxy = Proxy::in_front_of_postgresql().await;
+    let pool = pool(&proxy.database_url(), 4);
+    let mut used = Vec::new();
+    for _ in 0..4 {
+        used.push(begin(&pool, Scope::Platform).await.expect("begin"));
+    }
+    drop(used);
+    soon("all are idle", async {
+        while pool.num_idle() < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+
+    proxy.silence();
+    for limit in [Duration::from_secs(4), Duration::from_secs(1)] {
+        let started = Instant::now();
+        let tx = begin(&pool, Scope::Platform).await.expect("begin");
+        tx.commit().await.expect("commit");
+        assert!(started.elapsed() < limit, "{:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn connections_that_die_in_a_transaction_free_their_places() {
+    let proxy = Proxy::in_front_of_postgresql().await;
+    let pool = pool(&proxy.database_url(), 2);
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(begin(&pool, Scope::Platform).await.expect("begin"));
+    }
+    proxy.silence();
+    for mut tx in open {
+        let statement = wait_for(&mut tx, "SELECT 1");
+        let error = within(Duration::from_millis(100), statement)
+            .await
+            .expect_err("no answer can come");
+        assert!(is_outage(&error), "{error}");
+    }
+    let started = Instant::now();
+    let again = begin(&pool, Scope::Platform).await.expect("begin");
+    again.commit().await.expect("commit");
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_restart_of_the_database_costs_no_call() {
+    let proxy = Proxy::in_front_of_postgresql().await;
+    let pool = pool(&proxy.database_url(), 4);
+    for _ in 0..4 {
+        let tx = begin(&pool, Scope::Platform).await.expect("begin");
+        tx.commit().await.expect("commit");
+        proxy.cut();
+    }
+}
+
+#[tokio::test]
+async fn a_lock_is_not_waited_for_without_end() {
+    let pool = pool(&database_url(), 2);
+    let lock = "SELECT pg_advisory_xact_lock(7205759403792794)";
+    let mut holder = begin(&pool, Scope::Platform).await.expect("begin");
+    wait_for(&mut holder, lock).await.expect("free");
+    let mut waiter = begin(&pool, Scope::Platform).await.expect("begin");
+    let started = Instant::now();
+    let error = soon("the wait ends", wait_for(&mut waiter, lock))
+        .await
+        .expect_err("it is taken");
+    assert!(is_outage(&error), "{error}");
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
+}

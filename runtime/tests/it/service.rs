@@ -1,0 +1,202 @@
+//! A whole service: what it shows of itself, and how it stops. Needs `DATABASE_URL`.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use clap::Parser as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use usher_runtime::{
+    bus::EventBus,
+    callers::Callers,
+    config::ServerArgs,
+    database::{Pools, Scope, begin},
+    relay::Wake,
+    service::{Listeners, Service},
+    workers::Workers,
+};
+
+use crate::support::{Proxy, database_role, database_url, soon};
+
+#[derive(clap::Parser)]
+struct Cli {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+struct Running {
+    admin: SocketAddr,
+    pools: Pools,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+async fn run(database_url: &str, spawn: impl FnOnce(&Workers)) -> Running {
+    let stop = CancellationToken::new();
+    let workers = Workers::new(stop.clone());
+    spawn(&workers);
+    let pools = Pools::connect(&database_url.into(), &database_role(), 2, 2).expect("DATABASE_URL");
+    let server =
+        Cli::parse_from(["test", "--allow-unauthenticated", "--shutdown-timeout=1s"]).server;
+    let service = Service {
+        name: "test",
+        pools: pools.clone(),
+        bus: EventBus::in_process(),
+        callers: Callers::from_args(&server.callers).expect("callers"),
+        server,
+        routes: Routes::default(),
+        wake: Wake::default(),
+        workers,
+    };
+    let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let admin = listen().await;
+    let address = admin.local_addr().expect("address");
+    let listeners = Listeners {
+        grpc: listen().await,
+        admin: Some((admin, prometheus::Registry::new())),
+    };
+    let task = tokio::spawn(service.run_until_stopped(listeners, stop.clone()));
+    Running {
+        admin: address,
+        pools,
+        stop,
+        task,
+    }
+}
+
+impl Running {
+    /// The answer of `/readyz`, head and body; empty if nobody listens.
+    async fn readyz(&self) -> String {
+        let mut answer = String::new();
+        if let Ok(mut connection) = TcpStream::connect(self.admin).await {
+            let request = b"GET /readyz HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+            let _ = connection.write_all(request).await;
+            let _ = connection.read_to_string(&mut answer).await;
+        }
+        answer
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&str) -> bool) {
+        soon(what, async {
+            while !condition(&self.readyz().await) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
+    async fn until_ready(&self) {
+        self.until("ready", |answer| answer.starts_with("HTTP/1.1 200"))
+            .await;
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        soon("it stops", self.task)
+            .await
+            .expect("no panic")
+            .expect("no error");
+    }
+}
+
+async fn until_stopped(stop: CancellationToken) {
+    stop.cancelled().await;
+}
+
+#[tokio::test]
+async fn calls_that_use_up_their_connections_leave_the_service_ready() {
+    let service = run(&database_url(), |_| {}).await;
+    service.until_ready().await;
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        busy.push(
+            begin(&service.pools.calls, Scope::Platform)
+                .await
+                .expect("begin"),
+        );
+    }
+    // Longer than a check and its limit.
+    let observed = Instant::now();
+    while observed.elapsed() < Duration::from_secs(4) {
+        let answer = service.readyz().await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Nor do the workers wait for calls.
+    drop(
+        begin(&service.pools.workers, Scope::Platform)
+            .await
+            .expect("begin"),
+    );
+    drop(busy);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_database_is_named_and_its_return_seen() {
+    let proxy = Proxy::in_front_of_postgresql().await;
+    let service = run(&proxy.database_url(), |_| {}).await;
+    service.until_ready().await;
+    proxy.set(crate::support::Mode::Hold);
+    proxy.silence();
+    service
+        .until("not ready", |answer| {
+            answer.starts_with("HTTP/1.1 503") && answer.contains("the database does not answer")
+        })
+        .await;
+    proxy.set(crate::support::Mode::Forward);
+    service.until_ready().await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_fails_is_named() {
+    let service = run(&database_url(), |workers| {
+        workers.spawn("steady", until_stopped);
+        workers.spawn("fragile", |_| async { panic!("on purpose") });
+    })
+    .await;
+    service
+        .until("named", |answer| {
+            answer.starts_with("HTTP/1.1 200") && answer.contains("the worker `fragile` is down")
+        })
+        .await;
+    assert!(!service.readyz().await.contains("steady"));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_has_a_limit_and_is_shown_until_the_end() {
+    let service = run(&database_url(), |workers| {
+        workers.spawn("stubborn", |_| std::future::pending());
+    })
+    .await;
+    service.until_ready().await;
+    // Never given back.
+    let lost = begin(&service.pools.calls, Scope::Platform)
+        .await
+        .expect("begin");
+    service.stop.cancel();
+    let mut last = String::new();
+    soon("it stops", async {
+        while !service.task.is_finished() {
+            let answer = service.readyz().await;
+            if !answer.is_empty() {
+                last = answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(last.starts_with("HTTP/1.1 503"), "{last}");
+    assert!(last.contains("the service is stopping"), "{last}");
+    drop(lost);
+    service.stop().await;
+}
