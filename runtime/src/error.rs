@@ -254,6 +254,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         #[test]
         fn every_error_fits_into_the_headers_of_every_client(
             message in "\\PC{0,2000}",

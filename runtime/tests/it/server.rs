@@ -578,7 +578,7 @@ async fn a_producer_learns_that_its_caller_has_gone() {
 
 #[tokio::test]
 async fn streams_end_with_a_reason() {
-    let server = Server::start(&["--stream-idle-timeout=200ms"]).await;
+    let server = Server::start(&["--stream-idle-timeout=200ms", "--request-timeout=1s"]).await;
     for (what, code, expected) in [
         ("panic", Code::Internal, "INTERNAL"),
         ("fail", Code::Unavailable, "DEPENDENCY_UNAVAILABLE"),
