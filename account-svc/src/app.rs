@@ -9,6 +9,7 @@ use usher_runtime::{
     bus::EventBus,
     callers::Callers,
     config::ServerArgs,
+    consumer,
     database::{self, Pools},
     relay,
     service::{Listeners, Service},
@@ -17,7 +18,7 @@ use usher_runtime::{
 
 use crate::{
     config::AccountArgs, context::Context, db::MIGRATIONS, grpc, housekeeping,
-    passwords::Passwords, use_cases::deliveries,
+    passwords::Passwords, use_cases::deliveries::Deliveries,
 };
 
 /// account-svc, ready to run.
@@ -70,9 +71,14 @@ impl Application {
     ) -> anyhow::Result<()> {
         let workers = Workers::new(stop.clone());
         let context = self.context;
-        let (pool, bus) = (self.pools.workers.clone(), self.bus.clone());
+        let (reports, bus) = (
+            Arc::new(Deliveries {
+                pool: self.pools.workers.clone(),
+            }),
+            self.bus.clone(),
+        );
         workers.spawn("deliveries", move |stop| {
-            deliveries::run(pool.clone(), bus.clone(), stop)
+            consumer::run(Arc::clone(&reports), bus.clone(), stop)
         });
         let pool = self.pools.workers.clone();
         workers.spawn("housekeeping", move |stop| {

@@ -3,17 +3,20 @@
 
 use std::path::PathBuf;
 
-use notify_svc::render::{Renderer, TemplateKind, Values};
+use notify_svc::{
+    domain::MailKind,
+    render::{Renderer, Values},
+};
 
 fn main() -> anyhow::Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| ".".to_owned()));
     std::fs::create_dir_all(&folder)?;
     let renderer = Renderer::new()?;
-    for kind in TemplateKind::ALL {
+    for kind in MailKind::ALL {
         for locale in ["en", "fr"] {
             for (name, values) in looks() {
                 let mail = renderer.render(kind, locale, &values)?;
-                let stem = format!("{}-{locale}-{name}", kind.name());
+                let stem = format!("{}-{locale}-{name}", kind.as_str().to_lowercase());
                 std::fs::write(folder.join(format!("{stem}.html")), mail.html)?;
                 std::fs::write(folder.join(format!("{stem}.txt")), mail.text)?;
             }

@@ -1,7 +1,7 @@
 //! The service as a whole. What it works with is handed in, so that several services, or a test, can run
 //! it in one process.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -9,8 +9,9 @@ use usher_runtime::{
     bus::EventBus,
     callers::Callers,
     config::ServerArgs,
+    consumer,
     database::{self, Pools},
-    relay,
+    housekeeping, relay,
     service::{Listeners, Service},
     workers::Workers,
 };
@@ -18,12 +19,15 @@ use usher_runtime::{
 use crate::{
     config::NotifyArgs,
     db::MIGRATIONS,
-    grpc, housekeeping,
-    intake::Intake,
+    grpc,
     mail::{Envelope, MailTransport},
     metrics::Metrics,
     render::Renderer,
-    sender::{Due, Sender, SenderSettings},
+    retention,
+    use_cases::{
+        intake::Intake,
+        sending::{Sender, SenderSettings, backlog},
+    },
 };
 
 /// notify-svc, ready to run.
@@ -38,6 +42,7 @@ pub struct Application<T> {
     envelope: Envelope,
     outbox: relay::Wake,
     metrics: Metrics,
+    delivery_retention: Duration,
 }
 
 impl<T: MailTransport> Application<T> {
@@ -56,12 +61,11 @@ impl<T: MailTransport> Application<T> {
         let settings: SenderSettings = args.sender(server.shutdown_timeout)?;
         let renderer = Arc::new(Renderer::new()?);
         let metrics = Metrics::new();
-        let due = Due::default();
+        let due = relay::Wake::default();
         let outbox = relay::Wake::default();
         Ok(Self {
             intake: Arc::new(Intake {
                 pool: pools.workers.clone(),
-                bus: bus.clone(),
                 limits: args.recipient_limits()?,
                 due: due.clone(),
                 outbox: outbox.clone(),
@@ -86,6 +90,7 @@ impl<T: MailTransport> Application<T> {
             envelope: args.envelope(),
             outbox,
             metrics,
+            delivery_retention: args.delivery_retention()?,
         })
     }
 
@@ -100,15 +105,30 @@ impl<T: MailTransport> Application<T> {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let workers = Workers::new(stop.clone());
-        workers.spawn("intake", move |stop| Arc::clone(&self.intake).run(stop));
+        let bus = self.bus.clone();
+        workers.spawn("intake", move |stop| {
+            consumer::run(Arc::clone(&self.intake), bus.clone(), stop)
+        });
         workers.spawn("sender", move |stop| Arc::clone(&self.sender).run(stop));
-        let (pool, metrics) = (self.pools.workers.clone(), self.metrics);
+        let pool = self.pools.workers.clone();
+        workers.spawn("backlog", move |stop| {
+            backlog::measure(pool.clone(), self.metrics.clone(), stop)
+        });
+        let (pool, purges) = (
+            self.pools.workers.clone(),
+            retention::purges(self.delivery_retention),
+        );
         workers.spawn("housekeeping", move |stop| {
-            housekeeping::run(pool.clone(), metrics.clone(), stop)
+            housekeeping::run(pool.clone(), Arc::clone(&purges), stop)
         });
         let service = Service {
             name: "notify-svc",
-            routes: grpc::routes(self.pools.calls.clone(), self.renderer, self.envelope),
+            routes: grpc::routes(
+                self.pools.calls.clone(),
+                self.renderer,
+                self.envelope,
+                self.server.max_message_bytes,
+            ),
             wake: self.outbox,
             pools: self.pools,
             bus: self.bus,

@@ -14,9 +14,9 @@ use usher_runtime::{
 use crate::{
     limits::{RecipientLimits, SharedLimits},
     mail::Envelope,
-    sender::{SenderSettings, UnknownPolicy},
     smtp::{RelayUrl, SmtpLogin, SmtpSettings, SmtpTimeouts, SmtpTransport},
     throttle::Limit,
+    use_cases::sending::{SenderSettings, UnknownPolicy},
 };
 
 /// Sends the emails that invitations need
@@ -62,7 +62,7 @@ pub struct ServeArgs {
     /// Its emails.
     #[command(flatten)]
     pub notify: NotifyArgs,
-    /// What it tells of itself.
+    /// Its logs, traces and metrics.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
@@ -73,7 +73,7 @@ pub struct MigrateArgs {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// What the command tells of itself.
+    /// Its logs, traces and metrics.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
@@ -156,6 +156,11 @@ pub struct NotifyArgs {
     /// How long to wait before such an email is sent once more
     #[arg(long, env = "UNKNOWN_DELAY", default_value = "1m", value_parser = humantime::parse_duration)]
     pub unknown_delay: Duration,
+
+    /// How long emails are kept after they were asked for, once they are not to be sent any more: 30 to 3650
+    /// days
+    #[arg(long, env = "DELIVERY_RETENTION", default_value = "400days", value_parser = humantime::parse_duration)]
+    pub delivery_retention: Duration,
 }
 
 /// The SMTP relay.
@@ -276,6 +281,19 @@ impl NotifyArgs {
             },
             drain,
         })
+    }
+
+    /// How long emails are kept.
+    ///
+    /// # Errors
+    /// If it is out of bounds.
+    pub fn delivery_retention(&self) -> anyhow::Result<Duration> {
+        const DAY: Duration = Duration::from_hours(24);
+        anyhow::ensure!(
+            (30 * DAY..=3_650 * DAY).contains(&self.delivery_retention),
+            "DELIVERY_RETENTION must be between 30 and 3650 days"
+        );
+        Ok(self.delivery_retention)
     }
 
     /// What all emails have in common.

@@ -1,14 +1,16 @@
-//! SQL, one file for each table, functions on a connection. All of them work on batches.
+//! All SQL of notify-svc but the outbox's, one file for each table.
+//!
+//! Functions are named `verb` in a module named for the object, work on a connection inside the caller's
+//! transaction and on whole batches, and never begin or commit a transaction. Times are the database's own.
 
-pub mod claims;
-pub mod deliveries;
+pub mod delivery;
 pub mod inbox;
-pub mod outcomes;
-pub mod revocations;
-pub mod throttles;
+pub mod revocation;
+pub mod suppression;
+pub mod throttle;
 
-/// The role that the service takes on in its database: it owns nothing.
+/// The role that the service works as.
 pub const ROLE: &str = "notify_service";
 
-/// The migrations of the service's database.
+/// The migrations, embedded.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();

@@ -1,41 +1,12 @@
 //! What notify-svc tells other services.
 
-use time::OffsetDateTime;
 use usher_proto::{
     event::v1::{self as event, event::Payload},
     topology::routing_key,
 };
-use usher_runtime::{outbox::OutboxEvent, timestamp, trace_context::TraceContext};
-use uuid::Uuid;
+use usher_runtime::{outbox::OutboxEvent, timestamp};
 
-use crate::domain::DeliveryState;
-
-/// A delivery came to a new state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeliveryChange {
-    /// The organization of the delivery.
-    pub organization_id: Uuid,
-    /// The delivery.
-    pub delivery_id: Uuid,
-    /// The invitation that it belongs to.
-    pub invitation_id: Uuid,
-    /// Which email of the invitation.
-    pub send_number: i32,
-    /// The new state.
-    pub state: DeliveryState,
-    /// Orders the changes of a delivery.
-    pub revision: i64,
-    /// When a throttled email goes.
-    pub throttled_until: Option<OffsetDateTime>,
-    /// Reply of the relay.
-    pub smtp_status: Option<String>,
-    /// Why, in words for staff.
-    pub reason: Option<String>,
-    /// When the change was committed.
-    pub change_time: OffsetDateTime,
-    /// The trace that asked for the email.
-    pub trace_context: TraceContext,
-}
+use crate::domain::DeliveryChange;
 
 /// The events that tell of changes.
 #[must_use]

@@ -1,22 +1,23 @@
-//! notify-svc: takes invitation events in, writes the emails, and sends each exactly as often and as soon
-//! as it may go.
+//! notify-svc: takes invitation events in, writes the emails, and sends each exactly as often and as soon as it
+//! may go.
 //!
-//! The way of an email: [`intake`] → [`sender`] → [`render`] → [`smtp`], with [`db`] between the steps.
+//! A request takes three hops: `grpc` decodes it, a module of [`use_cases`] decides, [`db`] holds the SQL. An
+//! email goes from [`use_cases::intake`] by way of the table of deliveries to [`use_cases::sending`], which
+//! writes it with [`render`] and [`mail`] and hands it to [`smtp`].
 
 pub mod app;
-mod batch;
 pub mod config;
 pub mod db;
 pub mod domain;
+pub mod error;
 pub mod events;
 mod grpc;
-mod housekeeping;
-pub mod intake;
 pub mod limits;
 pub mod local_inbox;
 pub mod mail;
 pub mod metrics;
 pub mod render;
-pub mod sender;
+mod retention;
 pub mod smtp;
 pub mod throttle;
+pub mod use_cases;

@@ -2,10 +2,8 @@
 //! has its exact time at once; the others when it is about to go, because they change with what else is sent.
 
 use crate::{
-    db::throttles::Key,
-    domain::{MailClass, Recipient},
-    intake::MailRequest,
-    throttle::Limit,
+    domain::{MailClass, MailRequest, Recipient},
+    throttle::{Key, Limit},
 };
 
 /// What a recipient can be sent. Their limits hold across organizations: they protect a person.
@@ -58,7 +56,7 @@ impl SharedLimits {
     pub fn of(&self, organization_id: uuid::Uuid, recipient: &Recipient) -> Vec<(Key, Limit)> {
         let domain = self
             .domain
-            .map(|limit| (Key::new("domain", &recipient.domain()), limit));
+            .map(|limit| (Key::new("domain", recipient.domain()), limit));
         let organization = self.organization.map(|limit| {
             (
                 Key::new("organization", &organization_id.to_string()),

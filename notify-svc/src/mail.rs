@@ -83,8 +83,8 @@ pub struct Envelope {
     pub from: Address,
 }
 
-/// The people of an email, and when it is written.
-pub struct Letterhead<'a> {
+/// What the headers of an email say besides the subject.
+pub struct MessageHeaders<'a> {
     /// The delivery.
     pub delivery_id: Uuid,
     /// Name in the From header.
@@ -113,24 +113,24 @@ impl Envelope {
     /// If a header cannot be written.
     pub fn write(
         &self,
-        head: &Letterhead<'_>,
+        headers: &MessageHeaders<'_>,
         rendered: Rendered,
     ) -> Result<OutgoingMail, lettre::error::Error> {
-        let recipient = head.recipient.address().clone();
+        let recipient = headers.recipient.address().clone();
         let mut builder = Message::builder()
             .from(Mailbox::new(
-                display_name(head.sender_name),
+                display_name(headers.sender_name),
                 self.from.clone(),
             ))
             .to(Mailbox::new(
-                display_name(head.recipient_name),
+                display_name(headers.recipient_name),
                 recipient.clone(),
             ))
             .subject(one_line(&rendered.subject))
-            .date(head.date)
-            .message_id(Some(self.message_id(head.delivery_id)))
+            .date(headers.date)
+            .message_id(Some(self.message_id(headers.delivery_id)))
             .header(AutoSubmitted);
-        if let Some(reply_to) = head.reply_to.and_then(|address| address.parse().ok()) {
+        if let Some(reply_to) = headers.reply_to.and_then(|address| address.parse().ok()) {
             builder = builder.reply_to(Mailbox::new(None, reply_to));
         }
         let message = builder.multipart(MultiPart::alternative_plain_html(
@@ -138,7 +138,7 @@ impl Envelope {
             rendered.html,
         ))?;
         Ok(OutgoingMail {
-            delivery_id: head.delivery_id,
+            delivery_id: headers.delivery_id,
             sender: self.from.clone(),
             recipient,
             raw: message.formatted(),

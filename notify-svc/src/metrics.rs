@@ -13,7 +13,6 @@ use crate::domain::DeliveryState;
 #[derive(Debug, Clone)]
 pub struct Metrics {
     states: Counter<u64>,
-    dead_letters: Counter<u64>,
     throttle_seconds: Histogram<f64>,
     send_seconds: Histogram<f64>,
     wait_seconds: Histogram<f64>,
@@ -30,10 +29,6 @@ impl Metrics {
             states: meter
                 .u64_counter("usher.deliveries")
                 .with_description("Deliveries that came to a state.")
-                .build(),
-            dead_letters: meter
-                .u64_counter("usher.intake.dead_letters")
-                .with_description("Events that cannot be handled and were parked.")
                 .build(),
             throttle_seconds: meter
                 .f64_histogram("usher.deliveries.throttle.delay")
@@ -68,11 +63,6 @@ impl Metrics {
         for state in states {
             self.states.add(1, &[KeyValue::new("state", state.label())]);
         }
-    }
-
-    /// Events were parked.
-    pub fn dead_letters(&self, count: usize) {
-        self.dead_letters.add(count as u64, &[]);
     }
 
     /// A limit makes an email wait.

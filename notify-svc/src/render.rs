@@ -1,65 +1,47 @@
 //! Emails from templates: the one way from values to subject, HTML and text, for sending and for previews.
 //!
 //! Per kind of email there are three templates under `templates/`: `subject.txt`, `body.mjml` and
-//! `body.txt`; `templates/parts` holds what they share. Their words come from `templates/<locale>.ftl`
+//! `body.txt`; `templates/parts` holds what they share. Their texts come from `templates/<locale>.ftl`
 //! through the function `t("message-id")`. MJML becomes HTML once, at start; an email then costs one pass
 //! of minijinja over each of the three.
 
+mod translations;
 mod values;
-mod words;
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+};
 
 use minijinja::{AutoEscape, Environment, Error, Output, State, UndefinedBehavior, Value, context};
 use mrml::prelude::render::RenderOptions;
 
-pub use values::Values;
-use words::Words;
-
-/// What an email is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TemplateKind {
-    /// Invitation to take an account over.
-    Activation,
-    /// Request to share information.
-    ShareRequest,
-}
-
-impl TemplateKind {
-    /// Every kind that has built-in templates.
-    pub const ALL: [Self; 2] = [Self::Activation, Self::ShareRequest];
-
-    /// Name of the template, as deliveries show it and as its folder is called.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Activation => "activation",
-            Self::ShareRequest => "share_request",
-        }
-    }
-
-    fn sources(self) -> Sources {
-        match self {
-            Self::Activation => Sources {
-                subject: include_str!("../templates/activation/subject.txt"),
-                mjml: include_str!("../templates/activation/body.mjml"),
-                text: include_str!("../templates/activation/body.txt"),
-            },
-            Self::ShareRequest => Sources {
-                subject: include_str!("../templates/share_request/subject.txt"),
-                mjml: include_str!("../templates/share_request/body.mjml"),
-                text: include_str!("../templates/share_request/body.txt"),
-            },
-        }
-    }
-}
+use self::translations::Translations;
+pub use self::values::Values;
+use crate::domain::MailKind;
 
 /// The three templates of one kind of email.
 struct Sources {
     subject: &'static str,
     mjml: &'static str,
     text: &'static str,
+}
+
+impl Sources {
+    fn of(kind: MailKind) -> Self {
+        match kind {
+            MailKind::Activation => Self {
+                subject: include_str!("../templates/activation/subject.txt"),
+                mjml: include_str!("../templates/activation/body.mjml"),
+                text: include_str!("../templates/activation/body.txt"),
+            },
+            MailKind::ShareRequest => Self {
+                subject: include_str!("../templates/share_request/subject.txt"),
+                mjml: include_str!("../templates/share_request/body.mjml"),
+                text: include_str!("../templates/share_request/body.txt"),
+            },
+        }
+    }
 }
 
 /// Parts that the MJML templates share: file name and source.
@@ -112,9 +94,9 @@ pub enum RenderError {
         /// What the parser or the renderer said.
         reason: String,
     },
-    /// The words of a language are malformed.
-    #[error("words of locale {locale}: {reason}")]
-    Words {
+    /// The texts of a language are malformed.
+    #[error("translations of locale {locale}: {reason}")]
+    Translations {
         /// The language.
         locale: &'static str,
         /// What is wrong.
@@ -147,7 +129,7 @@ impl Renderer {
     ///
     /// # Errors
     ///
-    /// [`RenderError::Mjml`], [`RenderError::Words`] or [`RenderError::Template`] if a built-in template
+    /// [`RenderError::Mjml`], [`RenderError::Translations`] or [`RenderError::Template`] if a built-in template
     /// is malformed.
     pub fn new() -> Result<Self, RenderError> {
         let mut environment = Environment::new();
@@ -156,19 +138,19 @@ impl Renderer {
         // The debug report of an error would show the values of the email.
         environment.set_debug(false);
 
-        let words = Words::new()?;
+        let translations = Translations::new()?;
         environment.add_function("t", move |state: &State, message: &str| {
-            words.translate(state, message)
+            translations.translate(state, message)
         });
         for (name, source) in TEXT_PARTS {
             environment.add_template(name, source)?;
         }
-        for kind in TemplateKind::ALL {
+        for kind in MailKind::ALL {
             let Sources {
                 subject,
                 mjml,
                 text,
-            } = kind.sources();
+            } = Sources::of(kind);
             environment.add_template_owned(subject_name(kind), subject)?;
             environment.add_template_owned(text_name(kind), text)?;
             environment.add_template_owned(html_name(kind), html_from_mjml(kind, mjml)?)?;
@@ -180,7 +162,7 @@ impl Renderer {
     /// there is none.
     #[must_use]
     pub fn match_locale(tag: &str) -> Option<&'static str> {
-        words::match_locale(tag)
+        translations::match_locale(tag)
     }
 
     /// Renders an email in the language that serves `locale`, a BCP 47 tag; in
@@ -193,7 +175,7 @@ impl Renderer {
     /// names a variable or a message that does not exist.
     pub fn render(
         &self,
-        kind: TemplateKind,
+        kind: MailKind,
         locale: &str,
         values: &Values,
     ) -> Result<Rendered, RenderError> {
@@ -219,23 +201,23 @@ impl Renderer {
     }
 }
 
-fn subject_name(kind: TemplateKind) -> String {
-    format!("{}/subject.txt", kind.name())
+fn subject_name(kind: MailKind) -> String {
+    format!("{}/subject.txt", kind.as_str())
 }
 
-fn text_name(kind: TemplateKind) -> String {
-    format!("{}/body.txt", kind.name())
+fn text_name(kind: MailKind) -> String {
+    format!("{}/body.txt", kind.as_str())
 }
 
 /// minijinja escapes for HTML what is named `.html`.
-fn html_name(kind: TemplateKind) -> String {
-    format!("{}/body.html", kind.name())
+fn html_name(kind: MailKind) -> String {
+    format!("{}/body.html", kind.as_str())
 }
 
 /// Turns MJML into HTML; the `{{ }}` in it stay as they are.
-fn html_from_mjml(kind: TemplateKind, mjml: &str) -> Result<String, RenderError> {
+fn html_from_mjml(kind: MailKind, mjml: &str) -> Result<String, RenderError> {
     let malformed = |reason: String| RenderError::Mjml {
-        template: kind.name(),
+        template: kind.as_str(),
         reason,
     };
     let parsed = mrml::parse(with_parts(mjml)).map_err(|error| malformed(error.to_string()))?;

@@ -5,10 +5,12 @@
 //! next email. Each email asks for a slot and gets the exact time at which it may go; asking twice takes
 //! two slots.
 //!
-//! The rows are kept by [`crate::db::throttles`], which adds a whole batch to a key in one upsert; the
+//! The rows are in [`crate::db::throttle`], which adds a whole batch to a key in one upsert; the
 //! slots of the single emails follow from the sum.
 
 use std::{fmt, str::FromStr, time::Duration};
+
+use aws_lc_rs::digest;
 
 /// Microseconds since 1970, as the database keeps them.
 pub type Micros = i64;
@@ -18,6 +20,31 @@ pub type Micros = i64;
 pub struct Limit {
     burst: u32,
     period: Duration,
+}
+
+/// What is limited.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// Which limit.
+    pub limit_name: &'static str,
+    hash: [u8; 32],
+}
+
+impl Key {
+    /// The key of `value`, for example an address, of which only the hash is kept.
+    #[must_use]
+    pub fn new(limit_name: &'static str, value: &str) -> Self {
+        let digest = digest::digest(&digest::SHA256, value.as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest.as_ref());
+        Self { limit_name, hash }
+    }
+
+    /// SHA-256 of the value.
+    #[must_use]
+    pub fn hash(&self) -> &[u8] {
+        &self.hash
+    }
 }
 
 /// Why the text of a limit was refused.

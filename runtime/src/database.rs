@@ -158,6 +158,16 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the same statement with the same values would fail again: data exceptions and violated constraints
+/// (classes 22 and 23: PostgreSQL, appendix A).
+#[must_use]
+pub fn is_permanent(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+}
+
 /// An error's text for a log. What PostgreSQL says about a row may quote its values, so of its errors only the
 /// code (PostgreSQL, appendix A), the table and the constraint are told.
 #[must_use]

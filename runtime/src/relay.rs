@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::backoff::{Backoff, jittered};
 use crate::bus::{EventBus, Message, PublishError};
-use crate::database::{self, Scope};
+use crate::database::{Scope, begin, within, without_data};
 use crate::outbox;
 
 /// Events that are claimed at a time: several times the confirms that the bus keeps outstanding, as the end
@@ -192,8 +192,8 @@ impl Relay {
     }
 
     async fn claim(&self) -> Result<Vec<Message>, RelayError> {
-        within_deadline(async {
-            let mut tx = database::begin(&self.pool, Scope::Platform).await?;
+        within(DATABASE_DEADLINE, async {
+            let mut tx = begin(&self.pool, Scope::Platform).await?;
             let batch = outbox::claim(&mut tx, BATCH, BATCH_BYTES, LEASE).await?;
             tx.commit().await?;
             Ok(batch)
@@ -203,15 +203,16 @@ impl Relay {
 
     /// Deletes what was confirmed and ends the lease of the rest.
     async fn finish(&self, confirmed: &[Uuid], unconfirmed: &[Uuid]) -> Result<(), RelayError> {
-        within_deadline(async {
-            let mut tx = database::begin(&self.pool, Scope::Platform).await?;
+        within(DATABASE_DEADLINE, async {
+            let mut tx = begin(&self.pool, Scope::Platform).await?;
             if !confirmed.is_empty() {
                 outbox::delete(&mut tx, confirmed).await?;
             }
             if !unconfirmed.is_empty() {
                 outbox::release(&mut tx, unconfirmed).await?;
             }
-            tx.commit().await
+            tx.commit().await?;
+            Ok(())
         })
         .await
     }
@@ -238,21 +239,10 @@ fn is_full(batch: &[Message]) -> bool {
     reached(batch.len(), BATCH) || reached(bytes, BATCH_BYTES)
 }
 
-async fn within_deadline<T>(
-    work: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, RelayError> {
-    match timeout(DATABASE_DEADLINE, work).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(RelayError::DatabaseTimeout),
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
-    #[error("outbox table: {}", database::without_data(.0))]
+    #[error("outbox table: {}", without_data(.0))]
     Database(#[from] sqlx::Error),
-    #[error("outbox table: the database did not answer within {} s", DATABASE_DEADLINE.as_secs())]
-    DatabaseTimeout,
     #[error("event bus: {0}")]
     Publish(#[from] PublishError),
 }

@@ -34,6 +34,11 @@ impl TraceContext {
     }
 }
 
+/// Adds a fact to the current span, for traces only: log lines show the fields that a span declares.
+pub fn set_attribute(key: &'static str, value: impl Into<opentelemetry::Value>) {
+    Span::current().set_attribute(key, value);
+}
+
 /// The id of the trace that the current span belongs to, in 32 hexadecimal digits. `None` outside of spans,
 /// and where telemetry was not set up.
 #[must_use]

@@ -1,5 +1,7 @@
 //! Invitations.
 
+use std::collections::BTreeMap;
+
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use usher_runtime::page::Rows;
@@ -306,8 +308,10 @@ pub async fn end(
 }
 
 /// What notify-svc reports about an email.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DeliveryReport {
+    /// The organization.
+    pub organization_id: Uuid,
     /// The invitation.
     pub invitation_id: Uuid,
     /// Which email of it.
@@ -320,36 +324,84 @@ pub struct DeliveryReport {
     pub throttled_until: Option<OffsetDateTime>,
     /// Why it failed; empty unless it did.
     pub failure_reason: String,
-    /// When the report was made.
-    pub change_time: OffsetDateTime,
+    /// When it was sent, as far as this report tells.
+    pub sent_time: Option<OffsetDateTime>,
 }
 
-/// Takes a report over, unless a later one arrived before; `false` then, and for an unknown invitation.
+impl DeliveryReport {
+    /// Of two reports on one invitation, the newer one. Of one email it has the earlier time of sending.
+    fn newer(self, other: Self) -> Self {
+        let order = |report: &Self| (report.send_number, report.revision);
+        let (older, mut newer) = if order(&self) <= order(&other) {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        if older.send_number == newer.send_number {
+            newer.sent_time = older.sent_time.into_iter().chain(newer.sent_time).min();
+        }
+        newer
+    }
+}
+
+/// Takes reports over, for each invitation the newest one, unless a newer one arrived before. Reports on unknown
+/// invitations are dropped.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn record_delivery(
+pub async fn record_deliveries(
     connection: &mut PgConnection,
-    organization_id: Uuid,
-    report: &DeliveryReport,
-) -> Result<bool, sqlx::Error> {
-    let result = sqlx::query!(
-        "UPDATE invitations SET
-            delivery_state = $5, delivery_send_number = $3, delivery_revision = $4,
-            throttled_until = $6, failure_reason = $7,
-            sent_time = CASE WHEN $5 = 'SENT' THEN $8 ELSE sent_time END
-        WHERE organization_id = $1 AND invitation_id = $2
-            AND (delivery_send_number, delivery_revision) < ($3, $4)",
-        organization_id,
-        report.invitation_id,
-        report.send_number,
-        report.revision,
-        report.state,
-        report.throttled_until,
-        report.failure_reason,
-        report.change_time,
+    reports: &[DeliveryReport],
+) -> Result<(), sqlx::Error> {
+    let mut newest: BTreeMap<(Uuid, Uuid), DeliveryReport> = BTreeMap::new();
+    for report in reports {
+        let key = (report.organization_id, report.invitation_id);
+        let report = match newest.remove(&key) {
+            Some(other) => other.newer(report.clone()),
+            None => report.clone(),
+        };
+        newest.insert(key, report);
+    }
+    let column = |value: fn(&DeliveryReport) -> String| -> Vec<String> {
+        newest.values().map(value).collect()
+    };
+    // The rows are locked in the order of their keys, so that two replicas wait for each other instead of
+    // deadlocking.
+    sqlx::query!(
+        "WITH report AS MATERIALIZED (
+            SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bigint[], $5::text[],
+                $6::timestamptz[], $7::text[], $8::timestamptz[])
+            AS report (organization_id, invitation_id, send_number, revision, state,
+                throttled_until, failure_reason, sent_time)
+        ), locked AS MATERIALIZED (
+            SELECT i.organization_id, i.invitation_id
+            FROM invitations i JOIN report USING (organization_id, invitation_id)
+            ORDER BY i.organization_id, i.invitation_id
+            FOR UPDATE OF i
+        )
+        UPDATE invitations i SET
+            delivery_state = report.state,
+            delivery_send_number = report.send_number,
+            delivery_revision = report.revision,
+            throttled_until = report.throttled_until,
+            failure_reason = report.failure_reason,
+            sent_time = CASE WHEN report.state = 'SENT' THEN report.sent_time
+                ELSE coalesce(i.sent_time, report.sent_time) END
+        FROM locked JOIN report USING (organization_id, invitation_id)
+        WHERE i.organization_id = locked.organization_id AND i.invitation_id = locked.invitation_id
+            AND (i.delivery_send_number, i.delivery_revision) < (report.send_number, report.revision)",
+        &newest.keys().map(|key| key.0).collect::<Vec<_>>(),
+        &newest.keys().map(|key| key.1).collect::<Vec<_>>(),
+        &newest.values().map(|report| report.send_number).collect::<Vec<_>>(),
+        &newest.values().map(|report| report.revision).collect::<Vec<_>>(),
+        &column(|report| report.state.to_owned()),
+        &newest.values().map(|report| report.throttled_until).collect::<Vec<_>>()
+            as &[Option<OffsetDateTime>],
+        &column(|report| report.failure_reason.clone()),
+        &newest.values().map(|report| report.sent_time).collect::<Vec<_>>()
+            as &[Option<OffsetDateTime>],
     )
     .execute(connection)
     .await?;
-    Ok(result.rows_affected() == 1)
+    Ok(())
 }

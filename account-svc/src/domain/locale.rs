@@ -1,7 +1,6 @@
 //! Languages that emails are written in.
 
-/// Languages that there are templates for.
-pub const LANGUAGES: [&str; 2] = ["en", "fr"];
+use usher_runtime::languages::LANGUAGES;
 
 /// Why a language was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,19 +1,16 @@
 //! What notify-svc reports about emails, written to their invitations.
 
-use std::time::Duration;
-
 use prost::Message as _;
 use sqlx::PgPool;
-use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 use usher_proto::{
-    event::v1::{DeliveryState, Event, event::Payload},
-    topology::{ACCOUNT_DELIVERIES, SCHEMA_VERSION},
+    event::v1::{DeliveryChanged, DeliveryState, Event, event::Payload},
+    topology::{ACCOUNT_DELIVERIES, Queue, SCHEMA_VERSION},
 };
 use usher_runtime::{
-    bus::{EventBus, Message, Received},
-    database::{self, Scope},
+    bus::Message,
+    consumer::EventHandler,
+    database::{Scope, begin},
+    timestamp, trace_context,
 };
 use uuid::Uuid;
 
@@ -22,82 +19,34 @@ use crate::{
     domain::text,
 };
 
-const BATCH: usize = 100;
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Takes reports over.
+pub struct Deliveries {
+    /// The service's database.
+    pub pool: PgPool,
+}
 
-/// Consumes delivery events until `stop`.
-pub async fn run(pool: PgPool, bus: EventBus, stop: CancellationToken) {
-    let mut subscription = bus.subscribe(ACCOUNT_DELIVERIES);
-    loop {
-        let batch = tokio::select! {
-            batch = subscription.next_batch(BATCH) => batch,
-            () = stop.cancelled() => return,
-        };
-        if let Err(error) = take(&pool, batch).await {
-            tracing::warn!(%error, "delivery events wait for the database");
-            tokio::select! {
-                () = tokio::time::sleep(RETRY_DELAY) => {}
-                () = stop.cancelled() => return,
-            }
+impl EventHandler for Deliveries {
+    const QUEUE: Queue = ACCOUNT_DELIVERIES;
+    type Command = DeliveryReport;
+
+    fn decode(&self, message: &Message) -> Result<Option<DeliveryReport>, String> {
+        let report = decode(&message.body)?;
+        if let Some(report) = &report {
+            trace_context::set_attribute("invitation.id", report.invitation_id.to_string());
+            trace_context::set_attribute("delivery.state", report.state);
         }
+        Ok(report)
+    }
+
+    async fn store(&self, reports: &[DeliveryReport]) -> Result<(), sqlx::Error> {
+        let mut tx = begin(&self.pool, Scope::Platform).await?;
+        db::invitation::record_deliveries(&mut tx, reports).await?;
+        tx.commit().await
     }
 }
 
-/// Takes a batch over in one transaction. What cannot be decoded is parked; if the database fails, the
-/// rest goes back to the queue.
-async fn take(pool: &PgPool, batch: Vec<Received>) -> Result<(), sqlx::Error> {
-    let mut reports = Vec::with_capacity(batch.len());
-    for received in batch {
-        match decode(&received.message.body) {
-            Ok(Some(report)) => reports.push((report, received)),
-            Ok(None) => acknowledge(received).await,
-            Err(reason) => {
-                tracing::warn!(event.id = %received.message.event_id, reason, "event parked");
-                if let Err(error) = received.dead_letter(reason).await {
-                    tracing::warn!(%error, "event could not be parked and comes again");
-                }
-            }
-        }
-    }
-    let mut tx = database::begin(pool, Scope::Platform).await?;
-    for ((organization_id, report), received) in &reports {
-        db::invitation::record_delivery(&mut tx, *organization_id, report)
-            .instrument(span(&received.message, report))
-            .await?;
-    }
-    tx.commit().await?;
-    for (_, received) in reports {
-        acknowledge(received).await;
-    }
-    Ok(())
-}
-
-fn span(message: &Message, report: &DeliveryReport) -> tracing::Span {
-    let span = tracing::info_span!(
-        "consume",
-        otel.kind = "consumer",
-        messaging.system = "rabbitmq",
-        messaging.operation.type = "process",
-        messaging.destination.name = ACCOUNT_DELIVERIES.name,
-        messaging.message.id = %message.event_id,
-        event.type = message.event_type,
-        invitation.id = %report.invitation_id,
-        delivery.state = report.state,
-        trace.id = tracing::field::Empty,
-    );
-    message.trace_context.set_parent_of(&span);
-    span
-}
-
-async fn acknowledge(received: Received) {
-    if let Err(error) = received.ack().await {
-        // It comes again, and is not newer than what is recorded.
-        tracing::debug!(%error, "delivery event was not acknowledged");
-    }
-}
-
-/// A report, with the organization it belongs to; `None` for what is no news of an invitation.
-fn decode(body: &[u8]) -> Result<Option<(Uuid, DeliveryReport)>, &'static str> {
+/// A report; `None` for what is no news of an invitation.
+fn decode(body: &[u8]) -> Result<Option<DeliveryReport>, &'static str> {
     let event = Event::decode(body).map_err(|_| "not an event")?;
     if event.schema_version > SCHEMA_VERSION {
         return Err("envelope is newer than this version knows");
@@ -108,10 +57,32 @@ fn decode(body: &[u8]) -> Result<Option<(Uuid, DeliveryReport)>, &'static str> {
     if change.invitation_id.is_empty() {
         return Ok(None);
     }
+    let Some(state) = state(&change)? else {
+        return Ok(None);
+    };
     let id = |text: &str| Uuid::try_parse(text);
-    let organization_id = id(&event.organization_id).map_err(|_| "malformed organization_id")?;
-    let invitation_id = id(&change.invitation_id).map_err(|_| "malformed invitation_id")?;
-    let state = match DeliveryState::try_from(change.state) {
+    let change_time = change.change_time.ok_or("change_time missing")?;
+    let change_time = timestamp::decode(change_time).ok_or("malformed change_time")?;
+    Ok(Some(DeliveryReport {
+        organization_id: id(&event.organization_id).map_err(|_| "malformed organization_id")?,
+        invitation_id: id(&change.invitation_id).map_err(|_| "malformed invitation_id")?,
+        send_number: i32::try_from(change.send_number).map_err(|_| "send_number too large")?,
+        revision: i64::try_from(change.revision).map_err(|_| "revision too large")?,
+        state,
+        throttled_until: change
+            .throttled_until
+            .map(|time| timestamp::decode(time).ok_or("malformed throttled_until"))
+            .transpose()?,
+        // What PostgreSQL cannot store is parked here rather than there.
+        failure_reason: text::optional(&change.reason, 1_000).map_err(|_| "malformed reason")?,
+        // Reports may be overtaken: one that was delivered, or came back, was sent before.
+        sent_time: matches!(state, "SENT" | "DELIVERED" | "BOUNCED").then_some(change_time),
+    }))
+}
+
+/// A name of `InvitationState` without its prefix; `None` if the invitation knows already.
+fn state(change: &DeliveryChanged) -> Result<Option<&'static str>, &'static str> {
+    Ok(Some(match DeliveryState::try_from(change.state) {
         Ok(DeliveryState::Queued) => "QUEUED",
         Ok(DeliveryState::Throttled) => "THROTTLED",
         Ok(DeliveryState::Sent) => "SENT",
@@ -120,27 +91,8 @@ fn decode(body: &[u8]) -> Result<Option<(Uuid, DeliveryReport)>, &'static str> {
         // Whether it arrived is not known; the reason says so.
         Ok(DeliveryState::Failed | DeliveryState::Unknown) => "FAILED",
         Ok(DeliveryState::Suppressed) => "SUPPRESSED",
-        // The invitation ended before: it knows.
+        // The invitation ended before.
         Ok(DeliveryState::Cancelled) => return Ok(None),
         Ok(DeliveryState::Unspecified) | Err(_) => return Err("unknown state"),
-    };
-    let report = DeliveryReport {
-        invitation_id,
-        send_number: i32::try_from(change.send_number).map_err(|_| "send_number too large")?,
-        revision: i64::try_from(change.revision).map_err(|_| "revision too large")?,
-        state,
-        throttled_until: change.throttled_until.and_then(time_of),
-        // What PostgreSQL cannot store would come back for ever.
-        failure_reason: text::optional(&change.reason, 1_000).map_err(|_| "malformed reason")?,
-        change_time: change
-            .change_time
-            .and_then(time_of)
-            .ok_or("change_time missing")?,
-    };
-    Ok(Some((organization_id, report)))
-}
-
-fn time_of(timestamp: prost_types::Timestamp) -> Option<OffsetDateTime> {
-    let seconds = OffsetDateTime::from_unix_timestamp(timestamp.seconds).ok()?;
-    Some(seconds + time::Duration::nanoseconds(timestamp.nanos.into()))
+    }))
 }

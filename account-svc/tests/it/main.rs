@@ -14,6 +14,7 @@ mod bad_input;
 mod cancellation;
 mod clock;
 mod close_account;
+mod deliveries;
 mod duplicates;
 mod idempotency;
 mod invitations;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 ///
 /// # Errors
 /// If the database fails.
-pub async fn inbox_insert(
+pub async fn insert(
     connection: &mut PgConnection,
     event_ids: &[Uuid],
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
@@ -28,14 +28,11 @@ pub async fn inbox_insert(
     Ok(new.into_iter().collect())
 }
 
-/// Forgets events that arrived too long ago to come again; at most `limit` of them.
+/// Deletes at most `limit` events that arrived more than 30 days ago: they do not come again.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn inbox_delete_old(
-    connection: &mut PgConnection,
-    limit: i64,
-) -> Result<u64, sqlx::Error> {
+pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
     let deleted = sqlx::query!(
         "DELETE FROM inbox WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM inbox

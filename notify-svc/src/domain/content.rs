@@ -1,6 +1,7 @@
 //! What an email says, apart from its link.
 
 use serde::{Deserialize, Serialize};
+use usher_proto::notify::v1 as proto;
 
 /// The values of an email's templates and headers, as the event brought them. Holds personal data: never
 /// logged, so it has no `Debug`.
@@ -27,7 +28,8 @@ pub struct MailContent {
 }
 
 /// What an email is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MailKind {
     /// Take an account over.
     Activation,
@@ -36,6 +38,9 @@ pub enum MailKind {
 }
 
 impl MailKind {
+    /// Every kind that there are templates for.
+    pub const ALL: [Self; 2] = [Self::Activation, Self::ShareRequest];
+
     /// Its name in the database and in the contract.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -68,7 +73,7 @@ impl TryFrom<&str> for MailKind {
     }
 }
 
-impl From<MailKind> for crate::render::TemplateKind {
+impl From<MailKind> for proto::TemplateKind {
     fn from(kind: MailKind) -> Self {
         match kind {
             MailKind::Activation => Self::Activation,

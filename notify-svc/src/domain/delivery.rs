@@ -1,14 +1,18 @@
 //! States and classes of deliveries, with their names in the database and in the contract.
 
-use usher_proto::{event::v1 as event, notify::v1 as notify};
+use time::OffsetDateTime;
+use usher_proto::{event::v1 as event, notify::v1 as proto};
+use usher_runtime::trace_context::TraceContext;
+use uuid::Uuid;
 
-/// A value of the database or of a message that this version does not know.
+/// A value of a row or of a message that this version does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {0}")]
 pub struct UnknownValue(pub &'static str);
 
 /// Where an email stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum DeliveryState {
     /// Waits for the sender, also between two attempts.
     Queued,
@@ -31,7 +35,8 @@ pub enum DeliveryState {
 }
 
 impl DeliveryState {
-    const ALL: [Self; 9] = [
+    /// Every state.
+    pub const ALL: [Self; 9] = [
         Self::Queued,
         Self::Throttled,
         Self::Sent,
@@ -66,37 +71,26 @@ impl DeliveryState {
     }
 }
 
-impl TryFrom<&str> for DeliveryState {
+impl TryFrom<proto::DeliveryState> for DeliveryState {
     type Error = UnknownValue;
 
-    fn try_from(name: &str) -> Result<Self, UnknownValue> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str() == name)
-            .ok_or(UnknownValue("delivery state"))
-    }
-}
-
-impl TryFrom<notify::DeliveryState> for DeliveryState {
-    type Error = UnknownValue;
-
-    fn try_from(state: notify::DeliveryState) -> Result<Self, UnknownValue> {
+    fn try_from(state: proto::DeliveryState) -> Result<Self, UnknownValue> {
         Ok(match state {
-            notify::DeliveryState::Unspecified => return Err(UnknownValue("delivery state")),
-            notify::DeliveryState::Queued => Self::Queued,
-            notify::DeliveryState::Throttled => Self::Throttled,
-            notify::DeliveryState::Sent => Self::Sent,
-            notify::DeliveryState::Delivered => Self::Delivered,
-            notify::DeliveryState::Bounced => Self::Bounced,
-            notify::DeliveryState::Failed => Self::Failed,
-            notify::DeliveryState::Suppressed => Self::Suppressed,
-            notify::DeliveryState::Cancelled => Self::Cancelled,
-            notify::DeliveryState::Unknown => Self::Unknown,
+            proto::DeliveryState::Unspecified => return Err(UnknownValue("delivery state")),
+            proto::DeliveryState::Queued => Self::Queued,
+            proto::DeliveryState::Throttled => Self::Throttled,
+            proto::DeliveryState::Sent => Self::Sent,
+            proto::DeliveryState::Delivered => Self::Delivered,
+            proto::DeliveryState::Bounced => Self::Bounced,
+            proto::DeliveryState::Failed => Self::Failed,
+            proto::DeliveryState::Suppressed => Self::Suppressed,
+            proto::DeliveryState::Cancelled => Self::Cancelled,
+            proto::DeliveryState::Unknown => Self::Unknown,
         })
     }
 }
 
-impl From<DeliveryState> for notify::DeliveryState {
+impl From<DeliveryState> for proto::DeliveryState {
     fn from(state: DeliveryState) -> Self {
         match state {
             DeliveryState::Queued => Self::Queued,
@@ -128,8 +122,36 @@ impl From<DeliveryState> for event::DeliveryState {
     }
 }
 
+/// A delivery came to a new state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryChange {
+    /// The organization of the delivery.
+    pub organization_id: Uuid,
+    /// The delivery.
+    pub delivery_id: Uuid,
+    /// The invitation that it belongs to.
+    pub invitation_id: Uuid,
+    /// Which email of the invitation.
+    pub send_number: i32,
+    /// The new state.
+    pub state: DeliveryState,
+    /// Orders the changes of a delivery.
+    pub revision: i64,
+    /// When a throttled email goes.
+    pub throttled_until: Option<OffsetDateTime>,
+    /// Reply of the relay.
+    pub smtp_status: Option<String>,
+    /// Why, in words for staff.
+    pub reason: Option<String>,
+    /// When the change was committed.
+    pub change_time: OffsetDateTime,
+    /// The trace that asked for the email.
+    pub trace_context: TraceContext,
+}
+
 /// How urgent an email is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MailClass {
     /// Somebody waits for it.
     Interactive,
@@ -151,19 +173,6 @@ impl MailClass {
     }
 }
 
-impl TryFrom<&str> for MailClass {
-    type Error = UnknownValue;
-
-    fn try_from(name: &str) -> Result<Self, UnknownValue> {
-        match name {
-            "INTERACTIVE" => Ok(Self::Interactive),
-            "BULK" => Ok(Self::Bulk),
-            "SECURITY" => Ok(Self::Security),
-            _ => Err(UnknownValue("mail class")),
-        }
-    }
-}
-
 impl TryFrom<event::MailClass> for MailClass {
     type Error = UnknownValue;
 
@@ -177,7 +186,7 @@ impl TryFrom<event::MailClass> for MailClass {
     }
 }
 
-impl From<MailClass> for notify::MailClass {
+impl From<MailClass> for proto::MailClass {
     fn from(class: MailClass) -> Self {
         match class {
             MailClass::Interactive => Self::Interactive,
@@ -192,20 +201,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_back_to_their_states() {
+    fn states_are_called_as_in_the_contract() {
         for state in DeliveryState::ALL {
-            assert_eq!(DeliveryState::try_from(state.as_str()), Ok(state));
             assert_eq!(
-                DeliveryState::try_from(notify::DeliveryState::from(state)),
+                DeliveryState::try_from(proto::DeliveryState::from(state)),
                 Ok(state)
             );
             assert_eq!(
                 format!("DELIVERY_STATE_{}", state.as_str()),
                 event::DeliveryState::from(state).as_str_name()
             );
-        }
-        for class in [MailClass::Interactive, MailClass::Bulk, MailClass::Security] {
-            assert_eq!(MailClass::try_from(class.as_str()), Ok(class));
         }
     }
 }

@@ -3,6 +3,11 @@
 use std::fmt;
 
 use lettre::Address;
+use sqlx::{
+    Decode, Postgres,
+    error::BoxDynError,
+    postgres::{PgTypeInfo, PgValueRef},
+};
 
 /// RFC 5321, section 4.5.3.1: 64 octets before the @, and a path of 256 octets with its brackets.
 const MAX_LOCAL_PART: usize = 64;
@@ -27,7 +32,8 @@ pub enum InvalidRecipient {
 pub struct Recipient(Address);
 
 impl Recipient {
-    /// Reads an address whose domain is in A-label form.
+    /// Reads an address whose domain is in A-label form. The domain is taken in lower case (RFC 5321,
+    /// section 2.4): `Ann@Example.org` and `Ann@example.org` are one address.
     ///
     /// # Errors
     /// If no email can be sent to it.
@@ -43,7 +49,10 @@ impl Recipient {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(InvalidRecipient::Malformed);
         }
-        Ok(Self(address))
+        let domain = address.domain().to_ascii_lowercase();
+        Address::new(address.user(), domain)
+            .map(Self)
+            .map_err(|_| InvalidRecipient::Malformed)
     }
 
     /// The address for SMTP.
@@ -58,16 +67,17 @@ impl Recipient {
         self.0.as_ref()
     }
 
-    /// The form in which addresses are compared: case folded, because hardly a mailbox minds.
+    /// The form in which addresses are compared: all in lower case, because hardly any mail server tells
+    /// mailboxes apart by case.
     #[must_use]
     pub fn canonical(&self) -> String {
         self.as_str().to_lowercase()
     }
 
-    /// The domain in lower case.
+    /// The domain, in lower case.
     #[must_use]
-    pub fn domain(&self) -> String {
-        self.0.domain().to_ascii_lowercase()
+    pub fn domain(&self) -> &str {
+        self.0.domain()
     }
 
     /// The address for people who may not see it: `a***@example.org`.
@@ -84,6 +94,23 @@ impl fmt::Debug for Recipient {
     }
 }
 
+impl sqlx::Type<Postgres> for Recipient {
+    fn type_info() -> PgTypeInfo {
+        <str as sqlx::Type<Postgres>>::type_info()
+    }
+
+    fn compatible(column: &PgTypeInfo) -> bool {
+        <str as sqlx::Type<Postgres>>::compatible(column)
+    }
+}
+
+impl Decode<'_, Postgres> for Recipient {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        let text = <&str as Decode<Postgres>>::decode(value)?;
+        Ok(Self::parse(text)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,8 +119,8 @@ mod tests {
     fn addresses_are_compared_in_lower_case_and_shown_masked() {
         let recipient = Recipient::parse("Ann.O'Hara@Example.org").unwrap();
         assert_eq!(recipient.canonical(), "ann.o'hara@example.org");
-        assert_eq!(recipient.masked(), "A***@Example.org");
-        assert_eq!(format!("{recipient:?}"), "A***@Example.org");
+        assert_eq!(recipient.masked(), "A***@example.org");
+        assert_eq!(format!("{recipient:?}"), "A***@example.org");
         assert_eq!(recipient.domain(), "example.org");
     }
 

@@ -2,25 +2,21 @@
 
 use std::sync::Arc;
 
-use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 use usher_proto::notify::v1::{
-    self as pb, PreviewTemplateRequest, PreviewTemplateResponse, PreviewValues,
+    self as proto, PreviewTemplateRequest, PreviewTemplateResponse, PreviewValues,
     template_service_server::TemplateService,
 };
-use usher_runtime::fields::{FieldParser, InvalidFields, parse_uuid};
+use usher_runtime::{call::Call, fields::FieldParser, timestamp};
 
-use super::status::Error;
 use crate::{
     domain::MailKind,
-    render::{Rendered, Renderer, TemplateKind, Values},
+    render::{Renderer, Values},
+    use_cases::templates,
 };
 
-/// Longest text of a preview.
+/// Longest text of a preview, in bytes.
 const MAX_TEXT: usize = 2_000;
-
-/// A link that leads nowhere.
-const SAMPLE_TOKEN: &str = "sample-token-of-a-preview";
 
 /// Shows what emails look like.
 pub(super) struct Templates {
@@ -33,7 +29,14 @@ impl TemplateService for Templates {
         &self,
         request: Request<PreviewTemplateRequest>,
     ) -> Result<Response<PreviewTemplateResponse>, Status> {
-        let rendered = self.preview(request.into_inner())?;
+        let (_, mut fields, request) = Call::open(request)?;
+        let kind = fields.take("kind", decode_kind(request.kind));
+        if request.locale.is_empty() {
+            fields.refuse("locale", "required: a language, for example fr-CA");
+        }
+        let values = decode_values(&mut fields, request.values.unwrap_or_default());
+        let (kind,) = fields.finish((kind,))?;
+        let rendered = templates::preview(&self.renderer, kind, &request.locale, values)?;
         Ok(Response::new(PreviewTemplateResponse {
             subject: rendered.subject,
             html: rendered.html,
@@ -43,55 +46,18 @@ impl TemplateService for Templates {
     }
 }
 
-impl Templates {
-    fn preview(&self, request: PreviewTemplateRequest) -> Result<Rendered, Error> {
-        let preview = decode(request)?;
-        if Renderer::match_locale(&preview.locale).is_none() {
-            return Err(Error::TemplateNotFound);
-        }
-        let kind = preview.kind.ok_or(Error::TemplateNotFound)?;
-        let mut values = preview.values;
-        values.link = kind.link(&values.portal_url, SAMPLE_TOKEN);
-        Ok(self
-            .renderer
-            .render(TemplateKind::from(kind), &preview.locale, &values)?)
-    }
-}
-
-struct Preview {
-    /// `None` for a kind that has no template yet.
-    kind: Option<MailKind>,
-    locale: String,
-    values: Values,
-}
-
-fn decode(request: PreviewTemplateRequest) -> Result<Preview, InvalidFields> {
-    let mut fields = FieldParser::default();
-    fields.take("organization_id", parse_uuid(&request.organization_id));
-    let kind = fields.take("kind", decode_kind(request.kind));
-    if request.locale.is_empty() {
-        fields.refuse("locale", "required: a language, for example fr-CA");
-    }
-    let values = decode_values(&mut fields, request.values.unwrap_or_default());
-    let (kind,) = fields.finish((kind,))?;
-    Ok(Preview {
-        kind,
-        locale: request.locale,
-        values,
-    })
-}
-
+/// `None` for a kind that has no template yet.
 fn decode_kind(kind: i32) -> Result<Option<MailKind>, &'static str> {
-    match pb::TemplateKind::try_from(kind) {
-        Ok(pb::TemplateKind::Activation) => Ok(Some(MailKind::Activation)),
-        Ok(pb::TemplateKind::ShareRequest) => Ok(Some(MailKind::ShareRequest)),
+    match proto::TemplateKind::try_from(kind) {
+        Ok(proto::TemplateKind::Activation) => Ok(Some(MailKind::Activation)),
+        Ok(proto::TemplateKind::ShareRequest) => Ok(Some(MailKind::ShareRequest)),
         Ok(
-            pb::TemplateKind::PasswordReset
-            | pb::TemplateKind::EmailVerification
-            | pb::TemplateKind::AlreadySignedUp
-            | pb::TemplateKind::PasswordChanged,
+            proto::TemplateKind::PasswordReset
+            | proto::TemplateKind::EmailVerification
+            | proto::TemplateKind::AlreadySignedUp
+            | proto::TemplateKind::PasswordChanged,
         ) => Ok(None),
-        Ok(pb::TemplateKind::Unspecified) | Err(_) => Err("required: a kind of template"),
+        Ok(proto::TemplateKind::Unspecified) | Err(_) => Err("required: a kind of template"),
     }
 }
 
@@ -114,7 +80,7 @@ fn decode_values(fields: &mut FieldParser, given: PreviewValues) -> Values {
     let expire_time = given.expire_time.and_then(|time| {
         fields.take(
             "values.expire_time",
-            OffsetDateTime::from_unix_timestamp(time.seconds).map_err(|_| "out of range"),
+            timestamp::decode(time).ok_or("out of range: a time of the years 1 to 9999"),
         )
     });
     let portal_url = portal_url.map(|url| url.trim_end_matches('/').to_owned());

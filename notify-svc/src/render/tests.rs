@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use time::macros::datetime;
 
-use super::words::LOCALES;
+use super::translations::LOCALES;
 use super::*;
 
 fn renderer() -> Renderer {
@@ -45,7 +45,7 @@ fn messages(source: &str) -> BTreeMap<&str, BTreeSet<&str>> {
 #[test]
 fn every_email_renders_in_every_language() {
     let renderer = renderer();
-    for kind in TemplateKind::ALL {
+    for kind in MailKind::ALL {
         for (locale, _) in LOCALES {
             for values in variants() {
                 let mail = renderer.render(kind, locale, &values).unwrap();
@@ -71,7 +71,7 @@ fn every_email_renders_in_every_language() {
 #[test]
 fn an_email_loads_nothing_but_the_logo() {
     let renderer = renderer();
-    for kind in TemplateKind::ALL {
+    for kind in MailKind::ALL {
         for (values, images) in variants().iter().zip([0, 1]) {
             let html = renderer.render(kind, "en", values).unwrap().html;
             assert_eq!(html.matches("<img").count(), images);
@@ -84,12 +84,12 @@ fn an_email_loads_nothing_but_the_logo() {
 fn an_image_has_a_text_and_a_form_is_announced() {
     let [plain, full] = variants();
     let with_form = renderer()
-        .render(TemplateKind::Activation, "en", &full)
+        .render(MailKind::Activation, "en", &full)
         .unwrap();
     assert!(with_form.html.contains("alt=\"Harbour Clinic\""));
     for (values, announced) in [(plain, false), (full, true)] {
         let mail = renderer()
-            .render(TemplateKind::Activation, "en", &values)
+            .render(MailKind::Activation, "en", &values)
             .unwrap();
         assert_eq!(mail.html.contains("fill in a form"), announced);
         assert_eq!(mail.text.contains("fill in a form"), announced);
@@ -105,16 +105,24 @@ fn languages_hold_the_same_messages_with_the_same_variables() {
 }
 
 #[test]
+fn there_are_texts_in_every_language() {
+    assert_eq!(
+        LOCALES.map(|(locale, _)| locale),
+        usher_runtime::languages::LANGUAGES
+    );
+}
+
+#[test]
 fn every_message_formats_in_every_language_and_is_used() {
     let renderer = renderer();
-    let sources: String = TemplateKind::ALL
-        .iter()
+    let sources: String = MailKind::ALL
+        .into_iter()
         .flat_map(|kind| {
             let Sources {
                 subject,
                 mjml,
                 text,
-            } = kind.sources();
+            } = Sources::of(kind);
             [subject, mjml, text]
         })
         .chain(MJML_PARTS.into_iter().chain(TEXT_PARTS).map(|(_, s)| s))
@@ -179,7 +187,7 @@ fn names_are_shown_as_they_are_and_never_interpreted() {
         ..Values::sample()
     };
     let mail = renderer()
-        .render(TemplateKind::Activation, "en", &values)
+        .render(MailKind::Activation, "en", &values)
         .unwrap();
     assert!(!mail.html.contains("<script") && !mail.html.contains("<x@y"));
     assert!(!mail.html.contains("\"onerror"));
@@ -205,7 +213,7 @@ fn a_subject_is_one_line() {
         organization_name: "Harbour\r\nBcc: all@example.org\u{2028}\u{202e}Clinic\u{0}".to_owned(),
         ..Values::sample()
     };
-    for kind in TemplateKind::ALL {
+    for kind in MailKind::ALL {
         let subject = renderer().render(kind, "fr", &values).unwrap().subject;
         assert!(!subject.contains(['\r', '\n', '\u{0}', '\u{2028}', '\u{202e}']));
     }
@@ -220,7 +228,7 @@ fn a_name_from_right_to_left_is_isolated() {
         ..Values::sample()
     };
     let mail = renderer()
-        .render(TemplateKind::Activation, "en", &values)
+        .render(MailKind::Activation, "en", &values)
         .unwrap();
     assert!(mail.text.contains("Hello \u{2068}שרה כהן\u{2069},"));
     assert_eq!(
@@ -237,7 +245,7 @@ fn the_expiry_is_a_date_in_utc() {
             ..Values::sample()
         };
         renderer()
-            .render(TemplateKind::Activation, locale, &values)
+            .render(MailKind::Activation, locale, &values)
             .unwrap()
             .text
     };
@@ -276,15 +284,14 @@ fn a_locale_is_served_by_its_language() {
         assert_eq!(Renderer::match_locale(tag), expected, "{tag:?}");
     }
     let mail = renderer()
-        .render(TemplateKind::ShareRequest, "de", &Values::sample())
+        .render(MailKind::ShareRequest, "de", &Values::sample())
         .unwrap();
     assert_eq!(mail.locale, Renderer::DEFAULT_LOCALE);
 }
 
 #[test]
 fn malformed_values_are_refused_by_name() {
-    let refused = |values: Values| match renderer().render(TemplateKind::Activation, "en", &values)
-    {
+    let refused = |values: Values| match renderer().render(MailKind::Activation, "en", &values) {
         Err(RenderError::Value { field, .. }) => field,
         _ => "accepted",
     };

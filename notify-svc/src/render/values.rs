@@ -29,8 +29,8 @@ pub struct Values {
     pub form_id: Option<String>,
 }
 
-/// Variables that words may use; templates may use [`Values::variables`].
-pub(super) const WORD_VARIABLES: &[&str] = &[
+/// Variables that translations may use; templates may use [`Values::variables`].
+pub(super) const TEXT_VARIABLES: &[&str] = &[
     "full_name",
     "organization_name",
     "day",
@@ -86,7 +86,7 @@ impl Values {
             ("button_text_color", color.text_color().into()),
             ("day", expiry.day().into()),
             ("month", u8::from(expiry.month()).into()),
-            // Not as numbers: words would group or shorten them.
+            // Not as numbers: translations would group or shorten them.
             ("year", expiry.year().to_string().into()),
             ("hour", format!("{:02}", expiry.hour()).into()),
             ("minute", format!("{:02}", expiry.minute()).into()),
@@ -96,7 +96,7 @@ impl Values {
 
 /// Makes a name safe inside a line of text: control characters, which would break the subject line,
 /// become spaces; marks that turn the direction of what follows go; a name from right to left is isolated,
-/// so that it does not pull the words around it along.
+/// so that it does not pull the text around it along.
 fn inline(name: &str) -> String {
     const FIRST_STRONG_ISOLATE: char = '\u{2068}';
     const POP_DIRECTIONAL_ISOLATE: char = '\u{2069}';

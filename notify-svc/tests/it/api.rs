@@ -3,7 +3,7 @@
 use tonic::Code;
 use tonic_types::StatusExt as _;
 use usher_proto::notify::v1::{
-    self as pb, CancelDeliveryRequest, GetDeliveryRequest, ListDeliveriesRequest,
+    self as proto, CancelDeliveryRequest, GetDeliveryRequest, ListDeliveriesRequest,
     PreviewTemplateRequest, PreviewValues, delivery_service_client::DeliveryServiceClient,
     template_service_client::TemplateServiceClient,
 };
@@ -39,7 +39,7 @@ async fn deliveries_are_listed_by_pages_and_filters() {
         service.publish(request.message()).await;
     }
     for request in &requests[..4] {
-        service.reaches(request, pb::DeliveryState::Sent).await;
+        service.reaches(request, proto::DeliveryState::Sent).await;
     }
     let organization_id = requests[0].organization_id.to_string();
     let all = ListDeliveriesRequest {
@@ -75,7 +75,7 @@ async fn deliveries_are_listed_by_pages_and_filters() {
     assert_eq!((pages, seen), (3, expected));
 
     let throttled = ListDeliveriesRequest {
-        states: vec![pb::DeliveryState::Throttled.into()],
+        states: vec![proto::DeliveryState::Throttled.into()],
         ..all.clone()
     };
     let page = client
@@ -177,12 +177,70 @@ async fn bad_requests_name_their_fields() {
 }
 
 #[tokio::test]
+async fn repeated_fields_are_bounded_and_deduplicated() {
+    let service = Service::start(&[]).await;
+    let mut client = DeliveryServiceClient::new(service.channel.clone());
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    service.reaches(&request, proto::DeliveryState::Sent).await;
+    let of_states = |states| ListDeliveriesRequest {
+        organization_id: request.organization_id.to_string(),
+        states,
+        ..Default::default()
+    };
+    let sent = i32::from(proto::DeliveryState::Sent);
+    let page = client
+        .list_deliveries(of_states(vec![sent; 9]))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(page.deliveries.len(), 1);
+    let refused = client
+        .list_deliveries(of_states(vec![sent; 10]))
+        .await
+        .unwrap_err();
+    assert_eq!(fields(&refused), ["states"]);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn messages_over_the_limit_are_refused() {
+    let service = Service::start(&["--max-message-bytes=1000"]).await;
+    let mut templates = TemplateServiceClient::new(service.channel.clone());
+    let mut deliveries = DeliveryServiceClient::new(service.channel.clone());
+    let large = "x".repeat(1_000);
+    let refusals = [
+        templates
+            .preview_template(PreviewTemplateRequest {
+                locale: large.clone(),
+                ..Default::default()
+            })
+            .await
+            .unwrap_err(),
+        deliveries
+            .list_deliveries(ListDeliveriesRequest {
+                page_token: large,
+                ..Default::default()
+            })
+            .await
+            .unwrap_err(),
+    ];
+    for refused in refusals {
+        assert_eq!(
+            (refused.code(), reason(&refused)),
+            (Code::OutOfRange, "MESSAGE_TOO_LARGE".to_owned())
+        );
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn a_preview_is_what_is_sent() {
     let service = Service::start(&[]).await;
     let mut client = TemplateServiceClient::new(service.channel.clone());
     let request = service.request("zoe@example.org");
     service.publish(request.message()).await;
-    service.reaches(&request, pb::DeliveryState::Sent).await;
+    service.reaches(&request, proto::DeliveryState::Sent).await;
     let taken = service.smtp.taken();
     let mail = mail_parser::MessageParser::default()
         .parse(&taken[0].raw)
@@ -220,7 +278,7 @@ fn preview_of(request: &Request) -> PreviewTemplateRequest {
     let face = requested.organization.clone().unwrap();
     PreviewTemplateRequest {
         organization_id: request.organization_id.to_string(),
-        kind: pb::TemplateKind::Activation.into(),
+        kind: proto::TemplateKind::Activation.into(),
         locale: "en-GB".to_owned(),
         values: Some(PreviewValues {
             given_name: requested.given_name.clone(),
@@ -239,7 +297,7 @@ async fn previews_refuse_what_they_cannot_show() {
     let mut client = TemplateServiceClient::new(service.channel.clone());
     let good = PreviewTemplateRequest {
         organization_id: Uuid::now_v7().to_string(),
-        kind: pb::TemplateKind::ShareRequest.into(),
+        kind: proto::TemplateKind::ShareRequest.into(),
         locale: "fr-CA".to_owned(),
         values: None,
     };

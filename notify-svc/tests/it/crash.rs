@@ -4,7 +4,7 @@ use std::{collections::HashMap, env};
 
 use secrecy::SecretString;
 use tokio::runtime::Runtime;
-use usher_proto::notify::v1 as pb;
+use usher_proto::notify::v1 as proto;
 use usher_runtime::bus::EventBus;
 use uuid::Uuid;
 
@@ -70,7 +70,7 @@ fn a_crash_loses_no_email_and_repeats_only_what_was_being_handed_over() {
         let service =
             Service::start_with(database, bus(), smtp.clone(), private_key, &settings).await;
         for request in &requests {
-            service.reaches(request, pb::DeliveryState::Sent).await;
+            service.reaches(request, proto::DeliveryState::Sent).await;
         }
         let mut message_ids: HashMap<String, Vec<String>> = HashMap::new();
         for mail in smtp.taken() {

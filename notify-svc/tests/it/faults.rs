@@ -1,7 +1,7 @@
 //! The relay refuses, stalls and hangs up, at every step.
 
 use rstest::rstest;
-use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
+use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
 
 use crate::{
     requests::{Request, instant},
@@ -38,14 +38,16 @@ async fn transient_faults_end_in_one_email(
     service.smtp.fail_once(at, fault);
     let request = service.request("zoe@example.org");
     service.publish(request.message()).await;
-    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
     assert_eq!(delivery.attempt_count, attempts);
     assert!(!service.smtp.has_faults_left());
     assert_eq!(service.smtp.taken().len(), 1);
 
     let neighbour = service.request("neighbour@example.org");
     service.publish(neighbour.message()).await;
-    service.reaches(&neighbour, pb::DeliveryState::Sent).await;
+    service
+        .reaches(&neighbour, proto::DeliveryState::Sent)
+        .await;
     assert_eq!(service.smtp.taken().len(), 2);
     service.stop().await;
 }
@@ -67,7 +69,9 @@ async fn permanent_refusals_fail_and_dead_mailboxes_are_suppressed(
     service.smtp.fail_once(at, Fault::Reply(reply));
     let request = service.request("zoe@example.org");
     service.publish(request.message()).await;
-    let delivery = service.reaches(&request, pb::DeliveryState::Failed).await;
+    let delivery = service
+        .reaches(&request, proto::DeliveryState::Failed)
+        .await;
     assert_eq!(delivery.attempt_count, 1);
     assert!(
         reply.starts_with(&delivery.smtp_status),
@@ -79,9 +83,9 @@ async fn permanent_refusals_fail_and_dead_mailboxes_are_suppressed(
     let again = service.request("Zoe@example.org");
     service.publish(again.message()).await;
     let expected = if dead {
-        pb::DeliveryState::Suppressed
+        proto::DeliveryState::Suppressed
     } else {
-        pb::DeliveryState::Sent
+        proto::DeliveryState::Sent
     };
     service.reaches(&again, expected).await;
 
@@ -89,7 +93,9 @@ async fn permanent_refusals_fail_and_dead_mailboxes_are_suppressed(
     let mut elsewhere = service.request("zoe@example.org");
     elsewhere.organization_id = uuid::Uuid::now_v7();
     service.publish(elsewhere.message()).await;
-    service.reaches(&elsewhere, pb::DeliveryState::Sent).await;
+    service
+        .reaches(&elsewhere, proto::DeliveryState::Sent)
+        .await;
     service.stop().await;
 }
 
@@ -102,7 +108,7 @@ async fn an_answer_lost_after_the_final_dot_is_unknown_and_sent_once_more(#[case
     service.smtp.fail_once(At::Dot, fault);
     let request = service.request("zoe@example.org");
     service.publish(request.message()).await;
-    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
     assert_eq!(delivery.attempt_count, 2);
     let taken = service.smtp.taken();
     assert_eq!(taken.len(), if fault == Fault::TakeAndCut { 2 } else { 1 });
@@ -135,7 +141,9 @@ async fn answers_lost_twice_end_the_attempts() {
     service.smtp.fail_once(At::Dot, Fault::TakeAndCut);
     let request = service.request("zoe@example.org");
     service.publish(request.message()).await;
-    service.reaches(&request, pb::DeliveryState::Failed).await;
+    service
+        .reaches(&request, proto::DeliveryState::Failed)
+        .await;
     assert_eq!(service.smtp.taken().len(), 2);
     service.stop().await;
 }
@@ -146,7 +154,9 @@ async fn the_other_policy_gives_an_email_up_when_its_answer_was_lost() {
     service.smtp.fail_once(At::Dot, Fault::TakeAndCut);
     let request = service.request("zoe@example.org");
     service.publish(request.message()).await;
-    let delivery = service.reaches(&request, pb::DeliveryState::Failed).await;
+    let delivery = service
+        .reaches(&request, proto::DeliveryState::Failed)
+        .await;
     assert!(delivery.reason.contains("answer was lost"));
     assert_eq!(service.smtp.taken().len(), 1);
     service.stop().await;
@@ -159,7 +169,9 @@ async fn an_expired_email_is_not_sent() {
         .request("zoe@example.org")
         .expiring_in(-time::Duration::SECOND);
     service.publish(request.message()).await;
-    let delivery = service.reaches(&request, pb::DeliveryState::Failed).await;
+    let delivery = service
+        .reaches(&request, proto::DeliveryState::Failed)
+        .await;
     assert!(delivery.reason.contains("expired"), "{}", delivery.reason);
     assert!(service.smtp.taken().is_empty());
     service.stop().await;
@@ -177,7 +189,9 @@ async fn retries_end_when_the_link_expires() {
         .request("zoe@example.org")
         .expiring_in(time::Duration::seconds(3));
     service.publish(request.message()).await;
-    let delivery = service.reaches(&request, pb::DeliveryState::Failed).await;
+    let delivery = service
+        .reaches(&request, proto::DeliveryState::Failed)
+        .await;
     assert!(delivery.attempt_count > 1, "{}", delivery.attempt_count);
     assert_eq!(delivery.smtp_status, "450 4.2.0");
     service.stop().await;
@@ -204,12 +218,12 @@ async fn bulk_mail_does_not_hold_urgent_mail_up() {
     service.publish_all(&messages).await;
     let urgent = service.request("urgent@example.org");
     service.publish(urgent.message()).await;
-    let sent = service.reaches(&urgent, pb::DeliveryState::Sent).await;
+    let sent = service.reaches(&urgent, proto::DeliveryState::Sent).await;
     let waited = instant(sent.sent_time) - instant(sent.create_time);
     // The bulk mails stall for four seconds in all.
     assert!(waited < time::Duration::seconds(1), "{waited}");
     for request in &bulk {
-        service.reaches(request, pb::DeliveryState::Sent).await;
+        service.reaches(request, proto::DeliveryState::Sent).await;
     }
     service.stop().await;
 }

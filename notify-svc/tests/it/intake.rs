@@ -2,7 +2,7 @@
 
 use usher_proto::{
     event::v1::{DeliveryState, Event, event::Payload},
-    notify::v1 as pb,
+    notify::v1 as proto,
     topology::routing_key,
 };
 use uuid::Uuid;
@@ -18,7 +18,7 @@ async fn an_event_becomes_an_email() {
     let request = service.request("zoe@example.org");
     service.publish(request.message()).await;
 
-    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
     assert_eq!(delivery.smtp_status, "250 2.0.0");
     assert_eq!(delivery.recipient, "z***@example.org");
     assert_eq!(delivery.attempt_count, 1);
@@ -85,7 +85,7 @@ async fn ten_times_shuffled_is_one_email() {
     }
     futures::future::join_all(messages.chunks(7).map(|chunk| service.publish_all(chunk))).await;
     for request in &requests {
-        service.reaches(request, pb::DeliveryState::Sent).await;
+        service.reaches(request, proto::DeliveryState::Sent).await;
     }
     assert_eq!(service.smtp.taken().len(), requests.len());
     service.stop().await;
@@ -101,8 +101,8 @@ async fn each_send_number_is_an_email_of_its_own() {
     // The later one first.
     service.publish(second.message()).await;
     service.publish(first.message()).await;
-    service.reaches(&first, pb::DeliveryState::Sent).await;
-    service.reaches(&second, pb::DeliveryState::Sent).await;
+    service.reaches(&first, proto::DeliveryState::Sent).await;
+    service.reaches(&second, proto::DeliveryState::Sent).await;
     assert_eq!(service.smtp.taken().len(), 2);
     service.stop().await;
 }
@@ -113,7 +113,9 @@ async fn revoked_before_or_after_it_is_not_sent() {
     let early = service.request("early@example.org");
     service.publish(early.revocation()).await;
     service.publish(early.message()).await;
-    let delivery = service.reaches(&early, pb::DeliveryState::Cancelled).await;
+    let delivery = service
+        .reaches(&early, proto::DeliveryState::Cancelled)
+        .await;
     assert_eq!(delivery.next_attempt_time, None);
 
     // Uses up the limit, so that the next one waits.
@@ -121,9 +123,13 @@ async fn revoked_before_or_after_it_is_not_sent() {
     service.publish(sent.message()).await;
     let late = service.request("late@example.org");
     service.publish(late.message()).await;
-    service.reaches(&late, pb::DeliveryState::Throttled).await;
+    service
+        .reaches(&late, proto::DeliveryState::Throttled)
+        .await;
     service.publish(late.revocation()).await;
-    service.reaches(&late, pb::DeliveryState::Cancelled).await;
+    service
+        .reaches(&late, proto::DeliveryState::Cancelled)
+        .await;
 
     // Both in one batch.
     let both = service.request("both@example.org");
@@ -134,11 +140,11 @@ async fn revoked_before_or_after_it_is_not_sent() {
     assert!(
         matches!(
             state,
-            pb::DeliveryState::Cancelled | pb::DeliveryState::Sent
+            proto::DeliveryState::Cancelled | proto::DeliveryState::Sent
         ),
         "{state:?}"
     );
-    service.reaches(&sent, pb::DeliveryState::Sent).await;
+    service.reaches(&sent, proto::DeliveryState::Sent).await;
     assert!(service.smtp.taken_for("early@example.org").is_empty());
     assert_eq!(service.smtp.taken_for("late@example.org").len(), 1);
     eventually("the cancellation is published", async || {
@@ -159,8 +165,10 @@ async fn a_revocation_leaves_later_emails_alone() {
     service
         .publish_all(&[first.message(), second.message()])
         .await;
-    service.reaches(&first, pb::DeliveryState::Cancelled).await;
-    service.reaches(&second, pb::DeliveryState::Sent).await;
+    service
+        .reaches(&first, proto::DeliveryState::Cancelled)
+        .await;
+    service.reaches(&second, proto::DeliveryState::Sent).await;
     service.stop().await;
 }
 
@@ -178,6 +186,11 @@ async fn poison_is_parked_and_neighbours_go_through() {
     no_token.requested.sealed_token = None;
     let mut no_kind = service.request("kind@example.org");
     no_kind.requested.kind = 77;
+    let impossible_times = [1_500_000_000, i32::MAX, i32::MIN].map(|nanos| {
+        let mut request = service.request("time@example.org");
+        request.requested.expire_time.as_mut().unwrap().nanos = nanos;
+        request.message()
+    });
     let mut garbage = good[0].message();
     garbage.event_id = Uuid::now_v7();
     garbage.body = vec![0xff; 20];
@@ -199,11 +212,12 @@ async fn poison_is_parked_and_neighbours_go_through() {
         newer,
         unknown,
     ];
+    batch.extend(impossible_times);
     batch.extend(good.iter().map(Request::message));
     // Parked is acknowledged, too: nothing of it comes again.
     service.publish_all(&batch).await;
     for request in &good {
-        service.reaches(request, pb::DeliveryState::Sent).await;
+        service.reaches(request, proto::DeliveryState::Sent).await;
     }
     assert_eq!(service.smtp.taken().len(), good.len());
     service.stop().await;

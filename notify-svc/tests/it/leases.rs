@@ -1,7 +1,7 @@
 //! A process dies and leaves its emails behind.
 
 use sqlx::AssertSqlSafe;
-use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
+use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
 
 use crate::{
     requests::Request,
@@ -32,8 +32,10 @@ async fn waiting(service: &Service) -> Request {
     service
         .publish_all(&[first.message(), second.message()])
         .await;
-    service.reaches(&first, pb::DeliveryState::Sent).await;
-    service.reaches(&second, pb::DeliveryState::Throttled).await;
+    service.reaches(&first, proto::DeliveryState::Sent).await;
+    service
+        .reaches(&second, proto::DeliveryState::Throttled)
+        .await;
     second
 }
 
@@ -42,7 +44,7 @@ async fn an_email_that_was_not_handed_over_goes_again() {
     let service = Service::start(&[]).await;
     let request = waiting(&service).await;
     abandon(&service, &request, false).await;
-    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
     assert_eq!(delivery.attempt_count, 1);
     eventually("its states are published", async || {
         service.published(&request) == [DeliveryState::Throttled, DeliveryState::Sent]
@@ -56,7 +58,7 @@ async fn an_email_that_was_being_handed_over_is_unknown_first() {
     let service = Service::start(&[]).await;
     let request = waiting(&service).await;
     abandon(&service, &request, true).await;
-    service.reaches(&request, pb::DeliveryState::Sent).await;
+    service.reaches(&request, proto::DeliveryState::Sent).await;
     eventually("its states are published", async || {
         service.published(&request)
             == [
@@ -74,14 +76,16 @@ async fn or_is_given_up_where_the_policy_says_so() {
     let service = Service::start(&["--unknown-outcome=fail"]).await;
     let request = waiting(&service).await;
     abandon(&service, &request, true).await;
-    service.reaches(&request, pb::DeliveryState::Failed).await;
+    service
+        .reaches(&request, proto::DeliveryState::Failed)
+        .await;
     assert_eq!(service.smtp.taken().len(), 1);
     service.stop().await;
 }
 
 #[tokio::test]
 async fn whoever_lost_the_lease_records_nothing() {
-    use notify_svc::db::claims::{Lane, Mark, deliveries_claim, deliveries_mark};
+    use notify_svc::db::delivery::{self, Lane, Mark};
     use usher_runtime::database::{Scope, begin};
 
     let service = Service::start(&[]).await;
@@ -98,7 +102,7 @@ async fn whoever_lost_the_lease_records_nothing() {
 
     let mut transaction = begin(&pool, Scope::Platform).await.unwrap();
     let lease = std::time::Duration::from_millis(1);
-    let first = deliveries_claim(&mut transaction, Lane::Urgent, 10, lease)
+    let first = delivery::claim(&mut transaction, Lane::Urgent, 10, lease)
         .await
         .unwrap();
     transaction.commit().await.unwrap();
@@ -111,7 +115,7 @@ async fn whoever_lost_the_lease_records_nothing() {
     let mut second = Vec::new();
     while second.is_empty() {
         let mut transaction = begin(&pool, Scope::Platform).await.unwrap();
-        second = deliveries_claim(&mut transaction, Lane::Urgent, 10, lease)
+        second = delivery::claim(&mut transaction, Lane::Urgent, 10, lease)
             .await
             .unwrap();
         transaction.commit().await.unwrap();
@@ -121,10 +125,10 @@ async fn whoever_lost_the_lease_records_nothing() {
         .map(|claim| (claim.delivery_id, claim.lease_token))
         .collect();
     let mut transaction = begin(&pool, Scope::Platform).await.unwrap();
-    let lost = deliveries_mark(&mut transaction, &held[..1], lease)
+    let lost = delivery::mark(&mut transaction, &held[..1], lease)
         .await
         .unwrap();
-    let marked = deliveries_mark(&mut transaction, &held[1..], lease)
+    let marked = delivery::mark(&mut transaction, &held[1..], lease)
         .await
         .unwrap();
     transaction.commit().await.unwrap();

@@ -1,6 +1,6 @@
 //! The database is away for a while.
 
-use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
+use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
 
 use crate::{
     scripted_smtp::{At, Fault},
@@ -22,7 +22,7 @@ async fn events_wait_for_the_database() {
     assert!(!published.is_finished());
     service.database.connect_again().await;
     published.await.unwrap()[0].unwrap();
-    service.reaches(&request, pb::DeliveryState::Sent).await;
+    service.reaches(&request, proto::DeliveryState::Sent).await;
     assert_eq!(service.smtp.taken_count(), 1);
     service.stop().await;
 }
@@ -44,7 +44,7 @@ async fn an_answer_of_the_relay_outlasts_an_outage_of_the_database() {
     })
     .await;
     service.database.connect_again().await;
-    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
     assert_eq!(delivery.attempt_count, 1);
     assert_eq!(service.smtp.taken_count(), 1);
     eventually("its states are published", async || {

@@ -3,7 +3,7 @@
 use std::env;
 
 use secrecy::SecretString;
-use usher_proto::notify::v1 as pb;
+use usher_proto::notify::v1 as proto;
 use usher_runtime::bus::EventBus;
 use uuid::Uuid;
 
@@ -44,7 +44,7 @@ async fn a_hundred_emails_over_rabbitmq_with_poison_among_them() {
     }
     service.publish_all(&messages).await;
     for request in &requests {
-        service.reaches(request, pb::DeliveryState::Sent).await;
+        service.reaches(request, proto::DeliveryState::Sent).await;
     }
     for request in &requests {
         assert_eq!(

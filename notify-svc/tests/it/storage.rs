@@ -1,13 +1,16 @@
 //! What the tables show, and to whom.
 
-use usher_proto::notify::v1 as pb;
-use usher_runtime::database::{Scope, begin};
+use usher_proto::notify::v1 as proto;
+use usher_runtime::{
+    bus::EventBus,
+    database::{Scope, begin},
+};
 use uuid::Uuid;
 
 use crate::{
     requests::token_of,
     scripted_smtp::{At, Fault},
-    support::{Database, Service},
+    support::{Database, Service, eventually},
 };
 
 #[tokio::test]
@@ -42,7 +45,7 @@ async fn rows_show_in_their_scope_only() {
     let service = Service::start(&[]).await;
     let request = service.request("zoe@example.org");
     service.publish(request.message()).await;
-    service.reaches(&request, pb::DeliveryState::Sent).await;
+    service.reaches(&request, proto::DeliveryState::Sent).await;
 
     let pool = service.database.pool();
     let count = "SELECT count(*) FROM deliveries";
@@ -85,15 +88,15 @@ async fn no_table_ever_holds_a_token_and_final_states_no_seal() {
     let failed = service.request("zoe@example.org");
     let waiting = service.request("zoe@example.org");
     service.publish(sent.message()).await;
-    service.reaches(&sent, pb::DeliveryState::Sent).await;
+    service.reaches(&sent, proto::DeliveryState::Sent).await;
     service
         .smtp
         .fail_once(At::Dot, Fault::Reply("554 5.6.0 no"));
     service.publish(failed.message()).await;
-    service.reaches(&failed, pb::DeliveryState::Failed).await;
+    service.reaches(&failed, proto::DeliveryState::Failed).await;
     service.publish(waiting.message()).await;
     service
-        .reaches(&waiting, pb::DeliveryState::Throttled)
+        .reaches(&waiting, proto::DeliveryState::Throttled)
         .await;
 
     let mut superuser = service.database.superuser().await;
@@ -126,6 +129,72 @@ async fn no_table_ever_holds_a_token_and_final_states_no_seal() {
         let is_kept = dump.contains(&hex(ciphertext));
         assert_eq!(is_kept, request.event_id == waiting.event_id);
     }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn old_rows_are_deleted_and_others_stay() {
+    let database = Database::create().await;
+    let mut owner = database.superuser().await;
+    // Of each table one row that is old enough and one that is not; of the emails also an old one that is
+    // still to be sent.
+    sqlx::raw_sql(
+        "INSERT INTO inbox (event_id, receive_time)
+            SELECT gen_random_uuid(), now() - age FROM unnest(ARRAY['29 days', '31 days']::interval[]) AS age;
+         INSERT INTO throttles (limit_name, key_hash, arrival_micros)
+            SELECT 'recipient', sha256(age::text::bytea),
+                (extract(epoch FROM now() - age) * 1000000)::bigint
+            FROM unnest(ARRAY['0 hours', '2 hours']::interval[]) AS age;
+         INSERT INTO revocations (organization_id, invitation_id, send_number, receive_time)
+            SELECT gen_random_uuid(), gen_random_uuid(), 1, now() - age
+            FROM unnest(ARRAY['399 days', '401 days']::interval[]) AS age;
+         INSERT INTO deliveries (organization_id, delivery_id, invitation_id, send_number, kind, mail_class,
+                locale, recipient, content, expire_time, state, next_attempt_time, encapsulated_key,
+                ciphertext)
+            SELECT gen_random_uuid(),
+                (lpad(to_hex((extract(epoch FROM now() - age) * 1000)::bigint), 12, '0')
+                    || '7000800000000000000' || number)::uuid,
+                gen_random_uuid(), 1, 'ACTIVATION', 'INTERACTIVE', 'en', 'zoe@example.org', '{}',
+                now() + interval '1 day', CASE WHEN waits THEN 'QUEUED' ELSE 'SENT' END,
+                CASE WHEN waits THEN now() + interval '1 hour' END, CASE WHEN waits THEN 'k'::bytea END,
+                CASE WHEN waits THEN 'c'::bytea END
+            FROM (VALUES (1, interval '39 days', false), (2, interval '41 days', false),
+                (3, interval '41 days', true)) AS email (number, age, waits)",
+    )
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    drop(owner);
+    let service = Service::start_on(
+        database,
+        EventBus::in_process(),
+        &["--delivery-retention=40days"],
+    )
+    .await;
+    let mut owner = service.database.superuser().await;
+    for (table, kept) in [
+        ("inbox", 1_i64),
+        ("throttles", 1),
+        ("revocations", 1),
+        ("deliveries", 2),
+    ] {
+        let count = format!("SELECT count(*) FROM {table}");
+        eventually("old rows are gone", async || {
+            let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count.as_str()))
+                .fetch_one(&mut owner)
+                .await
+                .unwrap();
+            assert!(rows >= kept, "{table}: too many are gone");
+            rows == kept
+        })
+        .await;
+    }
+    let waits: bool = sqlx::query_scalar("SELECT bool_or(state = 'QUEUED') FROM deliveries")
+        .fetch_one(&mut owner)
+        .await
+        .unwrap();
+    assert!(waits, "an email that is still to be sent is gone");
+    drop(owner);
     service.stop().await;
 }
 

@@ -22,7 +22,7 @@ use tonic::transport::Channel;
 use usher_proto::{
     event::v1::{DeliveryChanged, DeliveryState, Event, event::Payload},
     notify::v1::{
-        self as pb, GetDeliveryRequest, ListDeliveriesRequest,
+        self as proto, GetDeliveryRequest, ListDeliveriesRequest,
         delivery_service_client::DeliveryServiceClient,
     },
     topology::ACCOUNT_DELIVERIES,
@@ -261,7 +261,7 @@ impl Service {
         }
     }
 
-    pub async fn delivery(&self, request: &Request) -> Option<pb::Delivery> {
+    pub async fn delivery(&self, request: &Request) -> Option<proto::Delivery> {
         let list = ListDeliveriesRequest {
             organization_id: request.organization_id.to_string(),
             invitation_id: request.requested.invitation_id.clone(),
@@ -299,7 +299,7 @@ impl Service {
     }
 
     /// Waits until the delivery is in `state`.
-    pub async fn reaches(&self, request: &Request, state: pb::DeliveryState) -> pb::Delivery {
+    pub async fn reaches(&self, request: &Request, state: proto::DeliveryState) -> proto::Delivery {
         let started = Instant::now();
         loop {
             let delivery = self.delivery(request).await;

@@ -13,7 +13,7 @@ use opentelemetry_sdk::{
 use tracing_subscriber::{
     EnvFilter, Layer as _, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
-use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
+use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
 use usher_runtime::trace_context::TraceContext;
 
 use crate::{
@@ -97,7 +97,7 @@ async fn one_trace_leads_from_the_event_to_the_reply_and_back() {
     let mut message = request.message();
     message.trace_context = TraceContext(Some(format!("00-{trace_id}-00f067aa0ba902b7-01")));
     service.publish(message).await;
-    let delivery = service.reaches(&request, pb::DeliveryState::Sent).await;
+    let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
     eventually("both states are published", async || {
         service.published(&request) == [DeliveryState::Queued, DeliveryState::Sent]
     })
@@ -140,13 +140,15 @@ async fn nothing_personal_is_logged_even_for_debugging() {
     let sent = service.request("observed.person@example.org");
     let refused = service.request("observed.person@example.org");
     service.publish(sent.message()).await;
-    service.reaches(&sent, pb::DeliveryState::Sent).await;
+    service.reaches(&sent, proto::DeliveryState::Sent).await;
     service.smtp.fail_once(
         At::Rcpt,
         Fault::Reply("550 5.1.1 <observed.person@example.org> unknown"),
     );
     service.publish(refused.message()).await;
-    service.reaches(&refused, pb::DeliveryState::Failed).await;
+    service
+        .reaches(&refused, proto::DeliveryState::Failed)
+        .await;
     let mut poison = service.request("observed.person@example.org\r\n");
     poison.requested.given_name = "Zoë".to_owned();
     service.publish(poison.message()).await;

@@ -1,7 +1,7 @@
 //! Limits delay emails, visibly and exactly, and never drop them.
 
 use time::Duration;
-use usher_proto::{event::v1::DeliveryState, notify::v1 as pb};
+use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
 
 use crate::{
     requests::{Request, instant},
@@ -16,18 +16,20 @@ async fn the_sixth_email_waits_at_an_exact_time_and_others_do_not() {
         service.publish(request.message()).await;
     }
     let sixth = service
-        .reaches(&requests[5], pb::DeliveryState::Throttled)
+        .reaches(&requests[5], proto::DeliveryState::Throttled)
         .await;
-    let first = service.reaches(&requests[0], pb::DeliveryState::Sent).await;
+    let first = service
+        .reaches(&requests[0], proto::DeliveryState::Sent)
+        .await;
     let slot = instant(sixth.next_attempt_time);
     // One fifth of a day after the first, to the microsecond.
     assert_eq!(slot, instant(first.create_time) + Duration::hours(24) / 5);
 
     let other = service.request("other@example.org");
     service.publish(other.message()).await;
-    service.reaches(&other, pb::DeliveryState::Sent).await;
+    service.reaches(&other, proto::DeliveryState::Sent).await;
 
-    assert_eq!(service.smtp.taken_for("Zoe@Example.org").len(), 5);
+    assert_eq!(service.smtp.taken_for("Zoe@example.org").len(), 5);
     eventually("the time is published", async || {
         service.published(&requests[5]) == [DeliveryState::Throttled]
     })
@@ -47,12 +49,14 @@ async fn emails_to_one_recipient_keep_their_distance() {
     let requests: Vec<_> = (0..3).map(|_| service.request("zoe@example.org")).collect();
     let messages: Vec<_> = requests.iter().map(Request::message).collect();
     service.publish_all(&messages).await;
-    let first = service.reaches(&requests[0], pb::DeliveryState::Sent).await;
+    let first = service
+        .reaches(&requests[0], proto::DeliveryState::Sent)
+        .await;
     let second = service
-        .reaches(&requests[1], pb::DeliveryState::Throttled)
+        .reaches(&requests[1], proto::DeliveryState::Throttled)
         .await;
     let third = service
-        .reaches(&requests[2], pb::DeliveryState::Throttled)
+        .reaches(&requests[2], proto::DeliveryState::Throttled)
         .await;
     // The events may have come in several transactions.
     let gap = instant(second.next_attempt_time) - instant(first.create_time);
@@ -76,7 +80,7 @@ async fn a_throttled_email_goes_when_its_time_has_come() {
     }
     let mut sent_times = Vec::new();
     for request in &requests {
-        let delivery = service.reaches(request, pb::DeliveryState::Sent).await;
+        let delivery = service.reaches(request, proto::DeliveryState::Sent).await;
         sent_times.push(instant(delivery.sent_time));
     }
     let whole = sent_times[2] - instant(service.delivery(&requests[0]).await.unwrap().create_time);
@@ -91,11 +95,13 @@ async fn the_limit_survives_a_restart() {
     let service = Service::start(limit).await;
     let first = service.request("zoe@example.org");
     service.publish(first.message()).await;
-    service.reaches(&first, pb::DeliveryState::Sent).await;
+    service.reaches(&first, proto::DeliveryState::Sent).await;
     let service = service.restart(limit).await;
     let second = service.request("zoe@example.org");
     service.publish(second.message()).await;
-    service.reaches(&second, pb::DeliveryState::Throttled).await;
+    service
+        .reaches(&second, proto::DeliveryState::Throttled)
+        .await;
     service.stop().await;
 }
 
@@ -111,7 +117,7 @@ async fn shared_limits_space_emails_out() {
     for request in &requests {
         sent_times.push(instant(
             service
-                .reaches(request, pb::DeliveryState::Sent)
+                .reaches(request, proto::DeliveryState::Sent)
                 .await
                 .sent_time,
         ));

@@ -5,7 +5,7 @@ use std::{io::Write as _, sync::Arc, time::Duration};
 use notify_svc::{
     domain::Recipient,
     local_inbox::LocalInbox,
-    mail::{Envelope, Letterhead, MailConnection as _, MailTransport, OutgoingMail, SendError},
+    mail::{Envelope, MailConnection as _, MailTransport, MessageHeaders, OutgoingMail, SendError},
     render::Rendered,
     smtp::{RelayUrl, SmtpLogin, SmtpSettings, SmtpTimeouts, SmtpTransport},
 };
@@ -35,7 +35,7 @@ fn settings(url: &str) -> SmtpSettings {
 
 fn mail(recipient: &str, name: &str, text: &str) -> OutgoingMail {
     let recipient = Recipient::parse(recipient).unwrap();
-    let head = Letterhead {
+    let headers = MessageHeaders {
         delivery_id: Uuid::now_v7(),
         sender_name: "Élan",
         reply_to: None,
@@ -52,7 +52,7 @@ fn mail(recipient: &str, name: &str, text: &str) -> OutgoingMail {
     let envelope = Envelope {
         from: "no-reply@mail.example".parse().unwrap(),
     };
-    envelope.write(&head, rendered).unwrap()
+    envelope.write(&headers, rendered).unwrap()
 }
 
 /// The promises: what is accepted arrives as it was, in order, to whom it was meant.

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use usher_proto::topology::{NOTIFY_INVITATIONS, Queue, routing_key};
+use usher_proto::topology::{NOTIFY_INVITATIONS, routing_key};
 use usher_runtime::bus::{EventBus, Subscription};
 use usher_runtime::trace_context::TraceContext;
 
-use super::support::{TestBus, event, events, publishing, receive, receive_one, soon};
+use super::support::{DEAD, TestBus, event, events, publishing, receive, receive_one, soon};
 
 /// Runs each check against both buses.
 macro_rules! conformance {
@@ -46,13 +46,6 @@ conformance!(
 );
 
 const TYPE: &str = routing_key::INVITATION_REQUESTED;
-
-/// The dead letters of notify-svc, as a queue.
-const DEAD: Queue = Queue {
-    name: NOTIFY_INVITATIONS.dead_letter_queue,
-    routing_keys: &[],
-    dead_letter_queue: NOTIFY_INVITATIONS.dead_letter_queue,
-};
 
 /// An event published now is the next one to come: nothing else was left in the queue.
 async fn assert_nothing_else(bus: &EventBus, subscription: &mut Subscription) {

@@ -9,7 +9,9 @@
 
 mod bus_conformance;
 mod bus_rabbitmq;
+mod consumer;
 mod database;
+mod housekeeping;
 mod relay;
 mod server;
 mod service;

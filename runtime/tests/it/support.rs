@@ -13,13 +13,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use usher_proto::topology;
+use usher_proto::topology::{self, NOTIFY_INVITATIONS, Queue};
 use usher_runtime::bus::{EventBus, Message, Received, Subscription};
 use usher_runtime::trace_context::TraceContext;
 use uuid::Uuid;
 
 /// Longer than anything here takes unless it hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The dead letters of notify-svc, as a queue.
+pub const DEAD: Queue = Queue {
+    name: NOTIFY_INVITATIONS.dead_letter_queue,
+    routing_keys: &[],
+    dead_letter_queue: NOTIFY_INVITATIONS.dead_letter_queue,
+};
 
 /// A bus that no other test sees.
 pub struct TestBus {

@@ -104,7 +104,7 @@ impl System {
             // A log line for each call would be measured too, and kept by this process.
             (
                 "LOG_FILTER",
-                "info,lapin=off,usher_runtime::server=warn,notify_svc::sender=warn",
+                "info,lapin=off,usher_runtime::server=warn,notify_svc::use_cases::sending=warn",
             ),
         ];
         all.extend_from_slice(settings);

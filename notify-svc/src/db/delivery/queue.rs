@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use usher_runtime::trace_context::TraceContext;
+use usher_runtime::{seal::Sealed, trace_context::TraceContext};
 use uuid::Uuid;
 
-use crate::domain::{MailClass, MailContent, MailKind, Recipient};
+use crate::domain::{MailContent, MailKind, Recipient};
 
 /// Who shares the sender: mails that somebody waits for, and the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +56,6 @@ pub struct Claim {
 pub struct Mail {
     /// Its template.
     pub kind: MailKind,
-    /// How urgent it is.
-    pub mail_class: MailClass,
     /// BCP 47 tag.
     pub locale: String,
     /// To whom it goes.
@@ -65,7 +63,7 @@ pub struct Mail {
     /// What it says.
     pub content: MailContent,
     /// The token of its link.
-    pub sealed: usher_runtime::seal::Sealed,
+    pub sealed: Sealed,
 }
 
 /// Whether a claimed email is to be sent.
@@ -87,7 +85,7 @@ pub enum ClaimStatus {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn deliveries_claim(
+pub async fn claim(
     connection: &mut PgConnection,
     lane: Lane,
     limit: usize,
@@ -105,7 +103,7 @@ pub async fn deliveries_claim(
            SET lease_token = gen_random_uuid(), lease_expire_time = now() + make_interval(secs => $2)
            WHERE delivery_id = ANY ($1)
            RETURNING organization_id, delivery_id, invitation_id, lease_token AS "lease_token!", kind,
-                mail_class, locale, recipient, content, expire_time, slots_reserved,
+                locale, recipient, content, expire_time, slots_reserved,
                 encapsulated_key AS "encapsulated_key!", ciphertext AS "ciphertext!",
                 trace_context, attempt_count, unknown_count, handing_over, now() AS "claim_time!",
                 next_attempt_time AS "due_time!", expire_time <= now() AS "expired!",
@@ -142,11 +140,10 @@ pub async fn deliveries_claim(
             },
             mail: read_mail(
                 &row.kind,
-                &row.mail_class,
                 row.locale,
                 &row.recipient,
                 row.content,
-                usher_runtime::seal::Sealed {
+                Sealed {
                     encapsulated_key: row.encapsulated_key,
                     ciphertext: row.ciphertext,
                 },
@@ -166,15 +163,13 @@ pub async fn deliveries_claim(
 
 fn read_mail(
     kind: &str,
-    mail_class: &str,
     locale: String,
     recipient: &str,
     content: serde_json::Value,
-    sealed: usher_runtime::seal::Sealed,
+    sealed: Sealed,
 ) -> Result<Mail, &'static str> {
     Ok(Mail {
         kind: MailKind::try_from(kind).map_err(|_| "unknown kind")?,
-        mail_class: MailClass::try_from(mail_class).map_err(|_| "unknown mail class")?,
         locale,
         recipient: Recipient::parse(recipient).map_err(|_| "malformed recipient")?,
         content: serde_json::from_value(content).map_err(|_| "malformed content")?,
@@ -218,9 +213,7 @@ async fn due_bulk(connection: &mut PgConnection, limit: usize) -> Result<Vec<Uui
 ///
 /// # Errors
 /// If the database fails.
-pub async fn deliveries_next_due(
-    connection: &mut PgConnection,
-) -> Result<Option<Duration>, sqlx::Error> {
+pub async fn next_due(connection: &mut PgConnection) -> Result<Option<Duration>, sqlx::Error> {
     let seconds = sqlx::query_scalar!(
         r#"SELECT extract(epoch FROM min(greatest(next_attempt_time, lease_expire_time))
                 - clock_timestamp())::float8 AS seconds
@@ -254,7 +247,7 @@ pub enum Mark {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn deliveries_mark(
+pub async fn mark(
     connection: &mut PgConnection,
     claims: &[(Uuid, Uuid)],
     lease: Duration,
@@ -291,7 +284,7 @@ pub async fn deliveries_mark(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn deliveries_note_slots(
+pub async fn note_slots(
     connection: &mut PgConnection,
     delivery_ids: &[Uuid],
 ) -> Result<(), sqlx::Error> {

@@ -2,31 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::throttle::{Limit, Micros};
-
-/// What is limited.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
-    /// Which limit.
-    pub limit_name: &'static str,
-    hash: Vec<u8>,
-}
-
-impl Key {
-    /// The key of `value`, for example an address, of which only the hash is kept.
-    #[must_use]
-    pub fn new(limit_name: &'static str, value: &str) -> Self {
-        let hash = digest::digest(&digest::SHA256, value.as_bytes());
-        Self {
-            limit_name,
-            hash: hash.as_ref().to_vec(),
-        }
-    }
-}
+use crate::throttle::{Key, Limit, Micros};
 
 /// Reserves one slot in each of an email's limits, for a batch of emails, and returns for each the first
 /// time at which all of its limits let it go: `None` for at once.
@@ -35,7 +14,7 @@ impl Key {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn throttles_reserve(
+pub async fn reserve(
     connection: &mut PgConnection,
     emails: &[Vec<(Key, Limit)>],
 ) -> Result<Vec<Option<OffsetDateTime>>, sqlx::Error> {
@@ -72,7 +51,7 @@ async fn advance(
     users: &BTreeMap<&Key, (Limit, Vec<usize>)>,
 ) -> Result<(Micros, Vec<Micros>), sqlx::Error> {
     let names: Vec<String> = users.keys().map(|key| key.limit_name.to_owned()).collect();
-    let hashes: Vec<Vec<u8>> = users.keys().map(|key| key.hash.clone()).collect();
+    let hashes: Vec<Vec<u8>> = users.keys().map(|key| key.hash().to_vec()).collect();
     let advances: Vec<i64> = users
         .values()
         .map(|(limit, indexes)| limit.advance(indexes.len()))
@@ -113,14 +92,11 @@ async fn advance(
     Ok((now, arrivals))
 }
 
-/// Forgets keys whose time has passed: they would be treated like new ones. At most `limit` of them.
+/// Deletes at most `limit` idle throttles: their time has passed, so that they would be treated like new ones.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn throttles_delete_passed(
-    connection: &mut PgConnection,
-    limit: i64,
-) -> Result<u64, sqlx::Error> {
+pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
     let deleted = sqlx::query!(
         "DELETE FROM throttles WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM throttles

@@ -1,4 +1,4 @@
-//! The words of the emails: one Fluent resource per language.
+//! The texts of the emails: one Fluent resource per language.
 
 use fluent_bundle::concurrent::FluentBundle;
 use fluent_bundle::{FluentArgs, FluentResource, FluentValue};
@@ -8,7 +8,7 @@ use unic_langid::LanguageIdentifier;
 
 use super::{RenderError, values};
 
-/// The languages that emails are written in, each with its words.
+/// The languages that emails are written in, each with its texts.
 pub(super) const LOCALES: [(&str, &str); 2] = [
     ("en", include_str!("../../templates/en.ftl")),
     ("fr", include_str!("../../templates/fr.ftl")),
@@ -23,12 +23,12 @@ pub(super) fn match_locale(tag: &str) -> Option<&'static str> {
         .find(|locale| locale.eq_ignore_ascii_case(language))
 }
 
-/// The words of all languages.
-pub(super) struct Words {
+/// The texts of all languages.
+pub(super) struct Translations {
     bundles: Vec<(&'static str, FluentBundle<FluentResource>)>,
 }
 
-impl Words {
+impl Translations {
     pub(super) fn new() -> Result<Self, RenderError> {
         let bundles = LOCALES
             .iter()
@@ -41,7 +41,7 @@ impl Words {
     pub(super) fn translate(&self, state: &State, message: &str) -> Result<String, Error> {
         let locale = state.lookup("locale").unwrap_or_default();
         let mut args = FluentArgs::new();
-        for &name in values::WORD_VARIABLES {
+        for &name in values::TEXT_VARIABLES {
             if let Some(value) = state.lookup(name) {
                 args.set(name, fluent_value(&value));
             }
@@ -56,7 +56,7 @@ impl Words {
             .bundles
             .iter()
             .find(|(known, _)| *known == locale)
-            .ok_or_else(|| format!("no words for locale {locale:?}"))?;
+            .ok_or_else(|| format!("no translations for locale {locale:?}"))?;
         let pattern = bundle
             .get_message(message)
             .and_then(|found| found.value())
@@ -71,7 +71,7 @@ impl Words {
 }
 
 fn bundle(locale: &'static str, source: &str) -> Result<FluentBundle<FluentResource>, RenderError> {
-    let malformed = |reason: String| RenderError::Words { locale, reason };
+    let malformed = |reason: String| RenderError::Translations { locale, reason };
     let language: LanguageIdentifier = locale
         .parse()
         .map_err(|error| malformed(format!("{error}")))?;

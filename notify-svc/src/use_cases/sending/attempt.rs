@@ -14,16 +14,13 @@ use usher_runtime::{
 
 use super::{
     Sender, SenderSettings, UnknownPolicy,
-    gate::RelayGate,
+    circuit_breaker::CircuitBreaker,
     record::{Marker, Recorder},
 };
 use crate::{
-    db::{
-        claims::{Claim, ClaimStatus, Mark},
-        outcomes::{Next, Outcome},
-    },
+    db::delivery::{Claim, ClaimStatus, Mark, Next, Outcome},
     domain::{DeliveryState, Reply, Verdict, classify},
-    mail::{Envelope, Letterhead, MailConnection as _, MailTransport, OutgoingMail, SendError},
+    mail::{Envelope, MailConnection as _, MailTransport, MessageHeaders, OutgoingMail, SendError},
     metrics::Metrics,
     render::{Renderer, Values},
 };
@@ -36,7 +33,7 @@ pub(super) struct Attempts<T> {
     envelope: Envelope,
     settings: SenderSettings,
     metrics: Metrics,
-    gate: RelayGate,
+    relay: CircuitBreaker,
     marker: Marker,
     recorder: Recorder,
     stop: CancellationToken,
@@ -45,7 +42,7 @@ pub(super) struct Attempts<T> {
 impl<T: MailTransport> Attempts<T> {
     pub(super) fn new(
         sender: &Sender<T>,
-        gate: RelayGate,
+        relay: CircuitBreaker,
         recorder: Recorder,
         stop: CancellationToken,
     ) -> Self {
@@ -56,7 +53,7 @@ impl<T: MailTransport> Attempts<T> {
             envelope: sender.envelope.clone(),
             settings: sender.settings,
             metrics: sender.metrics.clone(),
-            gate,
+            relay,
             marker: Marker::new(sender.pool.clone(), sender.settings.lease),
             recorder,
             stop,
@@ -164,12 +161,12 @@ impl<T: MailTransport> Attempts<T> {
         };
         let rendered = self
             .renderer
-            .render(mail.kind.into(), &mail.locale, &values)
+            .render(mail.kind, &mail.locale, &values)
             .map_err(|error| {
                 tracing::error!(%error, "the email cannot be rendered");
                 "the template cannot be rendered with the values of this email"
             })?;
-        let head = Letterhead {
+        let headers = MessageHeaders {
             delivery_id: claim.delivery_id,
             sender_name: &content.sender_name,
             reply_to: content.reply_to.as_deref(),
@@ -178,14 +175,14 @@ impl<T: MailTransport> Attempts<T> {
             date: SystemTime::from(claim.claim_time),
         };
         self.envelope
-            .write(&head, rendered)
+            .write(&headers, rendered)
             .map_err(|_| "the headers of the email cannot be written")
     }
 
     fn judge(&self, claim: &Claim, result: Result<Reply, SendError>) -> Outcome {
         match result {
             Ok(reply) => {
-                self.gate.works();
+                self.relay.works();
                 Outcome {
                     smtp_status: Some(reply.to_string()),
                     attempted: true,
@@ -196,7 +193,7 @@ impl<T: MailTransport> Attempts<T> {
             Err(SendError::Refused { stage, reply }) => match classify(stage, &reply) {
                 Verdict::RelayTrouble => self.relay_failed(&SendError::Refused { stage, reply }),
                 verdict => {
-                    self.gate.works();
+                    self.relay.works();
                     self.refused(claim, verdict, &reply)
                 }
             },
@@ -212,7 +209,7 @@ impl<T: MailTransport> Attempts<T> {
     }
 
     fn relay_failed(&self, error: &SendError) -> Outcome {
-        Outcome::put_back(self.gate.failed(&error.to_string()))
+        Outcome::put_back(self.relay.failed(&error.to_string()))
     }
 
     fn refused(&self, claim: &Claim, verdict: Verdict, reply: &Reply) -> Outcome {

@@ -1,13 +1,22 @@
-//! Emails: what the intake writes and what staff read. The sender's part is in [`super::claims`] and
-//! [`super::outcomes`].
+//! Emails: what the intake writes and what staff read. The sender's queries are in the two modules below.
+
+mod outcome;
+mod queue;
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use usher_runtime::trace_context::TraceContext;
 use uuid::Uuid;
 
-use crate::{domain::DeliveryState, events::DeliveryChange, intake::MailRequest};
+pub use self::{
+    outcome::{Next, Outcome, record},
+    queue::{Claim, ClaimStatus, Lane, Mail, Mark, claim, mark, next_due, note_slots},
+};
+use crate::domain::{
+    DeliveryChange, DeliveryState, MailClass, MailKind, MailRequest, Recipient, Revocation,
+};
 
 /// An email that is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +35,7 @@ pub struct NewDelivery {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn deliveries_insert(
+pub async fn insert(
     connection: &mut PgConnection,
     requests: &[MailRequest],
 ) -> Result<Vec<NewDelivery>, sqlx::Error> {
@@ -103,7 +112,7 @@ pub async fn deliveries_insert(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn deliveries_throttle(
+pub async fn throttle(
     connection: &mut PgConnection,
     slots: &[(Uuid, OffsetDateTime)],
 ) -> Result<(), sqlx::Error> {
@@ -123,34 +132,60 @@ pub async fn deliveries_throttle(
     Ok(())
 }
 
-/// The change that the arrival of an email is.
-#[must_use]
-pub fn arrival(
-    request: &MailRequest,
-    delivery: &NewDelivery,
-    throttled_until: Option<OffsetDateTime>,
-) -> DeliveryChange {
-    DeliveryChange {
-        organization_id: request.organization_id,
-        delivery_id: delivery.delivery_id,
-        invitation_id: request.invitation_id,
-        send_number: request.send_number,
-        state: if throttled_until.is_some() {
-            DeliveryState::Throttled
-        } else {
-            DeliveryState::Queued
-        },
-        revision: 1,
-        throttled_until,
-        smtp_status: None,
-        reason: None,
-        change_time: delivery.create_time,
-        trace_context: request.trace_context.clone(),
-    }
+/// Cancels the waiting emails that `revocations` make void. One that is with the sender at this
+/// moment is left to it: it looks once more before it hands the email over.
+///
+/// # Errors
+/// If the database fails.
+pub async fn cancel_revoked(
+    connection: &mut PgConnection,
+    revocations: &[Revocation],
+) -> Result<Vec<DeliveryChange>, sqlx::Error> {
+    let organization_ids: Vec<_> = revocations.iter().map(|row| row.organization_id).collect();
+    let invitation_ids: Vec<_> = revocations.iter().map(|row| row.invitation_id).collect();
+    let rows = sqlx::query!(
+        r#"UPDATE deliveries AS delivery
+           SET state = 'CANCELLED', reason = 'the invitation was revoked', next_attempt_time = NULL,
+               encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1,
+               lease_token = NULL, lease_expire_time = NULL, update_time = now()
+           FROM revocations AS revocation
+           WHERE revocation.organization_id = delivery.organization_id
+             AND revocation.invitation_id = delivery.invitation_id
+             AND delivery.send_number <= revocation.send_number
+             AND (delivery.organization_id, delivery.invitation_id) IN (
+                SELECT organization_id, invitation_id FROM unnest($1::uuid[], $2::uuid[])
+                    AS revoked (organization_id, invitation_id))
+             AND delivery.state IN ('QUEUED', 'THROTTLED')
+             AND (delivery.lease_expire_time IS NULL
+                OR delivery.lease_expire_time < now() AND NOT delivery.handing_over)
+           RETURNING delivery.organization_id, delivery.delivery_id, delivery.invitation_id,
+               delivery.send_number, delivery.revision, delivery.reason, delivery.trace_context,
+               delivery.update_time"#,
+        &organization_ids,
+        &invitation_ids
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| DeliveryChange {
+            organization_id: row.organization_id,
+            delivery_id: row.delivery_id,
+            invitation_id: row.invitation_id,
+            send_number: row.send_number,
+            state: DeliveryState::Cancelled,
+            revision: row.revision,
+            throttled_until: None,
+            smtp_status: None,
+            reason: row.reason,
+            change_time: row.update_time,
+            trace_context: TraceContext(row.trace_context),
+        })
+        .collect())
 }
 
 /// An email as staff see it.
-pub struct DeliveryRow {
+pub struct Delivery {
     /// Its id.
     pub delivery_id: Uuid,
     /// The organization that it is sent for.
@@ -159,16 +194,16 @@ pub struct DeliveryRow {
     pub invitation_id: Uuid,
     /// Which email of the invitation.
     pub send_number: i32,
-    /// Name of its template.
-    pub kind: String,
+    /// What it is for.
+    pub kind: MailKind,
     /// BCP 47 tag.
     pub locale: String,
     /// How urgent it is.
-    pub mail_class: String,
-    /// Address, unmasked.
-    pub recipient: String,
+    pub mail_class: MailClass,
+    /// To whom it goes.
+    pub recipient: Recipient,
     /// Where it stands.
-    pub state: String,
+    pub state: DeliveryState,
     /// When it is tried next.
     pub next_attempt_time: Option<OffsetDateTime>,
     /// Attempts that reached the relay.
@@ -190,11 +225,12 @@ pub struct DeliveryRow {
 macro_rules! select_deliveries {
     ($tail:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
-            DeliveryRow,
-            "SELECT delivery_id, organization_id, invitation_id, send_number, kind, locale, mail_class,
-                recipient, state, next_attempt_time, attempt_count, smtp_status, reason, create_time,
-                update_time, sent_time, expire_time
-             FROM deliveries WHERE organization_id = $1 "
+            Delivery,
+            r#"SELECT delivery_id, organization_id, invitation_id, send_number, kind AS "kind: MailKind",
+                locale, mail_class AS "mail_class: MailClass", recipient AS "recipient: Recipient",
+                state AS "state: DeliveryState", next_attempt_time, attempt_count, smtp_status, reason,
+                create_time, update_time, sent_time, expire_time
+            FROM deliveries WHERE organization_id = $1 "#
                 + $tail,
             $($argument),*
         )
@@ -205,11 +241,11 @@ macro_rules! select_deliveries {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn delivery_get(
+pub async fn get(
     connection: &mut PgConnection,
     organization_id: Uuid,
     delivery_id: Uuid,
-) -> Result<Option<DeliveryRow>, sqlx::Error> {
+) -> Result<Option<Delivery>, sqlx::Error> {
     select_deliveries!("AND delivery_id = $2", organization_id, delivery_id)
         .fetch_optional(connection)
         .await
@@ -218,8 +254,6 @@ pub async fn delivery_get(
 /// Which emails of an organization to list.
 #[derive(Debug, Clone)]
 pub struct DeliveryFilter {
-    /// The organization.
-    pub organization_id: Uuid,
     /// Only of this invitation.
     pub invitation_id: Option<Uuid>,
     /// Only in these states; none means all.
@@ -230,18 +264,18 @@ pub struct DeliveryFilter {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn deliveries_list(
+pub async fn list(
     connection: &mut PgConnection,
+    organization_id: Uuid,
     filter: &DeliveryFilter,
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+) -> Result<Vec<Delivery>, sqlx::Error> {
     let states: Vec<String> = filter
         .states
         .iter()
         .map(|state| state.as_str().to_owned())
         .collect();
-    let organization_id = filter.organization_id;
     // Ids are UUIDv7: their order is the order of creation, and the primary key serves it.
     let after = after.unwrap_or(Uuid::max());
     // A query for each filter: one for all would get a plan that is good for none.
@@ -292,7 +326,7 @@ pub async fn deliveries_list(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn deliveries_due(connection: &mut PgConnection) -> Result<(u64, Duration), sqlx::Error> {
+pub async fn due(connection: &mut PgConnection) -> Result<(u64, Duration), sqlx::Error> {
     let row = sqlx::query!(
         // One half for each of the sender's indexes.
         r#"SELECT count(*) AS "length!",
@@ -311,4 +345,33 @@ pub async fn deliveries_due(connection: &mut PgConnection) -> Result<(u64, Durat
         .seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     Ok((row.length.unsigned_abs(), age.unwrap_or_default()))
+}
+
+/// Deletes at most `limit` emails that were asked for longer than `retention` ago and are not to be sent any
+/// more.
+///
+/// # Errors
+/// If the database fails.
+pub async fn purge(
+    connection: &mut PgConnection,
+    retention: Duration,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query!(
+        // Ids are UUIDv7 (RFC 9562, section 5.7): they begin with 48 bits of milliseconds, so the index on them
+        // finds the oldest emails.
+        "DELETE FROM deliveries WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM deliveries
+            WHERE delivery_id < (lpad(to_hex(
+                    (extract(epoch FROM now() - make_interval(secs => $1)) * 1000)::bigint), 12, '0')
+                    || repeat('0', 20))::uuid
+                AND next_attempt_time IS NULL
+            ORDER BY delivery_id LIMIT $2
+            FOR UPDATE SKIP LOCKED))",
+        retention.as_secs_f64(),
+        limit
+    )
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected())
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 use sqlx::PgPool;
 use usher_runtime::{
     backoff::Backoff,
-    database::{Scope, begin},
+    database::{Scope, begin, within, without_data},
     outbox,
     relay::Wake,
 };
 use uuid::Uuid;
 
+use super::{DATABASE_DEADLINE, batch::Batcher};
 use crate::{
-    batch::Batcher,
     db::{
-        claims::{Claim, Mark, deliveries_mark},
-        outcomes::{Outcome, outcomes_record, suppressions_insert},
+        delivery::{self, Claim, Mark, Outcome},
+        suppression,
     },
-    events::delivery_changed,
+    events,
     metrics::Metrics,
 };
 
@@ -47,8 +47,9 @@ impl Recorder {
 /// What a relay answered cannot be asked again: it is recorded as soon as the database is back.
 async fn record_until_durable(pool: &PgPool, metrics: &Metrics, outcomes: &[(Claim, Outcome)]) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    while let Err(error) = record(pool, metrics, outcomes).await {
-        tracing::warn!(%error, "outcomes cannot be recorded; trying again");
+    while let Err(error) = within(DATABASE_DEADLINE, record(pool, metrics, outcomes)).await {
+        let error = without_data(&error);
+        tracing::warn!(error, "outcomes cannot be recorded; trying again");
         tokio::time::sleep(backoff.next_delay()).await;
     }
 }
@@ -58,12 +59,12 @@ async fn record(
     metrics: &Metrics,
     outcomes: &[(Claim, Outcome)],
 ) -> Result<(), sqlx::Error> {
-    let mut transaction = begin(pool, Scope::Platform).await?;
-    let changes = outcomes_record(&mut transaction, outcomes).await?;
-    suppressions_insert(&mut transaction, outcomes).await?;
+    let mut tx = begin(pool, Scope::Platform).await?;
+    let changes = delivery::record(&mut tx, outcomes).await?;
+    suppression::insert(&mut tx, outcomes).await?;
     let states: Vec<_> = changes.iter().map(|change| change.state).collect();
-    outbox::add(&mut transaction, delivery_changed(changes)).await?;
-    transaction.commit().await?;
+    outbox::add(&mut tx, events::delivery_changed(changes)).await?;
+    tx.commit().await?;
     metrics.states(states);
     Ok(())
 }
@@ -77,10 +78,13 @@ impl Marker {
         Self(Batcher::spawn(move |claims: Vec<(Uuid, Uuid)>| {
             let pool = pool.clone();
             async move {
-                mark(&pool, &claims, lease).await.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "emails cannot be marked; they go back to the queue");
-                    Vec::new()
-                })
+                within(DATABASE_DEADLINE, mark(&pool, &claims, lease))
+                    .await
+                    .unwrap_or_else(|error| {
+                        let error = without_data(&error);
+                        tracing::warn!(error, "emails cannot be marked; they go back to the queue");
+                        Vec::new()
+                    })
             }
         }))
     }
@@ -96,8 +100,8 @@ async fn mark(
     claims: &[(Uuid, Uuid)],
     lease: Duration,
 ) -> Result<Vec<Mark>, sqlx::Error> {
-    let mut transaction = begin(pool, Scope::Platform).await?;
-    let marks = deliveries_mark(&mut transaction, claims, lease).await?;
-    transaction.commit().await?;
+    let mut tx = begin(pool, Scope::Platform).await?;
+    let marks = delivery::mark(&mut tx, claims, lease).await?;
+    tx.commit().await?;
     Ok(marks)
 }

@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use usher_runtime::trace_context::TraceContext;
 use uuid::Uuid;
 
-use super::claims::Claim;
-use crate::{domain::DeliveryState, events::DeliveryChange};
+use super::Claim;
+use crate::domain::{DeliveryChange, DeliveryState};
 
 /// What became of a claimed email.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Outcome {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn outcomes_record(
+pub async fn record(
     connection: &mut PgConnection,
     outcomes: &[(Claim, Outcome)],
 ) -> Result<Vec<DeliveryChange>, sqlx::Error> {
@@ -121,7 +121,7 @@ pub async fn outcomes_record(
            WHERE delivery.delivery_id = outcome.delivery_id
              AND delivery.lease_token = outcome.lease_token
            RETURNING delivery.organization_id, delivery.delivery_id, delivery.invitation_id,
-               delivery.send_number, delivery.state, delivery.revision, delivery.next_attempt_time,
+               delivery.send_number, delivery.state AS "state: DeliveryState", delivery.revision, delivery.next_attempt_time,
                delivery.smtp_status, delivery.reason, delivery.update_time, delivery.trace_context,
                outcome.publish AS "publish!""#,
         &column(|claim| claim.delivery_id),
@@ -138,12 +138,12 @@ pub async fn outcomes_record(
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter()
+    Ok(rows
+        .into_iter()
         .filter(|row| row.publish)
         .map(|row| {
-            let state = DeliveryState::try_from(row.state.as_str())
-                .map_err(|error| sqlx::Error::Decode(error.into()))?;
-            Ok(DeliveryChange {
+            let state = row.state;
+            DeliveryChange {
                 organization_id: row.organization_id,
                 delivery_id: row.delivery_id,
                 invitation_id: row.invitation_id,
@@ -157,49 +157,7 @@ pub async fn outcomes_record(
                 reason: row.reason,
                 change_time: row.update_time,
                 trace_context: TraceContext(row.trace_context),
-            })
+            }
         })
-        .collect()
-}
-
-/// Puts the recipients of dead mailboxes on their organizations' suppression lists.
-///
-/// # Errors
-/// If the database fails.
-pub async fn suppressions_insert(
-    connection: &mut PgConnection,
-    outcomes: &[(Claim, Outcome)],
-) -> Result<(), sqlx::Error> {
-    let mut dead: Vec<(Uuid, String, Uuid)> = outcomes
-        .iter()
-        .filter(|(_, outcome)| outcome.suppress)
-        .filter_map(|(claim, _)| {
-            let mail = claim.mail.as_ref().ok()?;
-            Some((
-                claim.organization_id,
-                mail.recipient.canonical(),
-                claim.delivery_id,
-            ))
-        })
-        .collect();
-    if dead.is_empty() {
-        return Ok(());
-    }
-    dead.sort_unstable();
-    let organization_ids: Vec<_> = dead.iter().map(|row| row.0).collect();
-    let recipients: Vec<_> = dead.iter().map(|row| row.1.clone()).collect();
-    let delivery_ids: Vec<_> = dead.iter().map(|row| row.2).collect();
-    sqlx::query!(
-        "INSERT INTO suppressions (organization_id, recipient, reason, delivery_id)
-         SELECT organization_id, recipient, 'BOUNCE', delivery_id
-         FROM unnest($1::uuid[], $2::text[], $3::uuid[])
-            AS dead (organization_id, recipient, delivery_id)
-         ON CONFLICT (organization_id, recipient) DO NOTHING",
-        &organization_ids,
-        &recipients,
-        &delivery_ids
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+        .collect())
 }

@@ -1,7 +1,7 @@
 //! How urgent and bulk mail share the sender: neither can take more than three quarters of it, so that
 //! a quarter is always there for the other, and urgent mail chooses first.
 
-use crate::db::claims::Lane;
+use crate::db::delivery::Lane;
 
 /// Counts what is under way.
 pub(super) struct Lanes {

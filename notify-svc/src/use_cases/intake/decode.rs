@@ -1,16 +1,17 @@
-//! From a message of the broker to what it asks for. Whatever is wrong with a message is said without
-//! repeating it: the reason is stored and logged.
+//! From a message of the broker to what it asks for. What is wrong with a message is said without repeating
+//! its content: the reason is stored and logged.
 
 use prost::Message as _;
-use time::OffsetDateTime;
 use usher_proto::{
     event::v1::{self as event, event::Payload},
     topology::SCHEMA_VERSION,
 };
-use usher_runtime::{bus::Message, seal::Sealed, trace_context::TraceContext};
+use usher_runtime::{bus::Message, seal::Sealed, timestamp, trace_context::TraceContext};
 use uuid::Uuid;
 
-use crate::domain::{InvalidRecipient, MailClass, MailContent, MailKind, Recipient};
+use crate::domain::{
+    InvalidRecipient, MailClass, MailContent, MailKind, MailRequest, Recipient, Revocation,
+};
 
 /// Longest text of an event that is taken: far above what account-svc lets through.
 const MAX_TEXT: usize = 2_000;
@@ -22,44 +23,6 @@ pub enum Command {
     Send(Box<MailRequest>),
     /// Do not send the emails of an invitation.
     Revoke(Revocation),
-}
-
-/// An email to be sent.
-#[derive(Clone)]
-pub struct MailRequest {
-    /// The organization that it is sent for.
-    pub organization_id: Uuid,
-    /// The invitation that it belongs to.
-    pub invitation_id: Uuid,
-    /// Which email of the invitation, from 1.
-    pub send_number: i32,
-    /// What it is for.
-    pub kind: MailKind,
-    /// How urgent it is.
-    pub mail_class: MailClass,
-    /// BCP 47 tag.
-    pub locale: String,
-    /// To whom it goes.
-    pub recipient: Recipient,
-    /// What it says.
-    pub content: MailContent,
-    /// It is not sent after this.
-    pub expire_time: OffsetDateTime,
-    /// The token of its link.
-    pub sealed: Sealed,
-    /// The trace of the event.
-    pub trace_context: TraceContext,
-}
-
-/// Emails that must not be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Revocation {
-    /// The organization of the invitation.
-    pub organization_id: Uuid,
-    /// The invitation.
-    pub invitation_id: Uuid,
-    /// All emails up to this number are void.
-    pub send_number: i32,
 }
 
 /// Why a message can never be handled.
@@ -151,7 +114,7 @@ fn decode_request(
             request.form_id,
             face,
         )?,
-        expire_time: instant("expire_time", expire_time)?,
+        expire_time: timestamp::decode(expire_time).ok_or(DecodeError::Malformed("expire_time"))?,
         sealed: Sealed {
             encapsulated_key: sealed.encapsulated_key,
             ciphertext: sealed.ciphertext,
@@ -223,12 +186,4 @@ fn required(field: &'static str, value: String) -> Result<String, DecodeError> {
 
 fn optional(field: &'static str, value: String) -> Result<Option<String>, DecodeError> {
     text(field, value).map(|value| Some(value).filter(|value| !value.is_empty()))
-}
-
-fn instant(
-    field: &'static str,
-    time: prost_types::Timestamp,
-) -> Result<OffsetDateTime, DecodeError> {
-    let nanos = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
-    OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| DecodeError::Malformed(field))
 }

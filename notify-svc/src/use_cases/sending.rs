@@ -7,19 +7,21 @@
 //! [`UnknownPolicy`].
 
 mod attempt;
-mod gate;
+pub mod backlog;
+mod batch;
+mod circuit_breaker;
 mod lanes;
 mod record;
 
 use std::{sync::Arc, time::Duration};
 
 use sqlx::PgPool;
-use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use usher_runtime::{
     backoff::Backoff,
-    database::{Scope, begin},
+    database::{Scope, begin, within, without_data},
     outbox,
     relay::Wake,
     seal::PrivateKey,
@@ -27,20 +29,17 @@ use usher_runtime::{
 
 use self::{
     attempt::Attempts,
-    gate::RelayGate,
+    circuit_breaker::CircuitBreaker,
     lanes::{Lanes, Room},
     record::Recorder,
 };
 use crate::{
     db::{
-        claims::{
-            Claim, ClaimStatus, deliveries_claim, deliveries_next_due, deliveries_note_slots,
-        },
-        outcomes::{Next, Outcome, outcomes_record},
-        throttles::throttles_reserve,
+        delivery::{self, Claim, ClaimStatus, Lane, Next, Outcome},
+        throttle,
     },
     domain::DeliveryState,
-    events::delivery_changed,
+    events,
     limits::SharedLimits,
     mail::{Envelope, MailTransport},
     metrics::Metrics,
@@ -54,19 +53,11 @@ const POLL: Duration = Duration::from_secs(1);
 /// [`SenderSettings::lease`].
 const CLAIM_LEASE: Duration = Duration::from_secs(30);
 
+/// Longest time of one transaction; a database that takes longer counts as away.
+const DATABASE_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Pause while there is more to claim than there is room for.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// Tells the sender of this process that emails are due.
-#[derive(Debug, Clone, Default)]
-pub struct Due(Arc<Notify>);
-
-impl Due {
-    /// Call after the commit. Many calls are as good as one.
-    pub fn notify(&self) {
-        self.0.notify_one();
-    }
-}
 
 /// What to do with an email when the relay's answer was lost after its final dot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -113,9 +104,9 @@ pub struct Sender<T> {
     pub envelope: Envelope,
     /// How it works.
     pub settings: SenderSettings,
-    /// Tells that emails are due.
-    pub due: Due,
-    /// Told when events are in the outbox.
+    /// Wakes this sender: emails are due.
+    pub due: Wake,
+    /// Wakes the relay: events are in the outbox.
     pub outbox: Wake,
     /// Where figures go.
     pub metrics: Metrics,
@@ -124,9 +115,9 @@ pub struct Sender<T> {
 impl<T: MailTransport> Sender<T> {
     /// Sends until `stop`, then waits for what is under way.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let gate = RelayGate::default();
+        let relay = CircuitBreaker::default();
         let recorder = Recorder::new(self.pool.clone(), self.outbox.clone(), self.metrics.clone());
-        let attempts = Arc::new(Attempts::new(&self, gate.clone(), recorder, stop.clone()));
+        let attempts = Arc::new(Attempts::new(&self, relay.clone(), recorder, stop.clone()));
         let mut lanes = Lanes::new(self.settings.capacity);
         let mut tasks = JoinSet::new();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -134,11 +125,11 @@ impl<T: MailTransport> Sender<T> {
             while let Some(finished) = tasks.try_join_next() {
                 lanes.finished(finished.ok());
             }
-            let pause = if let Some(closed) = gate.closed_for() {
-                closed
+            let pause = if let Some(pause) = relay.open_for() {
+                pause
             } else {
-                let room = lanes.room(gate.is_failing());
-                match self.claim(room).await {
+                let room = lanes.room(relay.is_failing());
+                match within(DATABASE_DEADLINE, self.claim(room)).await {
                     Ok(claims) => {
                         backoff.reset();
                         let full = claims.len() >= room.total.max(1);
@@ -153,14 +144,17 @@ impl<T: MailTransport> Sender<T> {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "emails cannot be claimed; trying again");
+                        tracing::warn!(
+                            error = without_data(&error),
+                            "emails cannot be claimed; trying again"
+                        );
                         backoff.next_delay()
                     }
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.due.0.notified() => {}
+                () = self.due.notified() => {}
                 () = sleep(pause) => {}
             }
         }
@@ -181,18 +175,18 @@ impl<T: MailTransport> Sender<T> {
         if room.total == 0 {
             return Ok(Vec::new());
         }
-        let mut transaction = begin(&self.pool, Scope::Platform).await?;
+        let mut tx = begin(&self.pool, Scope::Platform).await?;
         let lease = CLAIM_LEASE.min(self.settings.lease);
         let mut claims = Vec::new();
         for (lane, share) in room.shares() {
             let limit = share.min(room.total - claims.len());
-            claims.extend(deliveries_claim(&mut transaction, lane, limit, lease).await?);
+            claims.extend(delivery::claim(&mut tx, lane, limit, lease).await?);
         }
         for claim in &claims {
             self.metrics.claimed(claim.claim_time - claim.due_time);
         }
-        let claims = self.reserve_slots(&mut transaction, claims).await?;
-        transaction.commit().await?;
+        let claims = self.reserve_slots(&mut tx, claims).await?;
+        tx.commit().await?;
         Ok(claims)
     }
 
@@ -214,14 +208,14 @@ impl<T: MailTransport> Sender<T> {
                 _ => Vec::new(),
             })
             .collect();
-        let slots = throttles_reserve(connection, &limits).await?;
+        let slots = throttle::reserve(connection, &limits).await?;
         let reserved: Vec<_> = claims
             .iter()
             .zip(&limits)
             .filter(|(_, limits)| !limits.is_empty())
             .map(|(claim, _)| claim.delivery_id)
             .collect();
-        deliveries_note_slots(connection, &reserved).await?;
+        delivery::note_slots(connection, &reserved).await?;
         let mut sendable = Vec::new();
         let mut waiting = Vec::new();
         for (claim, slot) in claims.into_iter().zip(slots) {
@@ -233,21 +227,21 @@ impl<T: MailTransport> Sender<T> {
                 }
             }
         }
-        let changes = outcomes_record(connection, &waiting).await?;
+        let changes = delivery::record(connection, &waiting).await?;
         self.metrics
             .states(changes.iter().map(|change| change.state));
-        outbox::add(connection, delivery_changed(changes)).await?;
+        outbox::add(connection, events::delivery_changed(changes)).await?;
         Ok(sendable)
     }
 
     async fn until_next_due(&self) -> Duration {
         let next_due = async {
-            let mut transaction = begin(&self.pool, Scope::Platform).await?;
-            let next = deliveries_next_due(&mut transaction).await?;
-            transaction.commit().await?;
+            let mut tx = begin(&self.pool, Scope::Platform).await?;
+            let next = delivery::next_due(&mut tx).await?;
+            tx.commit().await?;
             Ok::<_, sqlx::Error>(next)
         };
-        match next_due.await {
+        match within(DATABASE_DEADLINE, next_due).await {
             // Not at once: what is due and locked by another replica would make this a busy loop.
             Ok(Some(next)) => next.clamp(PAUSE, POLL),
             Ok(None) | Err(_) => POLL,
@@ -268,10 +262,7 @@ fn throttled(slot: time::OffsetDateTime) -> Outcome {
 }
 
 /// One attempt, in the trace of the event that asked for the email.
-async fn deliver<T: MailTransport>(
-    attempts: Arc<Attempts<T>>,
-    claim: Claim,
-) -> crate::db::claims::Lane {
+async fn deliver<T: MailTransport>(attempts: Arc<Attempts<T>>, claim: Claim) -> Lane {
     let lane = claim.lane;
     let span = tracing::info_span!(
         parent: None,

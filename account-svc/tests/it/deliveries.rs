@@ -1,0 +1,183 @@
+//! What notify-svc reports about emails.
+
+use account_svc::db::invitation::{DeliveryReport, record_deliveries};
+use prost_types::Timestamp;
+use sqlx::AssertSqlSafe;
+use usher_proto::{
+    account::v1::InvitationState,
+    event::v1::{DeliveryChanged, DeliveryState},
+};
+use usher_runtime::database::{self, Scope};
+use uuid::Uuid;
+
+use crate::support::{Service, new_account, within};
+
+#[tokio::test]
+async fn an_email_that_arrived_was_sent_whatever_order_the_reports_come_in() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    for (state, shown, name) in [
+        (DeliveryState::Delivered, InvitationState::Delivered, "Ann"),
+        (DeliveryState::Bounced, InvitationState::Bounced, "Robert"),
+    ] {
+        let email = format!("{name}@example.org");
+        let account = service
+            .create(new_account(&organization, name, "Lee", &email))
+            .await;
+        let invitation = account.last_invitation.unwrap();
+        let change = DeliveryChanged {
+            delivery_id: Uuid::now_v7().to_string(),
+            invitation_id: invitation.invitation_id.clone(),
+            send_number: 1,
+            state: state.into(),
+            revision: 3,
+            change_time: at(1_800_000_000),
+            ..Default::default()
+        };
+        service.report(&organization, change.clone()).await;
+        let arrived = service.invitation_in(&invitation, shown).await;
+        assert_eq!(arrived.sent_time, at(1_800_000_000));
+
+        // SENT, which is older, is no news.
+        let sent = DeliveryChanged {
+            state: DeliveryState::Sent.into(),
+            revision: 2,
+            ..change
+        };
+        service.report(&organization, sent).await;
+        let arrived = service.invitation_in(&invitation, shown).await;
+        assert_eq!(arrived.sent_time, at(1_800_000_000));
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_impossible_time_is_parked_and_its_neighbours_are_taken_over() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
+    let invitation = account.last_invitation.unwrap();
+    let change = |revision, nanos| DeliveryChanged {
+        delivery_id: Uuid::now_v7().to_string(),
+        invitation_id: invitation.invitation_id.clone(),
+        send_number: 1,
+        state: DeliveryState::Throttled.into(),
+        revision,
+        change_time: Some(Timestamp {
+            seconds: 1_800_000_000,
+            nanos,
+        }),
+        throttled_until: Some(Timestamp {
+            seconds: 1_900_000_000,
+            nanos,
+        }),
+        ..Default::default()
+    };
+    for (revision, nanos) in [(9, 1_500_000_000), (8, i32::MAX), (7, i32::MIN)] {
+        service.report(&organization, change(revision, nanos)).await;
+        let until_only = DeliveryChanged {
+            change_time: Some(Timestamp::default()),
+            ..change(revision, nanos)
+        };
+        service.report(&organization, until_only).await;
+    }
+    // Older than those, so it counts only because they did not.
+    service.report(&organization, change(2, 0)).await;
+    let throttled = service
+        .invitation_in(&invitation, InvitationState::Throttled)
+        .await;
+    assert_eq!(
+        throttled.throttled_until,
+        Some(Timestamp {
+            seconds: 1_900_000_000,
+            nanos: 0
+        })
+    );
+    service.stop().await;
+}
+
+/// Two replicas that take over reports on the same invitations wait for each other and do not deadlock.
+#[tokio::test]
+async fn reports_lock_their_invitations_in_one_order_and_the_newest_counts() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut ids = Vec::new();
+    for (name, email) in [("Ann", "a@example.org"), ("Robert", "b@example.org")] {
+        let account = service
+            .create(new_account(&organization, name, "Lee", email))
+            .await;
+        let invitation_id = account.last_invitation.unwrap().invitation_id;
+        ids.push(Uuid::try_parse(&invitation_id).unwrap());
+    }
+    ids.sort_unstable();
+    let report = |invitation_id, revision, state| DeliveryReport {
+        organization_id: Uuid::try_parse(&organization).unwrap(),
+        invitation_id,
+        send_number: 1,
+        revision,
+        state,
+        throttled_until: None,
+        failure_reason: String::new(),
+        sent_time: None,
+    };
+    let lock = |mode: &str| {
+        let organization = &organization;
+        AssertSqlSafe(format!(
+            "SELECT count(*) FROM (SELECT FROM invitations WHERE organization_id = '{organization}'
+                AND invitation_id = $1 FOR UPDATE {mode}) AS locked"
+        ))
+    };
+
+    let mut holder = database::begin(&service.pool, Scope::Platform)
+        .await
+        .unwrap();
+    sqlx::query(lock(""))
+        .bind(ids[1])
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let reports = vec![
+        report(ids[1], 2, "THROTTLED"),
+        report(ids[0], 3, "FAILED"),
+        report(ids[0], 2, "THROTTLED"),
+        report(ids[1], 1, "QUEUED"),
+    ];
+    let pool = service.pool.clone();
+    let replica = tokio::spawn(async move {
+        let mut tx = database::begin(&pool, Scope::Platform).await?;
+        record_deliveries(&mut tx, &reports).await?;
+        tx.commit().await
+    });
+    // It waits for the second, which is held, and holds the first already.
+    within(async {
+        loop {
+            let mut tx = database::begin(&service.pool, Scope::Platform)
+                .await
+                .unwrap();
+            let free: i64 = sqlx::query_scalar(lock("SKIP LOCKED"))
+                .bind(ids[0])
+                .fetch_one(&mut *tx)
+                .await
+                .unwrap();
+            tx.rollback().await.unwrap();
+            if free == 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    holder.rollback().await.unwrap();
+    within(replica).await.unwrap().unwrap();
+    for (id, state) in [
+        (ids[0], InvitationState::Failed),
+        (ids[1], InvitationState::Throttled),
+    ] {
+        let shown = service.invitation(&organization, &id.to_string()).await;
+        assert_eq!(shown.state(), state);
+    }
+    service.stop().await;
+}

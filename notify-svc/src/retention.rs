@@ -1,0 +1,25 @@
+//! How long rows are kept that nobody needs for sending any more.
+
+use std::{sync::Arc, time::Duration};
+
+use usher_runtime::housekeeping::Purge;
+
+use crate::db::{delivery, inbox, revocation, throttle};
+
+/// Everything that is deleted when it is old: emails after `deliveries`, the rest after the times in its query.
+pub fn purges(deliveries: Duration) -> Arc<[Purge]> {
+    Arc::new([
+        Purge::new("inbox", |connection, limit| {
+            Box::pin(inbox::purge(connection, limit))
+        }),
+        Purge::new("throttles", |connection, limit| {
+            Box::pin(throttle::purge(connection, limit))
+        }),
+        Purge::new("revocations", |connection, limit| {
+            Box::pin(revocation::purge(connection, limit))
+        }),
+        Purge::new("deliveries", move |connection, limit| {
+            Box::pin(delivery::purge(connection, deliveries, limit))
+        }),
+    ])
+}

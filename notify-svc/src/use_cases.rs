@@ -1,0 +1,6 @@
+//! What the service can do, one module for each capability.
+
+pub mod deliveries;
+pub mod intake;
+pub mod sending;
+pub mod templates;
