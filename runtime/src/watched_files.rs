@@ -90,3 +90,49 @@ fn digest_of(contents: &[Vec<u8>]) -> digest::Digest {
     }
     context.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use tokio::{sync::mpsc, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_change_is_offered_once_also_after_a_bad_one() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "first").unwrap();
+        let (files, contents) = WatchedFiles::read(vec![("SETTING", file.clone())]).unwrap();
+        assert_eq!(contents, [b"first"]);
+        let (offers, mut offered) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let apply = |contents: &[Vec<u8>]| {
+                let content = String::from_utf8(contents.concat())?;
+                offers.send(content.clone())?;
+                anyhow::ensure!(content != "bad", "bad");
+                Ok(())
+            };
+            files.follow(apply).await;
+        });
+        for content in ["bad", "good", "better"] {
+            // At once as a whole, as deployments do it.
+            let next = directory.path().join("next");
+            fs::write(&next, content).unwrap();
+            fs::rename(&next, &file).unwrap();
+            let offer = timeout(INTERVAL * 5, offered.recv()).await;
+            assert_eq!(offer.unwrap().unwrap(), content);
+            if content == "good" {
+                fs::remove_file(&file).unwrap();
+            }
+        }
+        assert!(offered.is_empty());
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let missing = PathBuf::from("/none");
+        let error = WatchedFiles::read(vec![("SETTING", missing)]).unwrap_err();
+        assert!(error.to_string().contains("SETTING"));
+    }
+}

@@ -9,6 +9,7 @@
 
 mod bus_conformance;
 mod bus_rabbitmq;
+mod callers;
 mod consumer;
 mod database;
 mod housekeeping;

@@ -377,7 +377,6 @@ async fn a_changed_file_is_taken_over_and_a_broken_one_is_not() {
 
     // Half-written: the old keys stay.
     fs::write(issuer.file(), r#"{"keys": ["#).unwrap();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
     until_accepted(&issuer.keys, &old, true).await;
 
     fs::write(issuer.file(), set(&[new_key])).unwrap();
