@@ -184,19 +184,19 @@ async fn a_stop_has_a_limit_and_is_shown_until_the_end() {
         .await
         .expect("begin");
     service.stop.cancel();
-    let mut last = String::new();
+    let mut shown = String::new();
     soon("it stops", async {
         while !service.task.is_finished() {
             let answer = service.readyz().await;
             if !answer.is_empty() {
-                last = answer;
+                shown = answer;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
-    assert!(last.starts_with("HTTP/1.1 503"), "{last}");
-    assert!(last.contains("the service is stopping"), "{last}");
+    assert!(shown.starts_with("HTTP/1.1 503"), "{shown}");
+    assert!(shown.contains("the service is stopping"), "{shown}");
     drop(lost);
     service.stop().await;
 }

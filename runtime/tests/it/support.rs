@@ -291,7 +291,7 @@ async fn pump(
         let Ok(count @ 1..) = from.read(&mut buffer).await else {
             if state.borrow().silences != silences {
                 // Nor does the other side learn that this one has gone.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             return;
         };
