@@ -11,14 +11,14 @@ use usher_runtime::{
     config::ServerArgs,
     consumer,
     database::{self, Pools},
-    relay,
+    housekeeping, relay,
     service::{Listeners, Service},
     workers::Workers,
 };
 
 use crate::{
-    config::AccountArgs, context::Context, db::MIGRATIONS, grpc, housekeeping,
-    passwords::Passwords, use_cases::deliveries::Deliveries,
+    config::AccountArgs, context::Context, db::MIGRATIONS, grpc, passwords::Passwords, retention,
+    use_cases::deliveries::Deliveries,
 };
 
 /// account-svc, ready to run.
@@ -80,9 +80,9 @@ impl Application {
         workers.spawn("deliveries", move |stop| {
             consumer::run(Arc::clone(&reports), bus.clone(), stop)
         });
-        let pool = self.pools.workers.clone();
+        let (pool, purges) = (self.pools.workers.clone(), retention::purges());
         workers.spawn("housekeeping", move |stop| {
-            housekeeping::run(pool.clone(), stop)
+            housekeeping::run(pool.clone(), Arc::clone(&purges), stop)
         });
         let service = Service {
             name: "account-svc",

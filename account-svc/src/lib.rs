@@ -12,6 +12,6 @@ pub mod domain;
 pub mod error;
 pub mod events;
 pub mod grpc;
-pub mod housekeeping;
 pub mod passwords;
+pub mod retention;
 pub mod use_cases;

@@ -331,8 +331,8 @@ pub struct DeliveryReport {
 impl DeliveryReport {
     /// Of two reports on one invitation, the newer one. Of one email it has the earlier time of sending.
     fn newer(self, other: Self) -> Self {
-        let order = |report: &Self| (report.send_number, report.revision);
-        let (older, mut newer) = if order(&self) <= order(&other) {
+        let sequence = |report: &Self| (report.send_number, report.revision);
+        let (older, mut newer) = if sequence(&self) <= sequence(&other) {
             (self, other)
         } else {
             (other, self)

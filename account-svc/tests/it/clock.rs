@@ -1,12 +1,15 @@
 //! Rules that follow the clock: expiry after a wait, ages where the organization is, retention.
 
-use account_svc::housekeeping;
+use account_svc::retention;
 use prost_types::FieldMask;
 use sqlx::Connection as _;
+use tokio_util::sync::CancellationToken;
 use usher_proto::account::v1::{
     Account, Date, InvitationState, Organization, OrganizationSettings, TokenStatus,
     UpdateAccountRequest, UpdateOrganizationRequest,
 };
+
+use usher_runtime::housekeeping::purge_all;
 
 use crate::support::{PASSWORD, Service, new_account, refusal};
 
@@ -254,7 +257,8 @@ async fn what_is_outdated_is_deleted() {
     .execute(&mut admin)
     .await
     .unwrap();
-    housekeeping::clean_up(&service.pool).await.unwrap();
+    let stop = CancellationToken::new();
+    purge_all(&service.pool, &retention::purges(), &stop).await;
     for (table, left) in [
         ("stored_responses", 0),
         ("tokens", 0),
