@@ -84,11 +84,11 @@ pub fn request_about(rpc: &Rpc, organization_id: &str) -> (Vec<u8>, bool) {
         .methods()
         .find(|method| rpc.path.ends_with(&format!("/{}", method.name())))
         .expect("method");
-    let (message, names_it) = about(method.input(), organization_id);
+    let (message, names_it) = about(&method.input(), organization_id);
     (message.encode_to_vec(), names_it)
 }
 
-fn about(descriptor: MessageDescriptor, organization_id: &str) -> (DynamicMessage, bool) {
+fn about(descriptor: &MessageDescriptor, organization_id: &str) -> (DynamicMessage, bool) {
     let id = Value::String(organization_id.to_owned());
     let mut message = DynamicMessage::new(descriptor.clone());
     if descriptor.get_field_by_name("organization_id").is_some() {
@@ -101,7 +101,7 @@ fn about(descriptor: MessageDescriptor, organization_id: &str) -> (DynamicMessag
     let Some(inner) = inner else {
         return (message, false);
     };
-    let (inner, names_it) = about(inner, organization_id);
+    let (inner, names_it) = about(&inner, organization_id);
     message.set_field_by_name("organization", Value::Message(inner));
     (message, names_it)
 }

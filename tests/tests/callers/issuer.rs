@@ -76,7 +76,7 @@ impl Issuer {
     }
 
     /// A token that says that nobody signed it.
-    pub fn unsigned(&self, scope: &str, organization_id: &str) -> String {
+    pub fn unsigned(scope: &str, organization_id: &str) -> String {
         let header = BASE64URL_NOPAD.encode(br#"{"alg":"none","kid":"current"}"#);
         let claims = claims(scope, organization_id).to_string();
         format!("{header}.{}.", BASE64URL_NOPAD.encode(claims.as_bytes()))

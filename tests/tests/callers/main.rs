@@ -198,7 +198,7 @@ impl Installation {
         let tokens = [
             ("expired", with("exp", json!(now - 60))),
             ("not yet valid", with("nbf", json!(now + 60))),
-            ("alg none", issuer.unsigned(scope, own)),
+            ("alg none", Issuer::unsigned(scope, own)),
             ("HS256 with the public key", issuer.confused(scope, own)),
             ("wrong audience", with("aud", json!("other"))),
             ("wrong issuer", with("iss", json!("https://other.example"))),
