@@ -4,26 +4,44 @@
 -- protected by row-level security: a transaction sees the rows of the organization that it names in
 -- `usher.organization_id`, or, with `usher.scope = 'platform'`, all rows. A transaction that says neither
 -- sees none. The service works as `account_service`, which owns nothing, and FORCE binds the owner too.
+--
+-- Functions name their schema and have a body that is parsed now, not at each call: what a caller has in its
+-- search path or in its temporary schema does not change what they do.
 
--- Roles belong to the whole cluster: another database's migration may be making it at this moment.
+-- Administrators prepare roles and database: deploy/postgres. Roles belong to the whole cluster: another
+-- database's migration may be making this one at the same moment.
 DO $$
 BEGIN
+    IF NOT (SELECT pg_has_role(current_user, datdba, 'USAGE')
+            FROM pg_database WHERE datname = current_database()) THEN
+        RAISE EXCEPTION 'the login % does not own the database %: migrate as its owner',
+            current_user, current_database();
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'account_service') THEN
         CREATE ROLE account_service NOLOGIN;
     END IF;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;
     WHEN insufficient_privilege THEN
-        RAISE EXCEPTION 'role account_service is missing and may not be created here'
-            USING HINT = 'As an administrator: CREATE ROLE account_service NOLOGIN; '
-                         'then GRANT account_service TO the login of account-svc.';
+        RAISE EXCEPTION 'the role account_service is missing: run deploy/postgres/roles.sql as an administrator'
+            USING HINT = 'Or CREATE ROLE account_service NOLOGIN and grant it to the login of the service.';
 END $$;
 
-CREATE FUNCTION usher_organization() RETURNS uuid
+-- Nobody but the service gets in, and it can make nothing here: no temporary table that takes the place of
+-- another one, no function.
+DO $$
+BEGIN
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO account_service', current_database());
+END $$;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO account_service;
+
+CREATE FUNCTION public.usher_organization() RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN nullif(current_setting('usher.organization_id', true), '')::uuid;
 
-CREATE FUNCTION usher_is_platform() RETURNS boolean
+CREATE FUNCTION public.usher_is_platform() RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN current_setting('usher.scope', true) IS NOT DISTINCT FROM 'platform';
 
@@ -224,7 +242,7 @@ CREATE INDEX login_sources_age ON login_sources (last_login_time);
 
 -- Where an account stands, derived from facts. The clock is that of the statement, not that of the
 -- transaction, which may have waited for a lock since it began.
-CREATE FUNCTION account_state(account accounts, invitation invitations) RETURNS text
+CREATE FUNCTION public.account_state(account public.accounts, invitation public.invitations) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE
         WHEN account.close_time IS NOT NULL THEN 'CLOSED'
@@ -239,7 +257,7 @@ CREATE FUNCTION account_state(account accounts, invitation invitations) RETURNS 
     END;
 
 -- Where an invitation stands, derived from facts.
-CREATE FUNCTION invitation_state(invitation invitations) RETURNS text
+CREATE FUNCTION public.invitation_state(invitation public.invitations) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN coalesce(
         invitation.end_state,
@@ -248,12 +266,15 @@ CREATE FUNCTION invitation_state(invitation invitations) RETURNS text
     );
 
 -- The only thing that an organization may learn about Persons that are not its clients: whether an email
--- is one's. Runs as the owner, in the platform's scope.
-CREATE FUNCTION email_is_on_platform(canonical text) RETURNS boolean
+-- is one's. Runs as the owner, which may read Persons without a scope for this: see its policy below.
+CREATE FUNCTION public.email_is_on_platform(canonical text) RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path FROM CURRENT
-    SET usher.scope = 'platform'
-    AS 'SELECT EXISTS (SELECT FROM persons WHERE email = canonical)';
+    RETURN EXISTS (SELECT FROM public.persons WHERE persons.email = canonical);
+
+REVOKE EXECUTE ON FUNCTION public.usher_organization, public.usher_is_platform, public.account_state,
+    public.invitation_state, public.email_is_on_platform FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION public.usher_organization, public.usher_is_platform, public.account_state,
+    public.invitation_state, public.email_is_on_platform TO account_service;
 
 DO $$
 DECLARE
@@ -274,6 +295,8 @@ CREATE POLICY own_clients ON persons FOR SELECT USING (EXISTS (
     SELECT FROM accounts
     WHERE accounts.person_id = persons.person_id
         AND accounts.organization_id = (SELECT usher_organization())));
+-- For `email_is_on_platform`. It gives the owner nothing that it could not take by itself.
+CREATE POLICY owner ON persons FOR SELECT TO CURRENT_USER USING (true);
 
 DO $$
 DECLARE

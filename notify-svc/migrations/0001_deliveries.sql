@@ -4,28 +4,49 @@
 -- row-level security: a transaction sees the rows of the organization that it names in
 -- `usher.organization_id`, or, with `usher.scope = 'platform'`, all rows. A transaction that says neither
 -- sees none. The service works as `notify_service`, which owns nothing, and FORCE binds the owner too.
+--
+-- Functions name their schema and have a body that is parsed now, not at each call: what a caller has in its
+-- search path or in its temporary schema does not change what they do.
 
--- Roles belong to the whole cluster: another database's migration may be making it at this moment.
+-- Administrators prepare roles and database: deploy/postgres. Roles belong to the whole cluster: another
+-- database's migration may be making this one at the same moment.
 DO $$
 BEGIN
+    IF NOT (SELECT pg_has_role(current_user, datdba, 'USAGE')
+            FROM pg_database WHERE datname = current_database()) THEN
+        RAISE EXCEPTION 'the login % does not own the database %: migrate as its owner',
+            current_user, current_database();
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'notify_service') THEN
         CREATE ROLE notify_service NOLOGIN;
     END IF;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;
     WHEN insufficient_privilege THEN
-        RAISE EXCEPTION 'role notify_service is missing and may not be created here'
-            USING HINT = 'As an administrator: CREATE ROLE notify_service NOLOGIN; '
-                         'then GRANT notify_service TO the login of notify-svc.';
+        RAISE EXCEPTION 'the role notify_service is missing: run deploy/postgres/roles.sql as an administrator'
+            USING HINT = 'Or CREATE ROLE notify_service NOLOGIN and grant it to the login of the service.';
 END $$;
 
-CREATE FUNCTION usher_organization() RETURNS uuid
+-- Nobody but the service gets in, and it can make nothing here: no temporary table that takes the place of
+-- another one, no function.
+DO $$
+BEGIN
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO notify_service', current_database());
+END $$;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO notify_service;
+
+CREATE FUNCTION public.usher_organization() RETURNS uuid
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN nullif(current_setting('usher.organization_id', true), '')::uuid;
 
-CREATE FUNCTION usher_is_platform() RETURNS boolean
+CREATE FUNCTION public.usher_is_platform() RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN current_setting('usher.scope', true) IS NOT DISTINCT FROM 'platform';
+
+REVOKE EXECUTE ON FUNCTION public.usher_organization, public.usher_is_platform FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION public.usher_organization, public.usher_is_platform TO notify_service;
 
 -- Events that were taken in. One that comes again is dropped.
 CREATE TABLE inbox (

@@ -6,13 +6,30 @@ import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+ROLES = ROOT / "deploy" / "postgres" / "roles.sql"
 START_SECONDS = 30
 STOP_SECONDS = 40
+
+
+class Database:
+    """A new database on the server of this run, owned and used by plain logins."""
+
+    def __init__(self, service: str):
+        server = os.environ["DATABASE_URL"]
+        name = f"usher_{service}"
+        subprocess.run(["psql", server, "-qX", "-v", "ON_ERROR_STOP=1", "-f", ROLES], check=True)
+        subprocess.run(["psql", server, "-qXc", f"CREATE DATABASE {name} OWNER usher_owner"], check=True)
+        address = urllib.parse.urlsplit(server)
+        host = address.netloc.rpartition("@")[2]
+        self.admin_url = address._replace(path=f"/{name}").geturl()
+        self.owner_url = address._replace(netloc=f"usher_owner@{host}", path=f"/{name}").geturl()
+        self.service_url = address._replace(netloc=f"{service}_login@{host}", path=f"/{name}").geturl()
 
 
 class Service:
@@ -22,11 +39,11 @@ class Service:
         self.name = name
         self.program = PROGRAMS / name
         self.log = directory / f"{name}.log"
-        self.database_url = create_database(name.replace("-", "_"))
+        self.database = Database(name.replace("-svc", ""))
         self.address = f"127.0.0.1:{free_port()}"
         self.admin_address = f"127.0.0.1:{free_port()}"
         self.environment = os.environ | settings | {
-            "DATABASE_URL": self.database_url,
+            "DATABASE_URL": self.database.service_url,
             "GRPC_LISTEN": self.address,
             "ADMIN_LISTEN": self.admin_address,
             "ALLOW_UNAUTHENTICATED": "true",
@@ -34,8 +51,9 @@ class Service:
         self.process = None
 
     def migrate(self):
+        environment = self.environment | {"DATABASE_URL": self.database.owner_url}
         with self.log.open("ab") as log:
-            subprocess.run([self.program, "migrate"], env=self.environment, stdout=log, stderr=log, check=True)
+            subprocess.run([self.program, "migrate"], env=environment, stdout=log, stderr=log, check=True)
 
     def start(self):
         with self.log.open("ab") as log:
@@ -78,7 +96,7 @@ class Service:
 
     def dump(self) -> bytes:
         """Everything that the service keeps in its database."""
-        return subprocess.run(["pg_dump", self.database_url], stdout=subprocess.PIPE, check=True).stdout
+        return subprocess.run(["pg_dump", self.database.admin_url], stdout=subprocess.PIPE, check=True).stdout
 
 
 class Broker:
@@ -112,13 +130,6 @@ def generate_keys() -> tuple[str, str]:
     printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     values = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
     return values["TOKEN_PUBLIC_KEY"], values["TOKEN_PRIVATE_KEY"]
-
-
-def create_database(name: str) -> str:
-    """A new database on the server of this run; its URL."""
-    server = os.environ["DATABASE_URL"]
-    subprocess.run(["psql", server, "-qXc", f'CREATE DATABASE "{name}"'], check=True)
-    return f"{server.rpartition('/')[0]}/{name}"
 
 
 def free_port() -> int:

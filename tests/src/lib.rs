@@ -1,9 +1,15 @@
-//! Both services as the programs that they are, for whoever looks at them from outside.
+//! What tests share: databases and queues of their own, refusals as they read them, what must hold for every
+//! database, and both services as the programs that they are.
 
+pub mod attack;
+pub mod catalogue;
+mod database;
 mod programs;
+pub mod refusal;
 mod servers;
 
 pub use self::{
+    database::{Database, ServiceName},
     programs::{Program, token_keys},
-    servers::{BrokerNames, Database, setting},
+    servers::{BrokerNames, setting},
 };

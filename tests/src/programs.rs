@@ -15,6 +15,8 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::Database;
+
 /// Longer than a start takes unless it hangs.
 const START: Duration = Duration::from_secs(30);
 
@@ -60,6 +62,22 @@ impl Program {
             child,
             log,
         })
+    }
+
+    /// Migrates a database as its owner, and serves its service with the service's own login.
+    ///
+    /// # Errors
+    /// As [`Program::run`] and [`Program::serve`].
+    pub async fn migrate_and_serve(
+        database: &Database,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let name = database.service().program();
+        let owner_url = database.owner_url();
+        Self::run(name, &["migrate"], &[("DATABASE_URL", owner_url.as_str())]).await?;
+        let service_url = database.service_url();
+        let database_url = [("DATABASE_URL", service_url.as_str())];
+        Self::serve(name, &[&database_url, settings].concat()).await
     }
 
     /// Runs `name` with `arguments` to its end and returns what it printed.

@@ -1,11 +1,10 @@
-//! What tests borrow from the servers in `DATABASE_URL` and `AMQP_URL`, and give back.
+//! What tests take of the broker at `AMQP_URL`, and remove again.
 
 use anyhow::Context as _;
 use lapin::{
     Connection, ConnectionProperties,
     options::{ExchangeDeleteOptions, QueueDeleteOptions},
 };
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use usher_proto::topology;
 use uuid::Uuid;
 
@@ -17,63 +16,6 @@ pub fn setting(name: &str) -> anyhow::Result<String> {
     std::env::var(name).with_context(|| {
         format!("{name} is not set: run `make test`, which starts the servers, or set it yourself")
     })
-}
-
-/// A database of its own.
-#[derive(Debug)]
-pub struct Database {
-    admin_url: String,
-    name: String,
-}
-
-impl Database {
-    /// Creates an empty database whose name begins with `prefix`.
-    ///
-    /// # Errors
-    /// If the server at `DATABASE_URL` is away or refuses.
-    pub async fn create(prefix: &str) -> anyhow::Result<Self> {
-        let database = Self {
-            admin_url: setting("DATABASE_URL")?,
-            name: format!("{prefix}_{}", Uuid::now_v7().simple()),
-        };
-        database
-            .administer(format!("CREATE DATABASE {}", database.name))
-            .await?;
-        Ok(database)
-    }
-
-    /// Its URL.
-    ///
-    /// # Errors
-    /// If `DATABASE_URL` has no database in its path.
-    pub fn url(&self) -> anyhow::Result<String> {
-        let (server, rest) = self
-            .admin_url
-            .rsplit_once('/')
-            .context("DATABASE_URL: no database in its path")?;
-        let parameters = rest.find('?').map_or("", |start| &rest[start..]);
-        Ok(format!("{server}/{}{parameters}", self.name))
-    }
-
-    /// Drops it, also under those who still use it.
-    ///
-    /// # Errors
-    /// If the server is away.
-    pub async fn remove(self) -> anyhow::Result<()> {
-        self.administer(format!("DROP DATABASE {} WITH (FORCE)", self.name))
-            .await
-    }
-
-    async fn administer(&self, statement: String) -> anyhow::Result<()> {
-        let mut connection = PgConnection::connect(&self.admin_url)
-            .await
-            .context("DATABASE_URL: the server does not answer")?;
-        sqlx::raw_sql(AssertSqlSafe(statement))
-            .execute(&mut connection)
-            .await?;
-        connection.close().await?;
-        Ok(())
-    }
 }
 
 /// Exchange and queues of its own on a broker that others use too.

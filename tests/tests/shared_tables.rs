@@ -3,9 +3,8 @@
 
 #![expect(clippy::expect_used, reason = "tests say what went wrong by panicking")]
 
-use secrecy::SecretString;
 use sqlx::{Connection as _, PgConnection};
-use usher_tests::Database;
+use usher_tests::{Database, ServiceName};
 
 const SHARED: [&str; 1] = ["outbox"];
 
@@ -41,25 +40,18 @@ const DEFINITION: &str = r"
 
 #[tokio::test]
 async fn shared_tables_are_defined_alike() {
-    let account = Database::create("shared_account").await.expect("database");
-    let notify = Database::create("shared_notify").await.expect("database");
-    let url = |database: &Database| database.url().expect("url");
-    account_svc::app::migrate(&SecretString::from(url(&account)))
-        .await
-        .expect("migrate");
-    notify_svc::app::migrate(&SecretString::from(url(&notify)))
-        .await
-        .expect("migrate");
+    let account = Database::migrated(ServiceName::Account, &account_svc::db::MIGRATIONS).await;
+    let account = account.expect("database");
+    let notify = Database::migrated(ServiceName::Notify, &notify_svc::db::MIGRATIONS).await;
+    let notify = notify.expect("database");
     for table in SHARED {
         let [first, second] = [
-            definition(&url(&account), table).await,
-            definition(&url(&notify), table).await,
+            definition(&account.owner_url(), table).await,
+            definition(&notify.owner_url(), table).await,
         ];
         assert!(first.len() > 10, "{table} of account-svc: {first:#?}");
         assert_eq!(first, second, "{table}");
     }
-    account.remove().await.expect("drop");
-    notify.remove().await.expect("drop");
 }
 
 async fn definition(url: &str, table: &str) -> Vec<String> {

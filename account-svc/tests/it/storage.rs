@@ -1,49 +1,146 @@
-use sqlx::PgConnection;
+use sqlx::AssertSqlSafe;
 use usher_runtime::database::{Scope, begin};
+use usher_tests::{
+    attack,
+    catalogue::{self, Exceptions},
+};
 use uuid::Uuid;
 
-use crate::support::{Service, new_account};
+use crate::support::{PASSWORD, Service, database, new_account};
 
-async fn tables(connection: &mut PgConnection) -> Vec<(String, bool, bool, i64)> {
-    sqlx::query_as(
-        "SELECT c.relname::text, c.relrowsecurity, c.relforcerowsecurity,
-            (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid)
-        FROM pg_class c
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
-            AND c.relname <> '_sqlx_migrations'",
-    )
-    .fetch_all(connection)
-    .await
-    .unwrap()
+const EXCEPTIONS: Exceptions<'_> = Exceptions {
+    indexes: &[
+        ("organizations_slug_key", "slugs are unique on the platform"),
+        (
+            "accounts_person",
+            "a Person's accounts in all organizations",
+        ),
+        (
+            "tokens_pkey",
+            "a link is looked up before its organization is known",
+        ),
+        ("outbox_pkey", "the relay works for all organizations"),
+        ("tokens_age", "purged in all organizations"),
+        ("stored_responses_age", "purged in all organizations"),
+        ("audit_events_age", "purged in all organizations"),
+    ],
+    definers: &[(
+        "email_is_on_platform",
+        "all that an organization may learn about Persons of others",
+    )],
+    grants: &[
+        (
+            "INSERT, SELECT, UPDATE",
+            &[
+                "organizations",
+                "persons",
+                "credentials",
+                "accounts",
+                "invitations",
+            ],
+        ),
+        (
+            "DELETE, INSERT, SELECT, UPDATE",
+            &[
+                "tokens",
+                "stored_responses",
+                "outbox",
+                "login_throttles",
+                "login_sources",
+            ],
+        ),
+        // An entry is never changed, and row-level security says when it can be removed.
+        ("DELETE, INSERT, SELECT", &["audit_events"]),
+    ],
+};
+
+#[tokio::test]
+async fn the_catalogue_keeps_the_rules() {
+    let database = database().await;
+    let violations = catalogue::violations(&database, &EXCEPTIONS).await.unwrap();
+    assert_eq!(violations, [] as [String; 0]);
 }
 
 #[tokio::test]
-async fn every_table_has_a_policy_that_binds_its_owner_too() {
-    let service = Service::start().await;
-    let tables = tables(&mut service.admin().await).await;
-    assert!(tables.len() >= 9, "{tables:?}");
-    for (table, enabled, forced, policies) in tables {
-        assert!(
-            enabled && forced && policies > 0,
-            "{table} is not protected"
-        );
-    }
+async fn a_stolen_login_gets_no_further() {
+    let database = database().await;
+    let further = [
+        "UPDATE audit_events SET actor = 'nobody'",
+        "DELETE FROM accounts",
+        "DELETE FROM persons",
+        "CREATE TABLE public.mine (id uuid REFERENCES public.persons)",
+        "ALTER FUNCTION public.email_is_on_platform SECURITY INVOKER",
+        "CREATE OR REPLACE FUNCTION public.email_is_on_platform(text) RETURNS boolean
+            LANGUAGE sql RETURN true",
+    ];
+    let successes = attack::successes(&database, &further).await.unwrap();
+    assert_eq!(successes, [] as [String; 0]);
+    let other = database.login_of("notify_login").await;
+    assert!(other.is_err(), "notify-svc's login gets in");
 }
 
+/// A view in the temporary schema, which is searched first, once let its author run code as the owner.
 #[tokio::test]
-async fn every_table_of_an_organization_is_indexed_by_it_first() {
-    let service = Service::start().await;
-    let indexes: Vec<String> = sqlx::query_scalar(
-        "SELECT i.indexrelid::regclass::text
-        FROM pg_index i
-        JOIN pg_attribute o ON o.attrelid = i.indrelid AND o.attname = 'organization_id'
-        WHERE i.indrelid::regclass::text IN ('accounts', 'invitations', 'audit_events')
-            AND i.indkey[0] <> o.attnum AND i.indexrelid::regclass::text NOT IN ('accounts_person', 'audit_events_age')",
+async fn a_function_of_the_owner_does_not_look_into_the_temporary_schema() {
+    let database = database().await;
+    // As if the first wall had fallen.
+    sqlx::raw_sql("DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO account_service', current_database()); END $$")
+        .execute(&mut database.admin().await.unwrap())
+        .await
+        .unwrap();
+    let mut login = database.stolen_login().await.unwrap();
+    sqlx::raw_sql(
+        "CREATE FUNCTION pg_temp.evil() RETURNS text LANGUAGE plpgsql
+            AS $$ BEGIN RAISE 'called as %', current_user; END $$;
+        CREATE TEMPORARY VIEW persons AS SELECT pg_temp.evil() AS email;
+        GRANT SELECT ON pg_temp.persons TO PUBLIC",
     )
-    .fetch_all(&mut service.admin().await)
+    .execute(&mut login)
     .await
     .unwrap();
-    assert_eq!(indexes, [] as [String; 0]);
+    let is_on_platform: bool =
+        sqlx::query_scalar("SELECT public.email_is_on_platform('ann@example.org')")
+            .fetch_one(&mut login)
+            .await
+            .unwrap();
+    assert!(!is_on_platform);
+}
+
+#[tokio::test]
+async fn a_stolen_login_sees_no_other_organization_from_inside_one() {
+    let mut service = Service::start().await;
+    let (one, other) = (service.organization().await, service.organization().await);
+    for organization in [&one, &other] {
+        let email = format!("{organization}@example.org");
+        let request = new_account(organization, "Ann", "Lee", &email);
+        service.create(request).await;
+        let letter = service.next_letter().await;
+        service.activate(&letter.token, PASSWORD).await.unwrap();
+        let login = service.authenticate(organization, &email, PASSWORD).await;
+        login.unwrap();
+    }
+    let one = Uuid::parse_str(&one).unwrap();
+    let seen = attack::foreign_rows(&service.database, one, &["persons"]).await;
+    assert_eq!(seen.unwrap(), [] as [String; 0]);
+
+    let mut login = service.database.stolen_login().await.unwrap();
+    let inside = format!("BEGIN; SET LOCAL usher.organization_id = '{one}'");
+    sqlx::raw_sql(AssertSqlSafe(inside))
+        .execute(&mut login)
+        .await
+        .unwrap();
+    let persons: Vec<String> = sqlx::query_scalar("SELECT email FROM persons")
+        .fetch_all(&mut login)
+        .await
+        .unwrap();
+    assert_eq!(persons, [format!("{one}@example.org")]);
+    let stolen = sqlx::query("UPDATE accounts SET organization_id = $1::uuid")
+        .bind(&other)
+        .execute(&mut login)
+        .await
+        .unwrap_err();
+    let stolen = stolen.as_database_error().unwrap();
+    assert_eq!(stolen.code().as_deref(), Some("42501"), "{stolen}");
 }
 
 #[tokio::test]
@@ -69,11 +166,10 @@ async fn a_query_without_a_scope_sees_no_rows() {
         "outbox",
         "persons",
     ] {
-        let rows: i64 =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}")))
-                .fetch_one(&service.pool)
-                .await
-                .unwrap();
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {table}")))
+            .fetch_one(&service.pool)
+            .await
+            .unwrap();
         assert_eq!(rows, 0, "{table}");
     }
     let organization = Scope::Organization(Uuid::parse_str(&one).unwrap());
@@ -93,32 +189,6 @@ async fn a_query_without_a_scope_sees_no_rows() {
     let mut tx = begin(&service.pool, Scope::Platform).await.unwrap();
     let all: i64 = sqlx::query_scalar(count).fetch_one(&mut *tx).await.unwrap();
     assert_eq!(all, 2);
-}
-
-#[tokio::test]
-async fn the_service_owns_nothing_and_cannot_rewrite_the_audit_log() {
-    let mut service = Service::start().await;
-    let organization = service.organization().await;
-    service
-        .create(new_account(&organization, "Ann", "Lee", ""))
-        .await;
-    let owned: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM pg_class WHERE relowner = current_user::regrole::oid",
-    )
-    .fetch_one(&service.pool)
-    .await
-    .unwrap();
-    assert_eq!(owned, 0);
-    for statement in [
-        "UPDATE audit_events SET actor = 'nobody'",
-        "DELETE FROM accounts",
-        "ALTER TABLE accounts DISABLE ROW LEVEL SECURITY",
-        "CREATE TABLE mine (id int)",
-    ] {
-        let mut tx = begin(&service.pool, Scope::Platform).await.unwrap();
-        let result = sqlx::query(statement).execute(&mut *tx).await;
-        assert!(result.is_err(), "{statement}");
-    }
 }
 
 #[tokio::test]
@@ -163,10 +233,9 @@ async fn a_service_that_stops_has_published_everything() {
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
     service.next_letter().await;
-    let mut admin = service.admin().await;
-    service.stop().await;
+    let database = service.stop().await;
     let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox")
-        .fetch_one(&mut admin)
+        .fetch_one(&mut database.admin().await.unwrap())
         .await
         .unwrap();
     assert_eq!(waiting, 0);

@@ -1,21 +1,20 @@
 //! A service of its own for each test: a fresh database, an in-process bus, and a stand-in for notify-svc
 //! that opens the sealed tokens.
 
-use std::{env, future::Future, time::Duration};
+use std::{future::Future, time::Duration};
 
 use account_svc::{
-    app::{Application, migrate},
+    app::Application,
     config::{Cli, Command},
-    db::ROLE,
+    db::{MIGRATIONS, ROLE},
 };
 use clap::Parser as _;
 use prost::Message as _;
 use secrecy::SecretString;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic::{Status, transport::Channel};
 use usher_proto::{
     account::v1::{
         Account, ActivateAccountRequest, ActivateAccountResponse, AuthenticateRequest,
@@ -37,6 +36,8 @@ use usher_runtime::{
     seal::{self, PrivateKey, Sealed},
     trace_context::TraceContext,
 };
+pub use usher_tests::refusal::refusal;
+use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
 /// A password that no rule refuses.
@@ -53,8 +54,7 @@ pub struct Service {
     pub activation: ActivationServiceClient<Channel>,
     /// As the service reaches its database.
     pub pool: PgPool,
-    /// As an administrator reaches it.
-    pub database_url: String,
+    pub database: Database,
     pub address: std::net::SocketAddr,
     bus: EventBus,
     mailroom: Subscription,
@@ -69,25 +69,10 @@ pub struct Letter {
     pub token: String,
 }
 
-fn server_url() -> String {
-    env::var("DATABASE_URL").expect(
-        "DATABASE_URL must name a PostgreSQL server on which databases can be created; `make test` starts one",
-    )
-}
-
 /// A new, migrated database.
-pub async fn database() -> String {
-    let url = server_url();
-    let name = format!("account_{}", Uuid::now_v7().simple());
-    let mut server = PgConnection::connect(&url).await.unwrap();
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .execute(&mut server)
-        .await
-        .unwrap();
-    let (server, _) = url.rsplit_once('/').unwrap();
-    let url = format!("{server}/{name}");
-    migrate(&SecretString::from(url.clone())).await.unwrap();
-    url
+pub async fn database() -> Database {
+    let database = Database::migrated(ServiceName::Account, &MIGRATIONS).await;
+    database.expect("a database: `make test` starts a server")
 }
 
 impl Service {
@@ -97,7 +82,7 @@ impl Service {
 
     /// Starts a service with further settings.
     pub async fn start_with(settings: &[&str]) -> Self {
-        let database_url = database().await;
+        let database = database().await;
         let (key, public) = PrivateKey::generate();
         let public = public.to_base64();
         let arguments = [
@@ -112,7 +97,7 @@ impl Service {
         let Command::Serve(args) = Cli::parse_from(arguments).command else {
             unreachable!("`serve` was asked for");
         };
-        let url = SecretString::from(database_url.clone());
+        let url = SecretString::from(database.service_url());
         let pools = Pools::connect(&url, ROLE, 16, 8).unwrap();
         let bus = EventBus::in_process();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -132,7 +117,7 @@ impl Service {
             invitations: InvitationServiceClient::new(channel.clone()),
             activation: ActivationServiceClient::new(channel),
             pool: pools.calls,
-            database_url,
+            database,
             address,
             mailroom: bus.subscribe(NOTIFY_INVITATIONS),
             bus,
@@ -144,7 +129,7 @@ impl Service {
 
     /// An administrator's connection, which row-level security does not bind.
     pub async fn admin(&self) -> PgConnection {
-        PgConnection::connect(&self.database_url).await.unwrap()
+        self.database.admin().await.unwrap()
     }
 
     /// Creates an organization and answers its id.
@@ -352,10 +337,11 @@ impl Service {
         }
     }
 
-    /// Stops the service as SIGTERM does.
-    pub async fn stop(self) {
+    /// Stops the service as SIGTERM does, and returns its database.
+    pub async fn stop(self) -> Database {
         self.stop.cancel();
         within(self.running).await.unwrap().unwrap();
+        self.database
     }
 }
 
@@ -375,34 +361,6 @@ pub fn new_account(
             ..Default::default()
         }),
         ..Default::default()
-    }
-}
-
-/// What a refusal tells a program.
-pub struct Refusal {
-    pub code: Code,
-    pub reason: String,
-    pub fields: Vec<String>,
-    pub details: ErrorDetails,
-}
-
-/// Reads a refusal; every one must carry a reason.
-pub fn refusal<T: std::fmt::Debug>(result: Result<T, Status>) -> Refusal {
-    let status = result.expect_err("a refusal");
-    let details = status.get_error_details();
-    let info = details.error_info().expect("every error carries ErrorInfo");
-    assert_eq!(info.domain, "usher");
-    let fields = details.bad_request().map_or(Vec::new(), |bad_request| {
-        let violations = bad_request.field_violations.iter();
-        violations
-            .map(|violation| violation.field.clone())
-            .collect()
-    });
-    Refusal {
-        code: status.code(),
-        reason: info.reason.clone(),
-        fields,
-        details,
     }
 }
 

@@ -39,7 +39,8 @@ pub(crate) struct Args {
     pub postgres_bin: Option<PathBuf>,
 
     /// PostgreSQL server to use instead of a private one. Its databases `usher_account` and `usher_notify`
-    /// are created if they do not exist; the login must be allowed to create databases and roles
+    /// are created if they do not exist; the login must be allowed to create databases and roles, owns them,
+    /// and serves too, as the role of each service
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<SecretString>,
 

@@ -1,7 +1,6 @@
 //! From nothing to a running Usher, and back.
 
 use anyhow::Context as _;
-use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
@@ -12,7 +11,7 @@ use usher_runtime::{shutdown, telemetry};
 use crate::config::Args;
 use crate::console;
 use crate::data_dir::DataDir;
-use crate::databases;
+use crate::databases::{self, Server};
 use crate::demo;
 use crate::listeners::{Addresses, Listeners};
 use crate::postgres::Postgres;
@@ -48,14 +47,14 @@ async fn run_with_data(args: &Args, stop: &CancellationToken) -> anyhow::Result<
         postgres = private_postgres(args, &data_dir) => postgres?,
         () = stop.cancelled() => return Ok(()),
     };
-    let server_url = match (&args.database_url, &postgres) {
-        (Some(url), _) => url.clone(),
-        (None, Some(postgres)) => postgres.url()?,
+    let server = match (&args.database_url, &postgres) {
+        (Some(url), _) => Server::Named(url.clone()),
+        (None, Some(postgres)) => Server::Private(postgres.url()?),
         (None, None) => anyhow::bail!("no PostgreSQL server"),
     };
     // Whatever ends the services, the database outlives them.
     let result = tokio::select! {
-        result = serve(args, stop, &data_dir, &server_url, listeners) => result,
+        result = serve(args, stop, &data_dir, &server, listeners) => result,
         error = ended(&mut postgres) => Err(error),
     };
     if let Some(postgres) = postgres {
@@ -96,7 +95,7 @@ async fn serve(
     args: &Args,
     stop: &CancellationToken,
     data_dir: &DataDir,
-    server_url: &SecretString,
+    server: &Server,
     listeners: Listeners,
 ) -> anyhow::Result<()> {
     let addresses = listeners.addresses()?;
@@ -106,7 +105,7 @@ async fn serve(
         web,
     } = listeners;
     let prepared = tokio::select! {
-        prepared = prepare(args, data_dir, server_url, account, notify, &addresses) => prepared?,
+        prepared = prepare(args, data_dir, server, account, notify, &addresses) => prepared?,
         () = stop.cancelled() => return Ok(()),
     };
     let Prepared {
@@ -137,15 +136,15 @@ struct Prepared {
 async fn prepare(
     args: &Args,
     data_dir: &DataDir,
-    server_url: &SecretString,
+    server: &Server,
     account: TcpListener,
     notify: TcpListener,
     addresses: &Addresses,
 ) -> anyhow::Result<Prepared> {
     console::step("Preparing the databases");
     let surroundings = Surroundings {
-        account_database: databases::open(server_url, databases::ACCOUNT).await?,
-        notify_database: databases::open(server_url, databases::NOTIFY).await?,
+        account_database: server.open(databases::ACCOUNT).await?,
+        notify_database: server.open(databases::NOTIFY).await?,
         token_key: data_dir.token_key()?,
         amqp_url: args.amqp_url.clone(),
         smtp_url: args.smtp_url.clone(),

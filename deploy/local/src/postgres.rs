@@ -101,7 +101,7 @@ impl Postgres {
         Ok(server)
     }
 
-    /// URL of the server, with its administrator.
+    /// URL of the server, with its superuser, who makes roles and databases and does nothing else.
     ///
     /// # Errors
     ///

@@ -13,14 +13,16 @@ use usher_runtime::config::ServerArgs;
 use usher_runtime::database::Pools;
 use usher_runtime::seal::PrivateKey;
 
+use crate::databases::Database;
+
 /// Connections of each service for calls, and half as many for its workers; the private PostgreSQL takes 100
 /// in all.
 const MAX_CONNECTIONS: u32 = 16;
 
 /// What is around the services.
 pub(crate) struct Surroundings {
-    pub(crate) account_database: SecretString,
-    pub(crate) notify_database: SecretString,
+    pub(crate) account_database: Database,
+    pub(crate) notify_database: Database,
     /// Opens the tokens that account-svc seals.
     pub(crate) token_key: PrivateKey,
     /// `None`: the bus in this process.
@@ -64,14 +66,14 @@ struct Service {
 }
 
 impl Surroundings {
-    /// Brings both databases up to date.
+    /// Brings both databases up to date, as their owner.
     ///
     /// # Errors
     ///
     /// If a database is away or a migration fails.
     pub(crate) async fn migrate(&self) -> anyhow::Result<()> {
-        account_svc::app::migrate(&self.account_database).await?;
-        notify_svc::app::migrate(&self.notify_database).await
+        account_svc::app::migrate(&self.account_database.owner_url).await?;
+        notify_svc::app::migrate(&self.notify_database.owner_url).await
     }
 
     fn bus(&self, connection_name: &str) -> anyhow::Result<Option<EventBus>> {
@@ -124,7 +126,10 @@ impl Services {
         let notify_bus = surroundings.bus("notify-svc")?.unwrap_or(in_process);
         let settings = surroundings.notify_settings()?;
         let account = start_account(surroundings, account_bus, account_listener)?;
-        let pools = pools(&surroundings.notify_database, notify_svc::db::ROLE)?;
+        let pools = pools(
+            &surroundings.notify_database.service_url,
+            notify_svc::db::ROLE,
+        )?;
         let (inbox, notify) = if surroundings.smtp_url.is_some() {
             let transport = settings.notify.smtp.transport()?;
             let notify = start_notify(&settings, pools, notify_bus, transport, notify_listener)?;
@@ -174,7 +179,10 @@ fn start_account(
     listener: TcpListener,
 ) -> anyhow::Result<Service> {
     let settings = surroundings.account_settings()?;
-    let pools = pools(&surroundings.account_database, account_svc::db::ROLE)?;
+    let pools = pools(
+        &surroundings.account_database.service_url,
+        account_svc::db::ROLE,
+    )?;
     let application =
         account_svc::app::Application::build(&settings.account, &settings.server, pools, bus)?;
     let stop = CancellationToken::new();

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     requests::Request,
-    support::{Database, Service, eventually},
+    support::{Service, database, eventually},
 };
 
 const EMAILS: usize = 300;
@@ -34,7 +34,7 @@ fn a_crash_loses_no_email_and_repeats_only_what_was_being_handed_over() {
 
     let doomed = Runtime::new().unwrap();
     let (service, requests) = doomed.block_on(async {
-        let database = Database::create().await;
+        let database = database().await;
         let service = Service::start_with(
             database,
             bus(),

@@ -5,12 +5,12 @@ use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
 
 use crate::{
     requests::Request,
-    support::{Service, eventually},
+    support::{Service, eventually, pool},
 };
 
 /// Puts an email into the state in which a process that died has left it.
 async fn abandon(service: &Service, request: &Request, handing_over: bool) {
-    let mut connection = service.database.superuser().await;
+    let mut connection = service.database.admin().await.unwrap();
     let statement = format!(
         "UPDATE deliveries SET state = 'QUEUED', next_attempt_time = now() - interval '1 minute',
             lease_token = gen_random_uuid(), lease_expire_time = now() + interval '1 second',
@@ -91,12 +91,12 @@ async fn whoever_lost_the_lease_records_nothing() {
     let service = Service::start(&[]).await;
     let request = waiting(&service).await;
     service.stop_working().await;
-    let pool = service.database.pool();
-    let mut superuser = service.database.superuser().await;
+    let pool = pool(&service.database);
+    let mut admin = service.database.admin().await.unwrap();
     sqlx::query(
         "UPDATE deliveries SET next_attempt_time = now() WHERE next_attempt_time IS NOT NULL",
     )
-    .execute(&mut superuser)
+    .execute(&mut admin)
     .await
     .unwrap();
 

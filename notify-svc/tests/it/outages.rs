@@ -10,7 +10,7 @@ use crate::{
 #[tokio::test]
 async fn events_wait_for_the_database() {
     let service = Service::start(&[]).await;
-    service.database.cut_off().await;
+    service.database.cut_off().await.unwrap();
     let request = service.request("zoe@example.org");
     let (bus, message) = (service.bus.clone(), request.message());
     // Resolves when it is acknowledged: not before it is stored.
@@ -20,7 +20,7 @@ async fn events_wait_for_the_database() {
     })
     .await;
     assert!(!published.is_finished());
-    service.database.connect_again().await;
+    service.database.connect_again().await.unwrap();
     published.await.unwrap()[0].unwrap();
     service.reaches(&request, proto::DeliveryState::Sent).await;
     assert_eq!(service.smtp.taken_count(), 1);
@@ -37,13 +37,13 @@ async fn an_answer_of_the_relay_outlasts_an_outage_of_the_database() {
         !service.smtp.has_faults_left()
     })
     .await;
-    service.database.cut_off().await;
+    service.database.cut_off().await.unwrap();
     service.smtp.go_on();
     eventually("the sender notices", async || {
         crate::telemetry::logged("outcomes cannot be recorded")
     })
     .await;
-    service.database.connect_again().await;
+    service.database.connect_again().await.unwrap();
     let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
     assert_eq!(delivery.attempt_count, 1);
     assert_eq!(service.smtp.taken_count(), 1);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     requests::Request,
-    support::{Database, Service, eventually},
+    support::{Service, database, eventually},
 };
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_hundred_emails_over_rabbitmq_with_poison_among_them() {
     let bus =
         EventBus::rabbitmq_with_prefix(&SecretString::from(url), "notify-test", &prefix).unwrap();
     bus.connected().await;
-    let service = Service::start_on(Database::create().await, bus, &[]).await;
+    let service = Service::start_on(database().await, bus, &[]).await;
     eventually("the queues are declared", async || {
         let probe = service.request("probe@example.org").message();
         service

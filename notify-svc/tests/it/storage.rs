@@ -5,39 +5,61 @@ use usher_runtime::{
     bus::EventBus,
     database::{Scope, begin},
 };
+use usher_tests::{
+    attack,
+    catalogue::{self, Exceptions},
+};
 use uuid::Uuid;
 
 use crate::{
     requests::token_of,
     scripted_smtp::{At, Fault},
-    support::{Database, Service, eventually},
+    support::{Service, database, eventually, pool},
+};
+
+const EXCEPTIONS: Exceptions<'_> = Exceptions {
+    indexes: &[
+        ("deliveries_id", "the sender works for all organizations"),
+        (
+            "deliveries_due_urgent",
+            "the sender works for all organizations",
+        ),
+        (
+            "deliveries_due_bulk",
+            "the sender works for all organizations",
+        ),
+        ("outbox_pkey", "the relay works for all organizations"),
+        ("revocations_receive_time", "purged in all organizations"),
+    ],
+    definers: &[],
+    grants: &[(
+        "DELETE, INSERT, SELECT, UPDATE",
+        &[
+            "inbox",
+            "deliveries",
+            "revocations",
+            "suppressions",
+            "throttles",
+            "outbox",
+        ],
+    )],
 };
 
 #[tokio::test]
-async fn every_table_has_forced_row_level_security_and_a_policy() {
-    let database = Database::create().await;
-    let mut superuser = database.superuser().await;
-    let open: Vec<String> = sqlx::query_scalar(
-        "SELECT class.relname::text FROM pg_class AS class
-         WHERE class.relnamespace = 'public'::regnamespace AND class.relkind IN ('r', 'p')
-           AND class.relname <> '_sqlx_migrations'
-           AND NOT (class.relrowsecurity AND class.relforcerowsecurity
-                AND EXISTS (SELECT FROM pg_policy WHERE polrelid = class.oid))",
-    )
-    .fetch_all(&mut superuser)
-    .await
-    .unwrap();
-    assert_eq!(open, Vec::<String>::new());
+async fn the_catalogue_keeps_the_rules() {
+    let database = database().await;
+    let violations = catalogue::violations(&database, &EXCEPTIONS).await.unwrap();
+    assert_eq!(violations, [] as [String; 0]);
+}
 
-    let owned: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM pg_class WHERE pg_get_userbyid(relowner) = 'notify_service'",
-    )
-    .fetch_one(&mut superuser)
-    .await
-    .unwrap();
-    assert_eq!(owned, 0, "the service role owns something");
-    drop(superuser);
-    database.drop().await;
+#[tokio::test]
+async fn a_stolen_login_gets_no_further() {
+    let database = database().await;
+    let further = ["CREATE TABLE public.mine (id uuid REFERENCES public.inbox)"];
+    let successes = attack::successes(&database, &further).await.unwrap();
+    assert_eq!(successes, [] as [String; 0]);
+    let other = database.login_of("account_login").await;
+    assert!(other.is_err(), "account-svc's login gets in");
 }
 
 #[tokio::test]
@@ -47,7 +69,10 @@ async fn rows_show_in_their_scope_only() {
     service.publish(request.message()).await;
     service.reaches(&request, proto::DeliveryState::Sent).await;
 
-    let pool = service.database.pool();
+    let foreign = attack::foreign_rows(&service.database, Uuid::now_v7(), &[]).await;
+    assert_eq!(foreign.unwrap(), [] as [String; 0]);
+
+    let pool = pool(&service.database);
     let count = "SELECT count(*) FROM deliveries";
     let without: i64 = sqlx::query_scalar(count).fetch_one(&pool).await.unwrap();
     assert_eq!(without, 0);
@@ -99,12 +124,12 @@ async fn no_table_ever_holds_a_token_and_final_states_no_seal() {
         .reaches(&waiting, proto::DeliveryState::Throttled)
         .await;
 
-    let mut superuser = service.database.superuser().await;
+    let mut admin = service.database.admin().await.unwrap();
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT relname::text FROM pg_class
          WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'",
     )
-    .fetch_all(&mut superuser)
+    .fetch_all(&mut admin)
     .await
     .unwrap();
     let mut dump = String::new();
@@ -112,7 +137,7 @@ async fn no_table_ever_holds_a_token_and_final_states_no_seal() {
         let statement =
             format!("SELECT coalesce(string_agg(t::text, E'\\n'), '') FROM {table} AS t");
         let rows: String = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
-            .fetch_one(&mut superuser)
+            .fetch_one(&mut admin)
             .await
             .unwrap();
         dump.push_str(&rows);
@@ -134,8 +159,8 @@ async fn no_table_ever_holds_a_token_and_final_states_no_seal() {
 
 #[tokio::test]
 async fn old_rows_are_deleted_and_others_stay() {
-    let database = Database::create().await;
-    let mut owner = database.superuser().await;
+    let database = database().await;
+    let mut owner = database.admin().await.unwrap();
     // Of each table one row that is old enough and one that is not; of the emails also an old one that is
     // still to be sent.
     sqlx::raw_sql(
@@ -171,7 +196,7 @@ async fn old_rows_are_deleted_and_others_stay() {
         &["--delivery-retention=40days"],
     )
     .await;
-    let mut owner = service.database.superuser().await;
+    let mut owner = service.database.admin().await.unwrap();
     for (table, kept) in [
         ("inbox", 1_i64),
         ("throttles", 1),

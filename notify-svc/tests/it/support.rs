@@ -1,21 +1,20 @@
 //! A notify-svc of one's own: its database, its bus, its SMTP server.
 
 use std::{
-    env,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use notify_svc::{
-    app::{Application, migrate},
+    app::Application,
     config::NotifyArgs,
-    db::ROLE,
+    db::{MIGRATIONS, ROLE},
     mail::MailTransport,
 };
 use prost::Message as _;
 use secrecy::SecretString;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -34,6 +33,7 @@ use usher_runtime::{
     seal::{PrivateKey, PublicKey},
     trace_context::TraceContext,
 };
+use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
 use crate::{
@@ -44,86 +44,20 @@ use crate::{
 /// Longest that anything may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A database of one's own.
-pub struct Database {
-    pub url: SecretString,
-    admin_url: String,
-    name: String,
+/// A new, migrated database.
+pub async fn database() -> Database {
+    let database = Database::migrated(ServiceName::Notify, &MIGRATIONS).await;
+    database.expect("a database: `make test` starts a server")
 }
 
-impl Database {
-    pub async fn create() -> Self {
-        let admin_url = env::var("DATABASE_URL").expect(
-            "set DATABASE_URL to the administrator's URL of a PostgreSQL server (make test does)",
-        );
-        let name = format!("notify_test_{}", Uuid::now_v7().simple());
-        let mut admin = PgConnection::connect(&admin_url)
-            .await
-            .expect("DATABASE_URL");
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut admin)
-            .await
-            .expect("create database");
-        let (server, _) = admin_url.rsplit_once('/').expect("DATABASE_URL has a path");
-        let url = SecretString::from(format!("{server}/{name}"));
-        migrate(&url).await.expect("migrate");
-        Self {
-            url,
-            admin_url,
-            name,
-        }
-    }
+/// Connections as the service has them.
+fn pools(database: &Database) -> Pools {
+    Pools::connect(&SecretString::from(database.service_url()), ROLE, 8, 8).expect("pools")
+}
 
-    fn pools(&self) -> Pools {
-        Pools::connect(&self.url, ROLE, 8, 8).expect("pools")
-    }
-
-    pub fn pool(&self) -> PgPool {
-        connect(&self.url, ROLE, 8).expect("pool")
-    }
-
-    /// A connection that row-level security does not bind, to look behind the service's back.
-    pub async fn superuser(&self) -> PgConnection {
-        let (server, _) = self.admin_url.rsplit_once('/').unwrap();
-        PgConnection::connect(&format!("{server}/{}", self.name))
-            .await
-            .unwrap()
-    }
-
-    /// Ends all connections and allows no new ones.
-    pub async fn cut_off(&self) {
-        self.administer(format!(
-            "ALTER DATABASE {} ALLOW_CONNECTIONS false",
-            self.name
-        ))
-        .await;
-        self.administer(format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
-            self.name
-        ))
-        .await;
-    }
-
-    pub async fn connect_again(&self) {
-        self.administer(format!(
-            "ALTER DATABASE {} ALLOW_CONNECTIONS true",
-            self.name
-        ))
-        .await;
-    }
-
-    async fn administer(&self, statement: String) {
-        let mut admin = PgConnection::connect(&self.admin_url).await.unwrap();
-        sqlx::query(AssertSqlSafe(statement))
-            .execute(&mut admin)
-            .await
-            .unwrap();
-    }
-
-    pub async fn drop(self) {
-        self.administer(format!("DROP DATABASE {} WITH (FORCE)", self.name))
-            .await;
-    }
+/// Connections as the service has them.
+pub fn pool(database: &Database) -> PgPool {
+    connect(&SecretString::from(database.service_url()), ROLE, 8).expect("pool")
 }
 
 #[derive(Parser)]
@@ -172,7 +106,7 @@ pub struct Service {
 
 impl Service {
     pub async fn start(more: &[&str]) -> Self {
-        Self::start_on(Database::create().await, EventBus::in_process(), more).await
+        Self::start_on(database().await, EventBus::in_process(), more).await
     }
 
     pub async fn start_on(database: Database, bus: EventBus, more: &[&str]) -> Self {
@@ -197,7 +131,7 @@ impl Service {
         let args = args(&private_key, &settings);
         let transport = args.notify.smtp.transport().expect("transport");
         let stop = CancellationToken::new();
-        let (channel, running) = run(&args, database.pools(), bus.clone(), transport, &stop).await;
+        let (channel, running) = run(&args, pools(&database), bus.clone(), transport, &stop).await;
         let changes = Arc::default();
         tokio::spawn(collect(bus.clone(), Arc::clone(&changes)));
         Self {
@@ -238,7 +172,6 @@ impl Service {
         self.stop.cancel();
         self.running.await.unwrap().unwrap();
         self.bus.close().await;
-        self.database.drop().await;
     }
 
     /// An email to `recipient`, as account-svc would ask for it.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use usher_proto::topology::{NOTIFY_INVITATIONS, Queue, routing_key};
 use usher_runtime::bus::{EventBus, Message};
 use usher_runtime::consumer::{self, EventHandler};
-use usher_tests::Database;
+use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
 use super::support::{DEAD, event, events, publishing, receive_one, soon};
@@ -133,10 +133,9 @@ fn ids(messages: &[Message]) -> Vec<Uuid> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_handled_is_parked_and_its_neighbours_are_stored() {
-    let database = Database::create("runtime_test").await.expect("database");
-    let pool = PgPool::connect(&database.url().expect("url"))
-        .await
-        .expect("pool");
+    let database = Database::create(ServiceName::Account).await;
+    let database = database.expect("database");
+    let pool = PgPool::connect(&database.owner_url()).await.expect("pool");
     let consumer = Consumer::start(pool.clone(), 0, 0);
     let good = events(5, TYPE);
     let (unreadable, refused) = (with(UNREADABLE), with(REFUSED));
@@ -161,7 +160,6 @@ async fn what_cannot_be_handled_is_parked_and_its_neighbours_are_stored() {
     assert_eq!(parked, expected);
     consumer.stop().await;
     pool.close().await;
-    database.remove().await.expect("drop");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::sync::{
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use usher_runtime::housekeeping::{Purge, purge_all};
-use usher_tests::Database;
+use usher_tests::{Database, ServiceName};
 
 /// A purge of so many rows, and how many are left.
 fn purge_of(rows: u64, stop: Option<CancellationToken>) -> (Purge, Arc<AtomicU64>) {
@@ -28,10 +28,9 @@ fn purge_of(rows: u64, stop: Option<CancellationToken>) -> (Purge, Arc<AtomicU64
 
 #[tokio::test]
 async fn every_purge_runs_to_its_end_also_after_one_that_fails() {
-    let database = Database::create("runtime_test").await.expect("database");
-    let pool = PgPool::connect(&database.url().expect("url"))
-        .await
-        .expect("pool");
+    let database = Database::create(ServiceName::Account).await;
+    let database = database.expect("database");
+    let pool = PgPool::connect(&database.owner_url()).await.expect("pool");
     let broken = Purge::new("broken", |connection, _| {
         Box::pin(async move {
             sqlx::query("SELECT 1 / 0").execute(connection).await?;
@@ -45,15 +44,13 @@ async fn every_purge_runs_to_its_end_also_after_one_that_fails() {
     assert_eq!(many_left.load(Ordering::Relaxed), 0);
     assert_eq!(few_left.load(Ordering::Relaxed), 0);
     pool.close().await;
-    database.remove().await.expect("drop");
 }
 
 #[tokio::test]
 async fn it_stops_between_two_batches() {
-    let database = Database::create("runtime_test").await.expect("database");
-    let pool = PgPool::connect(&database.url().expect("url"))
-        .await
-        .expect("pool");
+    let database = Database::create(ServiceName::Account).await;
+    let database = database.expect("database");
+    let pool = PgPool::connect(&database.owner_url()).await.expect("pool");
     let stop = CancellationToken::new();
     let (many, many_left) = purge_of(1_000_000, Some(stop.clone()));
     let (next, next_left) = purge_of(1, None);
@@ -61,5 +58,4 @@ async fn it_stops_between_two_batches() {
     assert_eq!(many_left.load(Ordering::Relaxed), 999_000);
     assert_eq!(next_left.load(Ordering::Relaxed), 1);
     pool.close().await;
-    database.remove().await.expect("drop");
 }

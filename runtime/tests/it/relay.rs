@@ -13,7 +13,7 @@ use usher_runtime::bus::{EventBus, Message};
 use usher_runtime::database::{self, Scope};
 use usher_runtime::outbox::{self, OutboxEvent};
 use usher_runtime::relay::{Wake, run};
-use usher_tests::Database;
+use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
 use super::support::{TestBus, event, events, receive, receive_one, soon};
@@ -26,21 +26,16 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../account-svc/migrations");
 /// A database of one's own, with an outbox.
 struct Outbox {
     database: Database,
-    url: SecretString,
     pool: PgPool,
 }
 
 impl Outbox {
     async fn empty() -> Self {
-        let database = Database::create("runtime_test").await.expect("database");
-        let url = SecretString::from(database.url().expect("url"));
-        database::migrate(&url, &MIGRATIONS).await.expect("migrate");
+        let database = Database::migrated(ServiceName::Account, &MIGRATIONS).await;
+        let database = database.expect("database");
+        let url = SecretString::from(database.service_url());
         let pool = database::connect(&url, "account_service", 4).expect("pool");
-        Self {
-            database,
-            url,
-            pool,
-        }
+        Self { database, pool }
     }
 
     async fn with(messages: &[Message]) -> Self {
@@ -128,8 +123,7 @@ impl Outbox {
 
     /// A connection of the owner of the tables.
     async fn owner(&self) -> PgConnection {
-        use secrecy::ExposeSecret as _;
-        PgConnection::connect(self.url.expose_secret())
+        PgConnection::connect(&self.database.owner_url())
             .await
             .expect("connect")
     }
@@ -158,7 +152,6 @@ impl Outbox {
 
     async fn remove(self) {
         self.pool.close().await;
-        self.database.remove().await.expect("drop");
     }
 }
 

@@ -288,7 +288,7 @@ async fn confirmed(confirm: lapin::PublisherConfirm) -> anyhow::Result<()> {
 
 /// The time of one small commit: half of 60 take less.
 pub async fn commit(system: &System) -> anyhow::Result<Duration> {
-    let mut connection = PgConnection::connect(&system.account_url).await?;
+    let mut connection = PgConnection::connect(&system.account_admin_url).await?;
     let statement = "CREATE TABLE IF NOT EXISTS bench_commit (n integer)".to_owned();
     sqlx::raw_sql(AssertSqlSafe(statement))
         .execute(&mut connection)

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -14,13 +13,15 @@ use usher_runtime::{
     database::Pools,
     relay::{self, Wake},
 };
-use usher_tests::{BrokerNames, Database, Program, setting, token_keys};
+use usher_tests::{BrokerNames, Database, Program, ServiceName, setting, token_keys};
 
 /// How often it is looked whether something has ended.
 const POLL: Duration = Duration::from_millis(20);
 
 pub struct System {
     pub account_url: String,
+    /// As an administrator reaches it.
+    pub account_admin_url: String,
     account: PgPool,
     notify_database: Database,
     notify: PgPool,
@@ -32,14 +33,11 @@ pub struct System {
 
 impl System {
     pub async fn prepare(account_database: &str) -> anyhow::Result<Self> {
-        let admin_url = setting("DATABASE_URL")?;
-        let (server, _) = admin_url.rsplit_once('/').context("DATABASE_URL")?;
-        let account_url = format!("{server}/{account_database}");
-        let notify_database = Database::create("bench_notify").await?;
-        let notify_url = notify_database.url()?;
-        notify_svc::app::migrate(&notify_url.clone().into()).await?;
+        let account_database = Database::open(ServiceName::Account, account_database).await?;
+        let notify_database =
+            Database::migrated(ServiceName::Notify, &notify_svc::db::MIGRATIONS).await?;
         let (private_key, public_key) = token_keys().await?;
-        let account = PgPool::connect(&account_url).await?;
+        let account = PgPool::connect(&account_database.admin_url()).await?;
         sqlx::raw_sql(
             "CREATE OR REPLACE FUNCTION bench_id(n bigint, kind integer) RETURNS uuid LANGUAGE sql STABLE
              RETURN (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '7'
@@ -48,9 +46,10 @@ impl System {
         .execute(&account)
         .await?;
         let system = Self {
-            notify: PgPool::connect(&notify_url).await?,
+            notify: PgPool::connect(&notify_database.admin_url()).await?,
             account,
-            account_url,
+            account_url: account_database.service_url(),
+            account_admin_url: account_database.admin_url(),
             notify_database,
             names: BrokerNames::create("bench"),
             private_key,
@@ -87,7 +86,7 @@ impl System {
         self.start(
             "notify-svc",
             &[
-                ("DATABASE_URL", &self.notify_database.url()?),
+                ("DATABASE_URL", &self.notify_database.service_url()),
                 ("TOKEN_PRIVATE_KEY", &self.private_key),
                 ("SMTP_URL", smtp_url),
                 ("ADMIN_LISTEN", &admin),
@@ -222,7 +221,6 @@ impl System {
 
     pub async fn remove(self) -> anyhow::Result<()> {
         self.notify.close().await;
-        self.notify_database.remove().await?;
         self.names.remove().await
     }
 }

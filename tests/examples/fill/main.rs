@@ -12,8 +12,8 @@ mod people;
 use std::{fmt::Write as _, time::Instant};
 
 use anyhow::Context as _;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use usher_tests::setting;
+use sqlx::{AssertSqlSafe, PgConnection};
+use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
 use self::people::{Client, SMALL_ORGANIZATIONS};
@@ -31,37 +31,25 @@ async fn main() -> anyhow::Result<()> {
     };
     let started = Instant::now();
 
-    let url = create(&account).await?;
-    account_svc::app::migrate(&url.clone().into()).await?;
-    let mut connection = PgConnection::connect(&url).await?;
+    let database = Database::open(ServiceName::Account, &account).await?;
+    database.recreate().await?;
+    account_svc::app::migrate(&database.owner_url().into()).await?;
+    let mut connection = database.admin().await?;
     fill_accounts(&mut connection, accounts).await?;
     run(&mut connection, include_str!("account.sql")).await?;
     vacuum(&mut connection).await?;
     println!("{account}: {accounts} accounts, {:?}", started.elapsed());
 
     if let Some(notify) = names.next() {
-        let url = create(&notify).await?;
-        notify_svc::app::migrate(&url.clone().into()).await?;
-        let mut connection = PgConnection::connect(&url).await?;
+        let database = Database::open(ServiceName::Notify, &notify).await?;
+        database.recreate().await?;
+        notify_svc::app::migrate(&database.owner_url().into()).await?;
+        let mut connection = database.admin().await?;
         run(&mut connection, include_str!("notify.sql")).await?;
         vacuum(&mut connection).await?;
         println!("{notify}: {:?}", started.elapsed());
     }
     Ok(())
-}
-
-/// Makes the database anew and returns its URL.
-async fn create(name: &str) -> anyhow::Result<String> {
-    let admin_url = setting("DATABASE_URL")?;
-    let mut connection = PgConnection::connect(&admin_url).await?;
-    for statement in [
-        format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-        format!("CREATE DATABASE {name}"),
-    ] {
-        run(&mut connection, &statement).await?;
-    }
-    let (server, _) = admin_url.rsplit_once('/').context("DATABASE_URL")?;
-    Ok(format!("{server}/{name}"))
 }
 
 /// As autovacuum does in time, but for the outbox, whose dead rows stay.

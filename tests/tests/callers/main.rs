@@ -18,7 +18,7 @@ use usher_proto::{
     },
     rpc::{RPCS, Rpc},
 };
-use usher_tests::{Database, Program, token_keys};
+use usher_tests::{Database, Program, ServiceName, token_keys};
 use uuid::Uuid;
 
 use crate::{
@@ -98,17 +98,17 @@ struct Installation {
     programs: [Program; 2],
     accounts: Channel,
     deliveries: Channel,
-    databases: [Database; 2],
+    _databases: [Database; 2],
 }
 
 impl Installation {
     async fn start() -> Self {
         let issuer = Issuer::start();
-        let account_database = Database::create("callers_account").await.expect("database");
-        let notify_database = Database::create("callers_notify").await.expect("database");
+        let account_database = Database::create(ServiceName::Account).await;
+        let account_database = account_database.expect("database");
+        let notify_database = Database::create(ServiceName::Notify).await;
+        let notify_database = notify_database.expect("database");
         let (private_key, public_key) = token_keys().await.expect("keys");
-        let account_url = account_database.url().expect("URL");
-        let notify_url = notify_database.url().expect("URL");
         let keys = issuer.keys();
         let common = [
             ("ALLOW_UNAUTHENTICATED", "false"),
@@ -118,24 +118,18 @@ impl Installation {
             // Nobody is there: calls are answered without a broker.
             ("AMQP_URL", "amqp://127.0.0.1:1/%2f"),
         ];
-        let account = [
-            ("DATABASE_URL", account_url.as_str()),
-            ("TOKEN_PUBLIC_KEY", &public_key),
-        ];
-        let notify = [
-            ("DATABASE_URL", notify_url.as_str()),
-            ("TOKEN_PRIVATE_KEY", &private_key),
-        ];
+        let account = [("TOKEN_PUBLIC_KEY", public_key.as_str())];
+        let notify = [("TOKEN_PRIVATE_KEY", private_key.as_str())];
         let programs = [
-            serve("account-svc", &[&common[..], &account].concat()).await,
-            serve("notify-svc", &[&common[..], &notify].concat()).await,
+            serve(&account_database, &[&common[..], &account].concat()).await,
+            serve(&notify_database, &[&common[..], &notify].concat()).await,
         ];
         Self {
             accounts: connect(&programs[0]).await,
             deliveries: connect(&programs[1]).await,
             issuer,
             programs,
-            databases: [account_database, notify_database],
+            _databases: [account_database, notify_database],
         }
     }
 
@@ -294,9 +288,6 @@ impl Installation {
         for program in self.programs {
             program.kill().await.expect("kill");
         }
-        for database in self.databases {
-            database.remove().await.expect("drop");
-        }
     }
 }
 
@@ -308,9 +299,8 @@ async fn connect(program: &Program) -> Channel {
         .expect("the service is there")
 }
 
-async fn serve(name: &str, settings: &[(&str, &str)]) -> Program {
-    Program::run(name, &["migrate"], settings)
+async fn serve(database: &Database, settings: &[(&str, &str)]) -> Program {
+    Program::migrate_and_serve(database, settings)
         .await
-        .expect("migrate");
-    Program::serve(name, settings).await.expect("serve")
+        .expect("serve")
 }

@@ -14,7 +14,7 @@ use usher_proto::account::v1::{
     account_service_client::AccountServiceClient,
     organization_service_client::OrganizationServiceClient,
 };
-use usher_tests::{BrokerNames, Database, Program, setting, token_keys};
+use usher_tests::{BrokerNames, Database, Program, ServiceName, setting, token_keys};
 
 use crate::collector::{Collector, Span};
 
@@ -162,18 +162,18 @@ async fn create_account(url: &str) {
 struct Installation {
     account_svc: Program,
     notify_svc: Program,
-    databases: [Database; 2],
+    _databases: [Database; 2],
     names: BrokerNames,
 }
 
 impl Installation {
     async fn start(collector: &Collector) -> Self {
         let names = BrokerNames::create("trace");
-        let account_database = Database::create("trace_account").await.expect("database");
-        let notify_database = Database::create("trace_notify").await.expect("database");
+        let account_database = Database::create(ServiceName::Account).await;
+        let account_database = account_database.expect("database");
+        let notify_database = Database::create(ServiceName::Notify).await;
+        let notify_database = notify_database.expect("database");
         let (private_key, public_key) = token_keys().await.expect("keys");
-        let account_url = account_database.url().expect("URL");
-        let notify_url = notify_database.url().expect("URL");
         let amqp_url = setting("AMQP_URL").expect("broker");
         let smtp_url = smtp::accept_everything().await;
         let common = [
@@ -183,19 +183,15 @@ impl Installation {
             // Milliseconds that spans wait to be sent.
             ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ];
-        let account = [
-            ("DATABASE_URL", account_url.as_str()),
-            ("TOKEN_PUBLIC_KEY", &public_key),
-        ];
+        let account = [("TOKEN_PUBLIC_KEY", public_key.as_str())];
         let notify = [
-            ("DATABASE_URL", notify_url.as_str()),
-            ("TOKEN_PRIVATE_KEY", &private_key),
+            ("TOKEN_PRIVATE_KEY", private_key.as_str()),
             ("SMTP_URL", &smtp_url),
         ];
         Self {
-            account_svc: serve("account-svc", &[&common[..], &account].concat()).await,
-            notify_svc: serve("notify-svc", &[&common[..], &notify].concat()).await,
-            databases: [account_database, notify_database],
+            account_svc: serve(&account_database, &[&common[..], &account].concat()).await,
+            notify_svc: serve(&notify_database, &[&common[..], &notify].concat()).await,
+            _databases: [account_database, notify_database],
             names,
         }
     }
@@ -203,16 +199,12 @@ impl Installation {
     async fn stop(self) {
         self.account_svc.kill().await.expect("kill");
         self.notify_svc.kill().await.expect("kill");
-        for database in self.databases {
-            database.remove().await.expect("drop");
-        }
         self.names.remove().await.expect("delete");
     }
 }
 
-async fn serve(name: &str, settings: &[(&str, &str)]) -> Program {
-    Program::run(name, &["migrate"], settings)
+async fn serve(database: &Database, settings: &[(&str, &str)]) -> Program {
+    Program::migrate_and_serve(database, settings)
         .await
-        .expect("migrate");
-    Program::serve(name, settings).await.expect("serve")
+        .expect("serve")
 }
