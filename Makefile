@@ -11,7 +11,7 @@ run: ## Brings up both services in one process, to try them out
 	tests/tools/ensure postgresql >/dev/null || features="--features download-postgresql"; \
 	cargo run $$features
 
-test: ## Runs all tests beside a PostgreSQL and a RabbitMQ of their own
+test: ## Runs all tests on a PostgreSQL and a RabbitMQ of their own
 	tests/servers cargo test --workspace
 	tests/e2e/run
 	tests/browser/run
@@ -30,6 +30,6 @@ format: ## Formats Rust and the contract
 	cargo fmt --all
 	PATH="$$(tests/tools/ensure buf):$$PATH" buf format --write
 
-bench: ## Measures the release build beside what its parts can do
+bench: ## Measures the release build and compares it with its parts
 	cargo build --release -p account-svc -p notify-svc -p usher-tests --bins --examples
 	tests/servers --private --durable sh -c 'target/release/examples/fill usher_bench && target/release/examples/bench usher_bench'

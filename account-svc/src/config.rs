@@ -48,7 +48,7 @@ pub struct ServeArgs {
     /// Its rules.
     #[command(flatten)]
     pub account: AccountArgs,
-    /// What it tells of itself.
+    /// Its logs, traces and metrics.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }
@@ -59,7 +59,7 @@ pub struct MigrateArgs {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// What the command tells of itself.
+    /// The command's logs, traces and metrics.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
 }

@@ -31,7 +31,7 @@ pub mod account {
     pub use super::generated::account_v1 as v1;
 }
 
-/// Events on the broker.
+/// Events that the services exchange.
 pub mod event {
     pub use super::generated::event_v1 as v1;
 }

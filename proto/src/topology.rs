@@ -1,4 +1,4 @@
-//! Names on the broker: the exchange, the queues of Usher's own services, the routing keys.
+//! The messaging topology: the exchange, the queues of Usher's own services, the routing keys.
 
 /// The topic exchange that all events are published to.
 pub const EVENTS_EXCHANGE: &str = "usher.events";

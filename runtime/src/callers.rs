@@ -113,7 +113,7 @@ fn identities(args: &CallerArgs) -> anyhow::Result<Identities> {
     if let Some(keys) = Keys::from_args(args)? {
         ensure!(
             args.caller_grants_file.is_none(),
-            "CALLER_GRANTS_FILE has no effect beside tokens, which hold the grants: take one of them away"
+            "CALLER_GRANTS_FILE has no effect together with tokens, which hold the grants: take one of them away"
         );
         return Ok(Identities::Tokens(keys));
     }

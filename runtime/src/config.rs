@@ -30,7 +30,7 @@ pub struct TelemetryArgs {
     pub log_format: LogFormat,
 
     /// Which log lines are written, for example `info,sqlx=debug` (tracing-subscriber's `EnvFilter`); the
-    /// AMQP library is silent by default: it logs every failed attempt beside our one line for an outage
+    /// AMQP library is silent by default: it logs every failed attempt, where we log one line for an outage
     #[arg(long, env = "LOG_FILTER", default_value = "info,lapin=off")]
     pub log_filter: String,
 
@@ -109,7 +109,7 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub database_max_connections: u32,
 
-    /// Most connections to the database that background work uses at the same time, beside those of calls; one
+    /// Most connections to the database that background work uses at the same time, in addition to those of calls; one
     /// more watches whether the database answers
     #[arg(long, env = "DATABASE_MAX_WORKER_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     pub database_max_worker_connections: u32,

@@ -275,7 +275,7 @@ mod tests {
                 .map(|(field, description)| FieldViolation::new(field, description))
                 .collect();
             let status = Status::from(error.fields(violations));
-            // Beside what else stands in the headers of a response.
+            // Together with what else stands in the headers of a response.
             prop_assert!(header_bytes(&status) <= 8 * 1024 - 512, "{}", header_bytes(&status));
             prop_assert_eq!(info(&status).reason, "FIELD_INVALID");
         }

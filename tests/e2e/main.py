@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 import scenarios
-from house import House
+from environment import Environment
 
 
 def main() -> int:
@@ -20,11 +20,11 @@ def main() -> int:
     # An end that leaves nothing running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = []
-    with tempfile.TemporaryDirectory(prefix="usher-e2e-") as directory, House(Path(directory)) as house:
+    with tempfile.TemporaryDirectory(prefix="usher-e2e-") as directory, Environment(Path(directory)) as environment:
         for scenario in wanted:
             start = time.monotonic()
             try:
-                shown = scenario(house)
+                shown = scenario(environment)
             except Exception:  # whatever it is: the scenario failed, and the others go on
                 traceback.print_exc()
                 failed.append(scenario.__name__)
@@ -32,7 +32,7 @@ def main() -> int:
             verdict = "FAILED" if scenario.__name__ in failed else "ok"
             print(f"{scenario.__name__} ... {verdict} ({time.monotonic() - start:.1f} s) {shown}", flush=True)
         if failed:
-            for service in (house.account, house.notify):
+            for service in (environment.account, environment.notify):
                 print(f"\nthe end of {service.name}'s log:\n{service.end_of_log()}", file=sys.stderr)
     print(f"\nend to end: {len(wanted) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0

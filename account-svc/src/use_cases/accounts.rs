@@ -54,7 +54,7 @@ pub async fn read(
         .ok_or(Error::AccountNotFound(account_id))
 }
 
-/// Reads several accounts, in the order asked for; beside them the ids that do not exist in this
+/// Reads several accounts, in the order asked for, and the ids that do not exist in this
 /// organization.
 ///
 /// # Errors

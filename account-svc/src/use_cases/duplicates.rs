@@ -14,8 +14,8 @@ use crate::{
     error::Error,
 };
 
-/// Most candidates that a report shows.
-const SHOWN: usize = 50;
+/// Most candidates that a report shows: as many as fit into the details of an error, which stock clients limit.
+const SHOWN: usize = 40;
 /// Most accounts of equal name, and of the same sound, that are compared.
 const COMPARED: i64 = 200;
 

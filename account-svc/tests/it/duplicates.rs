@@ -267,3 +267,30 @@ async fn a_changed_name_is_checked_like_a_new_one() {
         .unwrap();
     assert_eq!(renamed.into_inner().account.unwrap().given_name, "Anne");
 }
+
+#[tokio::test]
+async fn a_warning_of_many_namesakes_still_holds_its_report() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let request = new_account(&organization, "Ann", "Lee", "");
+    service.create(request.clone()).await;
+    // More namesakes than are shown; their warnings would take as many calls.
+    sqlx::query(
+        "INSERT INTO accounts (organization_id, account_id, given_name, family_name, members, addresses,
+            contacts, plan, assigned_staff, attributes, locale, name_key, name_sound)
+        SELECT organization_id, gen_random_uuid(), given_name, family_name, members, addresses, contacts,
+            plan, assigned_staff, attributes, locale, name_key, name_sound
+        FROM accounts, generate_series(1, 60)",
+    )
+    .execute(&mut service.admin().await)
+    .await
+    .unwrap();
+    let warning = report(service.accounts.create_account(request.clone()).await);
+    assert_eq!(warning.candidates.len(), 40);
+    assert!(warning.more_candidates);
+    let acknowledged = CreateAccountRequest {
+        duplicate_acknowledgement: warning.acknowledgement,
+        ..request
+    };
+    service.create(acknowledged).await;
+}

@@ -1,4 +1,4 @@
-//! What the services do in a second, beside what their parts can do: `make bench`. Prints a table and
+//! What the services do in a second, compared with what their parts can do: `make bench`. Prints a table and
 //! writes it to `target/bench.json`. Takes the name of a database that the example `fill` has filled.
 
 #![expect(
@@ -8,7 +8,7 @@
     reason = "a benchmark prints rates of small numbers"
 )]
 
-mod beside;
+mod baseline;
 mod client;
 mod mail;
 mod report;
@@ -94,7 +94,7 @@ async fn idle_memory(program: &Program, name: &str, report: &mut Report) -> anyh
     Ok(())
 }
 
-/// P7: the duplicate check in the large organization, beside one of 10,000.
+/// P7: the duplicate check in the large organization, compared with one of 10,000.
 async fn duplicates(system: &System, client: &Client, report: &mut Report) -> anyhow::Result<()> {
     let small = system.organization_of_10_000().await?;
     let mut p99 = Vec::new();
@@ -142,7 +142,7 @@ async fn pages(client: &Client, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// P1: `CreateAccount` beside pgbench, in turn. Returns the number of invitations that wait in the queue.
+/// P1: `CreateAccount` compared with pgbench, in turn. Returns the number of invitations that wait in the queue.
 async fn creating(
     system: &System,
     account_svc: Program,
@@ -156,7 +156,7 @@ async fn creating(
     system.wait_for_empty_outbox().await?;
     // Its relay would take what pgbench puts into the outbox.
     account_svc.kill().await?;
-    let beside = beside::pgbench(system, CALLERS, ROUND)?;
+    let baseline = baseline::pgbench(system, CALLERS, ROUND)?;
     system.empty_outbox().await?;
     let what = format!("CreateAccount, {CALLERS} callers");
     report.row(
@@ -164,11 +164,11 @@ async fn creating(
         &what,
         rate,
         "/s",
-        Some(("pgbench", beside.rate, rate / beside.rate)),
+        Some(("pgbench", baseline.rate, rate / baseline.rate)),
         "≥ 0.8",
     );
     let p99 = milliseconds(percentile(&mut ours, 99));
-    let ratio = Some(("pgbench", beside.p99, p99 / beside.p99));
+    let ratio = Some(("pgbench", baseline.p99, p99 / baseline.p99));
     report.row("P1", &format!("{what}, p99"), p99, "ms", ratio, "≤ 2×");
     report.row(
         "P9",
@@ -181,25 +181,25 @@ async fn creating(
     Ok(warm_up.len() + ours.len())
 }
 
-/// P4: the relay with a full outbox, beside lapin alone.
+/// P4: the relay with a full outbox, compared with lapin alone.
 async fn relaying(system: &System, report: &mut Report) -> anyhow::Result<()> {
     const EVENTS: u32 = 100_000;
-    let raw = beside::publish(EVENTS).await?;
+    let raw = baseline::publish(EVENTS).await?;
     let ours = system.relay(EVENTS).await?;
     let ratio = Some(("lapin, 500 outstanding", raw, ours / raw));
     report.row("P4", "relay, events of 600 B", ours, "/s", ratio, "≥ 0.8");
     Ok(())
 }
 
-/// P5: from the queue to smtp-sink, beside smtp-source.
+/// P5: from the queue to smtp-sink, compared with smtp-source.
 async fn mailing(system: &mut System, waiting: usize, report: &mut Report) -> anyhow::Result<()> {
     let sink = mail::Sink::start()?;
     let notify_svc = system.start_notify_svc(&sink.url()).await?;
     let started = Instant::now();
     system.wait_for_sent(waiting).await?;
     let ours = waiting as f64 / started.elapsed().as_secs_f64();
-    let beside = sink.smtp_source(waiting)?;
-    let ratio = Some(("smtp-source", beside, ours / beside));
+    let baseline = sink.smtp_source(waiting)?;
+    let ratio = Some(("smtp-source", baseline, ours / baseline));
     report.row(
         "P5",
         &format!("queue to relay, {waiting} mails"),
@@ -236,7 +236,7 @@ async fn one_mail(system: &mut System, report: &mut Report) -> anyhow::Result<()
         times.push(accepted.saturating_duration_since(answered));
     }
     let parts =
-        beside::commit(system).await? + beside::one_publish().await? + inbox.exchange().await?;
+        baseline::commit(system).await? + baseline::one_publish().await? + inbox.exchange().await?;
     let p50 = milliseconds(percentile(&mut times, 50));
     let parts = milliseconds(parts);
     let ratio = Some(("commit + publish + SMTP", parts, p50 / parts));

@@ -10,23 +10,23 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds a figure, with the name and the figure of what it was taken beside, and the ratio of the two.
+    /// Adds a figure, with the name and the figure of its baseline, and the ratio of the two.
     pub fn row(
         &mut self,
         id: &str,
         what: &str,
         value: f64,
         unit: &str,
-        beside: Option<(&str, f64, f64)>,
+        baseline: Option<(&str, f64, f64)>,
         goal: &str,
     ) {
-        let compared = beside.map_or(String::new(), |(name, value, ratio)| {
+        let compared = baseline.map_or(String::new(), |(name, value, ratio)| {
             format!("{name} {value:.2} {unit}, ratio {ratio:.2}")
         });
         println!("{id:4} {what:50} {value:10.2} {unit:4} {compared:55} goal {goal}");
         self.rows.push(json!({
             "id": id, "what": what, "value": value, "unit": unit, "goal": goal,
-            "beside": beside.map(|(name, value, ratio)| json!({ "what": name, "value": value, "ratio": ratio })),
+            "baseline": baseline.map(|(name, value, ratio)| json!({ "what": name, "value": value, "ratio": ratio })),
         }));
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::id;
 
-/// Organizations beside the large one.
+/// Organizations apart from the large one.
 pub const SMALL_ORGANIZATIONS: usize = 100;
 
 const SMALL_SIZE: usize = 100;
@@ -26,7 +26,7 @@ const SYLLABLES: [&str; 24] = [
     "qui", "ros", "sten", "tor", "ul", "ver", "wick", "yor", "zan", "berg",
 ];
 
-/// Family names beside the common ones.
+/// Family names apart from the common ones.
 const RARE_NAMES: usize = 24 * 24 * 24;
 
 /// One account with all that hangs on it.

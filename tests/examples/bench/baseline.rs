@@ -1,4 +1,4 @@
-//! What the services are measured beside: their parts alone.
+//! Baselines: what the parts of the services do alone.
 
 use std::{
     collections::VecDeque,

@@ -19,7 +19,7 @@ PORTAL = "https://portal.example"
 CALLERS = 16
 
 
-class House:
+class Environment:
     """Everything that a scenario needs, up and running."""
 
     def __init__(self, directory: Path):
@@ -110,7 +110,7 @@ class House:
                 return accounts
 
     def places(self) -> list[Place]:
-        """Everything that the house keeps: databases, the broker's files, logs."""
+        """Everything that the environment keeps: databases, the broker's files, logs."""
         kept = [
             Place("account-svc's database", self.account.dump(), b"invitation"),
             Place("notify-svc's database", self.notify.dump(), b"deliver"),
