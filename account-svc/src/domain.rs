@@ -1,6 +1,7 @@
 //! Types that cannot be wrong. Pure: no I/O, no clock, no randomness but where it is handed in.
 
 pub mod audit;
+pub mod autolink;
 pub mod birth_date;
 pub mod duplicate;
 pub mod email;

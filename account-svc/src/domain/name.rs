@@ -5,10 +5,15 @@ use std::{cmp::Ordering, collections::HashMap, sync::LazyLock};
 use rphonetic::{DoubleMetaphone, Encoder as _};
 use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
-use super::text::{self, TextError};
+use super::{
+    autolink,
+    text::{self, TextError},
+};
 
 /// Most characters of a given or family name.
 pub const MAX_LENGTH: usize = 100;
+/// Most characters of a name that stands in one field.
+const MAX_FULL_LENGTH: usize = 200;
 
 /// Characters of a phonetic code: enough to tell long names apart.
 const SOUND_LENGTH: usize = 8;
@@ -51,12 +56,72 @@ pub enum Likeness {
     Differs,
 }
 
+/// Why a name was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Not a text that can be shown.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A mail program may make a link of it.
+    #[error(
+        "looks like a web or email address, which mail programs turn into a link; leave out `://`, `www.` and \
+         `@`, and write a space after a full stop, as in `St. John`"
+    )]
+    Link,
+    /// An organization's name with a scheme or an email address.
+    #[error("holds a web address with `://` or an email address; write the name alone")]
+    Address,
+}
+
 /// A given or family name.
 ///
 /// # Errors
-/// If it is empty, longer than 100 characters, or holds control characters.
-pub fn part(text: &str) -> Result<String, TextError> {
-    text::required(text, MAX_LENGTH)
+/// If it shows nothing, is longer than 100 characters, holds control characters, or could become a link in an
+/// email.
+pub fn part(text: &str) -> Result<String, NameError> {
+    personal(text, MAX_LENGTH)
+}
+
+/// The whole name of a person, in one field.
+///
+/// # Errors
+/// As for [`part`], with at most 200 characters.
+pub fn full(text: &str) -> Result<String, NameError> {
+    personal(text, MAX_FULL_LENGTH)
+}
+
+fn personal(text: &str, max: usize) -> Result<String, NameError> {
+    match text::required(text, max)? {
+        name if autolink::may_be_linked(&name) => Err(NameError::Link),
+        name => Ok(name),
+    }
+}
+
+/// The name of an organization: `Booking.com` is one.
+///
+/// # Errors
+/// If it shows nothing, has more than `max` characters, holds control characters, a scheme with `://` or an
+/// email address.
+pub fn organization(text: &str, max: usize) -> Result<String, NameError> {
+    optional_organization(text, max).and_then(|name| {
+        if name.is_empty() {
+            // Says whether there was anything.
+            text::required(text, max).map_err(NameError::from)
+        } else {
+            Ok(name)
+        }
+    })
+}
+
+/// The name of an organization, or nothing.
+///
+/// # Errors
+/// As for [`organization`], but for a name that shows nothing.
+pub fn optional_organization(text: &str, max: usize) -> Result<String, NameError> {
+    match text::optional(text, max)? {
+        name if autolink::has_scheme_or_address(&name) => Err(NameError::Address),
+        name => Ok(name),
+    }
 }
 
 impl PersonName {
@@ -224,6 +289,31 @@ mod tests {
         let (given, family) = one.compare(&other);
         assert_ne!(given, Likeness::Differs);
         assert_ne!(family, Likeness::Differs);
+    }
+
+    #[test]
+    fn names_show_something_and_become_no_link() {
+        assert_eq!(part(" Ma.Cristina\u{200B}").unwrap(), "Ma.Cristina");
+        assert_eq!(part(" "), Err(TextError::Missing { max: 100 }.into()));
+        assert_eq!(part("\u{3164}"), Err(TextError::Invisible.into()));
+        assert_eq!(part("evil.com"), Err(NameError::Link));
+        assert_eq!(full("Ann Lee, www.evil"), Err(NameError::Link));
+        assert!(part(&"x".repeat(101)).is_err() && full(&"x".repeat(200)).is_ok());
+    }
+
+    #[test]
+    fn organizations_are_called_as_they_like_but_for_addresses() {
+        assert_eq!(organization("Booking.com", 20).unwrap(), "Booking.com");
+        assert_eq!(organization("https://acme", 20), Err(NameError::Address));
+        assert_eq!(
+            organization("\u{2060}", 20),
+            Err(TextError::Invisible.into())
+        );
+        assert_eq!(optional_organization("\u{2060}", 20).unwrap(), "");
+        assert_eq!(
+            optional_organization("ann@bank.example", 20),
+            Err(NameError::Address)
+        );
     }
 
     #[test]

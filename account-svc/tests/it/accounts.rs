@@ -119,6 +119,36 @@ async fn everything_that_staff_enter_is_kept() {
 }
 
 #[tokio::test]
+async fn names_that_show_nothing_or_become_links_are_refused() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut request = new_account(&organization, "\u{3164}", "evil.com/free", "");
+    if let Some(account) = &mut request.account {
+        account.members.push(Member {
+            given_name: "www.evil".to_owned(),
+            family_name: "\u{200B}".to_owned(),
+            ..Default::default()
+        });
+        account.contacts.push(Contact {
+            name: "Ann https://evil.example".to_owned(),
+            ..Default::default()
+        });
+    }
+    let mut fields = refusal(service.accounts.create_account(request).await).fields;
+    fields.sort();
+    assert_eq!(
+        fields,
+        [
+            "account.contacts[0].name",
+            "account.family_name",
+            "account.given_name",
+            "account.members[0].family_name",
+            "account.members[0].given_name",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn another_organizations_account_is_not_there() {
     let mut service = Service::start().await;
     let (mine, theirs) = (service.organization().await, service.organization().await);

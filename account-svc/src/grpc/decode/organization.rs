@@ -6,7 +6,7 @@ use usher_runtime::fields::FieldParser;
 use crate::domain::{
     email::Email,
     link::LinkRules,
-    locale,
+    locale, name,
     organization::{
         self, DAY, DEFAULT_INVITATION_LIFETIME, DEFAULT_LINK_PROMPT_LIFETIME, DEFAULT_LOCALE,
         DEFAULT_MINIMUM_AGE, DEFAULT_REINVITE_AFTER, DEFAULT_TIME_ZONE, OrganizationChange,
@@ -26,7 +26,7 @@ pub(in crate::grpc) fn organization_change(
     if wanted("display_name") {
         change.display_name = fields.take(
             "organization.display_name",
-            text::required(&organization.display_name, 200),
+            name::organization(&organization.display_name, 200),
         );
     }
     if wanted("default_locale") {
@@ -45,7 +45,7 @@ pub(in crate::grpc) fn organization_change(
     if wanted("sender_name") {
         change.sender_name = fields.take(
             "organization.sender_name",
-            text::optional(&organization.sender_name, 100),
+            name::optional_organization(&organization.sender_name, 100),
         );
     }
     if wanted("reply_to") {

@@ -176,7 +176,7 @@ fn address(parser: &mut FieldParser, field: &str, address: proto::Address) -> Op
 }
 
 fn contact(parser: &mut FieldParser, field: &str, contact: proto::Contact) -> Option<Contact> {
-    let name = parser.take(&format!("{field}.name"), text::required(&contact.name, 200));
+    let name = parser.take(&format!("{field}.name"), name::full(&contact.name));
     let relation = parser.take(
         &format!("{field}.relation"),
         text::optional(&contact.relation, WORD),
