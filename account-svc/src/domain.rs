@@ -10,6 +10,7 @@ pub mod locale;
 pub mod name;
 pub mod organization;
 pub mod password;
+mod personal_words;
 pub mod phone;
 pub mod profile;
 pub mod state;

@@ -3,6 +3,8 @@
 //! Rules: NIST SP 800-63B-4, section 3.1.1.2 (length, no composition rules, blocklist). Hash: Argon2id with
 //! 19 MiB and two passes (OWASP Password Storage Cheat Sheet).
 
+use std::collections::HashSet;
+
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
     password_hash::phc::PasswordHash,
@@ -10,13 +12,19 @@ use argon2::{
 use secrecy::{ExposeSecret as _, SecretString};
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::personal_words;
+
 /// Most characters of a password.
 pub const MAX_LENGTH: usize = 256;
+/// Most bytes of a password, before anything is done with it.
+const MAX_BYTES: usize = 1024;
 /// Characters that are compared with common passwords: the comparison takes quadratic time.
 const ESTIMATED_LENGTH: usize = 72;
-/// Guesses that a password must withstand. Below it stand the lists of common passwords, and
-/// variations of what is known of the person.
+/// Guesses that a password must withstand, as it is and without the words that anybody knows of the person.
+/// Below it stand the lists of common passwords with their variations.
 const LEAST_GUESSES_LOG10: f64 = 8.0;
+/// Different characters that a password must have without the words that anybody knows of the person.
+const LEAST_DIFFERENT: usize = 8;
 
 /// Why a password was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +36,7 @@ pub enum PasswordError {
         min: usize,
     },
     /// Too many characters.
-    #[error("too long; at most {MAX_LENGTH} characters are accepted")]
+    #[error("too long; at most {MAX_LENGTH} characters, in {MAX_BYTES} bytes, are accepted")]
     TooLong,
     /// Holds a name or the email of the person and little else.
     #[error(
@@ -56,6 +64,9 @@ impl PasswordPolicy {
     /// # Errors
     /// Says what is wrong, in words for the person who chose it.
     pub fn check(self, password: &SecretString, personal: &[&str]) -> Result<(), PasswordError> {
+        if is_oversized(password) {
+            return Err(PasswordError::TooLong);
+        }
         let password = normalized(password);
         let password = password.expose_secret();
         let length = password.chars().count();
@@ -67,40 +78,31 @@ impl PasswordPolicy {
         if length > MAX_LENGTH {
             return Err(PasswordError::TooLong);
         }
-        if is_personal(password, personal) {
+        if personal_words::removed(password, personal)
+            .is_some_and(|rest| is_monotonous(&rest) || is_weak(&rest))
+        {
             return Err(PasswordError::Personal);
         }
-        let start: String = password.chars().take(ESTIMATED_LENGTH).collect();
-        if zxcvbn::zxcvbn(&start, personal).guesses_log10() < LEAST_GUESSES_LOG10 {
+        if is_weak(password) {
             return Err(PasswordError::Common);
         }
         Ok(())
     }
 }
 
-/// Whether little more than digits is left of the password without the words that anybody knows of the person.
-fn is_personal(password: &str, personal: &[&str]) -> bool {
-    let mut rest = letters(password);
-    let before = rest.len();
-    let mut words: Vec<String> = personal
-        .iter()
-        .flat_map(|text| text.split(|character: char| !character.is_alphanumeric()))
-        .map(letters)
-        .filter(|word| word.chars().count() >= 3)
-        .collect();
-    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-    for word in &words {
-        rest = rest.replace(word.as_str(), "");
-    }
-    rest.len() < before && rest.chars().count() < 6
+/// Whether a text is a common password or a variation of some: repeated, backwards, with digits for letters.
+fn is_weak(text: &str) -> bool {
+    let start: String = text.chars().take(ESTIMATED_LENGTH).collect();
+    zxcvbn::zxcvbn(&start, &[]).guesses_log10() < LEAST_GUESSES_LOG10
 }
 
-fn letters(text: &str) -> String {
-    any_ascii::any_ascii(text)
-        .chars()
-        .filter(|character| character.is_alphabetic())
-        .flat_map(char::to_lowercase)
-        .collect()
+/// Whether a text has few different characters: years and exclamation marks around a name add little to it.
+fn is_monotonous(text: &str) -> bool {
+    text.chars().collect::<HashSet<_>>().len() < LEAST_DIFFERENT
+}
+
+fn is_oversized(password: &SecretString) -> bool {
+    password.expose_secret().len() > MAX_BYTES
 }
 
 /// The same text for the same keys pressed, on whatever device (RFC 8265, section 4.2: `OpaqueString`).
@@ -123,12 +125,17 @@ pub fn hash(password: &SecretString) -> Result<String, argon2::password_hash::Er
     Ok(hash.to_string())
 }
 
-/// Whether `password` is the one that `hash` was made of. Takes as long as [`hash`].
+/// Whether `password` is the one that `hash` was made of. Takes as long as [`hash`], but for one of more bytes than
+/// are accepted.
 ///
 /// # Errors
 /// If the hash is malformed or there is no memory to be had.
 pub fn verify(password: &SecretString, hash: &str) -> Result<bool, argon2::password_hash::Error> {
     let hash = PasswordHash::new(hash)?;
+    if is_oversized(password) {
+        // No password of this size was ever accepted.
+        return Ok(false);
+    }
     let password = normalized(password);
     match argon2()?.verify_password(password.expose_secret().as_bytes(), &hash) {
         Ok(()) => Ok(true),
@@ -139,38 +146,119 @@ pub fn verify(password: &SecretString, hash: &str) -> Result<bool, argon2::passw
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
 
-    const PERSON: [&str; 3] = ["Zoë", "O'Sullivan", "zoe.osullivan@example.org"];
+    const PERSON: [&str; 4] = [
+        "Zoë",
+        "O'Sullivan",
+        "zoe.osullivan@example.org",
+        "Harbour Clinic",
+    ];
+
+    fn check(password: &str, personal: &[&str]) -> Result<(), PasswordError> {
+        PasswordPolicy { min_length: 15 }.check(&SecretString::from(password), personal)
+    }
 
     #[rstest]
-    #[case("correct horse battery staple", None)]
-    #[case("ünter den Linden spazieren", None)]
-    #[case("漢字の長いパスフレーズを使う人", None)]
-    #[case("short", Some(PasswordError::TooShort { min: 15 }))]
-    #[case("passwordpassword", Some(PasswordError::Common))]
-    #[case("aaaaaaaaaaaaaaaaaaaa", Some(PasswordError::Common))]
-    #[case("1234567890123456", Some(PasswordError::Common))]
-    #[case("ZoeOSullivan2024!", Some(PasswordError::Personal))]
-    #[case("zoe.osullivan@example.org", Some(PasswordError::Personal))]
-    fn passwords_are_judged(#[case] password: &str, #[case] refused: Option<PasswordError>) {
-        let policy = PasswordPolicy { min_length: 15 };
-        let result = policy.check(&SecretString::from(password), &PERSON);
-        assert_eq!(result.err(), refused);
+    #[case("correct horse battery staple")]
+    #[case("ünter den Linden spazieren")]
+    #[case("漢字の長いパスフレーズを使う人")]
+    #[case("zoe likes walking her green tortoise")]
+    #[case("kettle harbour umbrella seventeen")]
+    #[case("q8#vK2!mZoe9pXr4$")]
+    #[case("!:<>*#[=^zoeA0'q<7Bka")]
+    #[case("                 a lot of room              ")]
+    fn strong_passwords_are_accepted(#[case] password: &str) {
+        assert_eq!(check(password, &PERSON), Ok(()));
+    }
+
+    #[rstest]
+    #[case("passwordpassword")]
+    #[case("drowssapdrowssap")]
+    #[case("p4ssw0rdp4ssw0rd")]
+    #[case("PasswordPassword1!")]
+    #[case("qwertyuiopqwertyuiop")]
+    #[case("monkeymonkeymonkey")]
+    #[case("yeknomyeknomyeknom")]
+    #[case("iloveyouiloveyou")]
+    #[case("letmeinletmeinletmein!")]
+    #[case("aaaaaaaaaaaaaaaaaaaa")]
+    #[case("abcabcabcabcabcabc")]
+    #[case("1234567890123456")]
+    fn common_passwords_are_refused(#[case] password: &str) {
+        assert_eq!(check(password, &PERSON), Err(PasswordError::Common));
+    }
+
+    #[rstest]
+    #[case("ZoeOSullivan2024!")]
+    #[case("zoe.osullivan@example.org")]
+    #[case("gro.elpmaxe@navillus")]
+    #[case("navillusonavilluso")]
+    #[case("NavillusO'eoZ.2024")]
+    #[case("Z0e0$ull1v4nZ0e0$ull1v4n")]
+    #[case("5ull!v@n 5ull!v@n")]
+    #[case("n4v1llu5n4v1llu5!")]
+    #[case("!!2024 zoë o’sullivan 2024!!")]
+    #[case("osullivanzoeosullivanzoe")]
+    #[case("harbourclinicharbourclinic")]
+    #[case("cinilCruobraH-zoe-99")]
+    #[case("zoesullivanharbour")]
+    #[case("Zoë Zoë Zoë Zoë Zoë")]
+    #[case("*****osullivan*****")]
+    fn what_is_made_of_the_person_is_refused(#[case] password: &str) {
+        let error = check(password, &PERSON).unwrap_err();
+        assert!(
+            matches!(error, PasswordError::Personal | PasswordError::Common),
+            "{error:?}"
+        );
+    }
+
+    #[rstest]
+    #[case("navillusnavillus", PasswordError::Personal)]
+    #[case("zoe sullivan zoe 1", PasswordError::Personal)]
+    #[case("short", PasswordError::TooShort { min: 15 })]
+    #[case("王小明王小明王小明王小明王小明", PasswordError::Common)]
+    fn the_reason_is_given(#[case] password: &str, #[case] error: PasswordError) {
+        assert_eq!(check(password, &PERSON), Err(error));
+    }
+
+    #[rstest]
+    #[case("Jürgen", "Größe", "größejürgengröße")]
+    #[case("Дмитрий", "Соколов", "соколовдмитрийволокос")]
+    #[case("Дмитрий", "Соколов", "sokolovdmitriysokolov")]
+    #[case("Bo", "Li", "bolilibobolilibo")]
+    #[case("Łukasz", "Wałęsa", "lukasz walesa lukasz")]
+    fn names_of_every_script_are_known(
+        #[case] given: &str,
+        #[case] family: &str,
+        #[case] password: &str,
+    ) {
+        assert_eq!(
+            check(password, &[given, family]),
+            Err(PasswordError::Personal)
+        );
     }
 
     #[test]
     fn at_least_64_characters_are_accepted() {
-        let policy = PasswordPolicy { min_length: 15 };
         let long = "correct horse battery staple and then some more words ".repeat(4);
-        assert_eq!(policy.check(&SecretString::from(long), &PERSON), Ok(()));
-        let too_long = SecretString::from("x y z ".repeat(100_000));
-        assert_eq!(
-            policy.check(&too_long, &PERSON),
-            Err(PasswordError::TooLong)
-        );
+        assert_eq!(check(&long, &PERSON), Ok(()));
+        assert_eq!(check(&"🐢王ñ e".repeat(51), &PERSON), Ok(()));
+    }
+
+    #[test]
+    fn huge_passwords_are_refused_before_they_cost_anything() {
+        // 256 characters, but only after normalizing.
+        let decomposed = "a\u{323}\u{302}".repeat(256);
+        for password in ["x y z ".repeat(1_000_000), decomposed, "x".repeat(257)] {
+            assert_eq!(check(&password, &PERSON), Err(PasswordError::TooLong));
+        }
+        let hash = hash(&SecretString::from("correct horse battery")).unwrap();
+        let oversized = SecretString::from("x".repeat(MAX_BYTES + 1));
+        assert!(!verify(&oversized, &hash).unwrap());
     }
 
     #[test]
@@ -180,5 +268,62 @@ mod tests {
         assert!(verify(&decomposed, &hash).unwrap());
         assert!(!verify(&SecretString::from("another"), &hash).unwrap());
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+    }
+
+    /// One way to hide a word.
+    fn disguised(word: &str, way: u8) -> String {
+        match way {
+            0 => word.to_lowercase(),
+            1 => word.to_uppercase(),
+            2 => word.chars().rev().collect(),
+            3 => word
+                .to_lowercase()
+                .chars()
+                .map(|character| match character {
+                    'a' => '4',
+                    'e' => '3',
+                    'i' | 'l' => '1',
+                    'o' => '0',
+                    's' => '$',
+                    't' => '7',
+                    other => other,
+                })
+                .collect(),
+            _ => word.to_owned(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn joined_reversed_and_repeated_personal_words_are_refused(
+            words in proptest::collection::vec("[A-Z][a-z]{2,10}|[А-Я][а-я]{2,8}|[A-Z][àéîöüñ][a-z]{1,8}", 1..5),
+            parts in proptest::collection::vec((any::<prop::sample::Index>(), 0u8..5, "[-_. ]?"), 5..14),
+            before in "[!#*]?", after in "(19|20)?[0-9]{0,2}!?",
+        ) {
+            let joined: String = parts
+                .iter()
+                .map(|(index, way, separator)| disguised(index.get(&words[..]).as_str(), *way) + separator)
+                .collect();
+            let password = format!("{before}{joined}{after}");
+            let personal: Vec<&str> = words.iter().map(String::as_str).collect();
+            prop_assert!(check(&password, &personal).is_err(), "{} {:?}", password, personal);
+        }
+
+        #[test]
+        fn random_passwords_are_accepted(password in "[!-~]{20}|[a-z]{20}|\\p{L}{20}") {
+            prop_assert_eq!(check(&password, &PERSON), Ok(()));
+        }
+
+        #[test]
+        fn a_name_in_a_long_random_password_is_no_reason(start in "[!-~]{9}", end in "[!-~]{9}") {
+            prop_assert_eq!(check(&format!("{start}zoe{end}"), &PERSON), Ok(()));
+        }
+
+        #[test]
+        fn checking_never_panics(password in "\\PC{0,300}|(\\p{M}|\\p{Cf}|[0-9a-z]){15,60}", personal in "\\PC{0,60}") {
+            let _ = check(&password, &[&personal, &password]);
+        }
     }
 }
