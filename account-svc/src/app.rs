@@ -42,7 +42,7 @@ impl Application {
         pools: Pools,
         bus: EventBus,
     ) -> anyhow::Result<Self> {
-        let rules = args.rules();
+        let rules = args.rules()?;
         let context = Context {
             pool: pools.calls.clone(),
             wake: relay::Wake::default(),

@@ -9,7 +9,7 @@ use usher_runtime::{
 
 use crate::{
     context::Rules,
-    domain::{link::LinkRules, password::PasswordPolicy},
+    domain::{link::LinkRules, password::PasswordPolicy, portal::PortalOrigins},
 };
 
 /// Keeps accounts, checks for duplicates and invites clients
@@ -80,6 +80,11 @@ pub struct AccountArgs {
     #[arg(long, env = "MAX_CONCURRENT_HASHES", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_concurrent_hashes: u16,
 
+    /// Origins of portals that receive the tokens of links, with commas between: `https://portal.example.org`, or
+    /// `https://*.example.org` for every host with one label more
+    #[arg(long, env = "PORTAL_ORIGINS")]
+    pub portal_origins: PortalOrigins,
+
     /// Accept `http://localhost` in organizations' URLs: for development only
     #[arg(long, env = "ALLOW_HTTP_LOCALHOST")]
     pub allow_http_localhost: bool,
@@ -95,15 +100,17 @@ impl AccountArgs {
     }
 
     /// Rules of the deployment.
-    #[must_use]
-    pub fn rules(&self) -> Rules {
-        Rules {
+    ///
+    /// # Errors
+    /// If the origins of portals are not encrypted.
+    pub fn rules(&self) -> anyhow::Result<Rules> {
+        let links = LinkRules::new(self.allow_http_localhost, self.portal_origins.clone())
+            .context("PORTAL_ORIGINS")?;
+        Ok(Rules {
             password: PasswordPolicy {
                 min_length: self.password_min_length.into(),
             },
-            links: LinkRules {
-                allow_http_localhost: self.allow_http_localhost,
-            },
-        }
+            links,
+        })
     }
 }

@@ -12,6 +12,7 @@ pub mod organization;
 pub mod password;
 mod personal_words;
 pub mod phone;
+pub mod portal;
 pub mod profile;
 pub mod state;
 pub mod text;

@@ -37,7 +37,10 @@ class Environment:
         public_key, private_key = generate_keys()
         self.broker = Broker()
         self.mailbox = stack.enter_context(Mailbox())
-        self.account = Service("account-svc", self.directory, {"TOKEN_PUBLIC_KEY": public_key})
+        self.account = Service("account-svc", self.directory, {
+            "TOKEN_PUBLIC_KEY": public_key,
+            "PORTAL_ORIGINS": PORTAL,
+        })
         self.notify = Service("notify-svc", self.directory, {
             "TOKEN_PRIVATE_KEY": private_key,
             "SMTP_URL": f"smtp://127.0.0.1:{self.mailbox.port}",

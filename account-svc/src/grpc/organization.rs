@@ -39,7 +39,7 @@ impl OrganizationService for Service {
         let (call, mut fields, request) = Call::open(request)?;
         let message = request.organization.unwrap_or_default();
         let slug = fields.take("organization.slug", organization::slug(&message.slug));
-        let links = self.context.rules.links;
+        let links = &self.context.rules.links;
         let profile =
             decode::organization_change(&mut fields, message, links, |_| true).into_profile();
         let (slug, profile) = fields.finish((slug, profile))?;
@@ -80,7 +80,7 @@ impl OrganizationService for Service {
         let message = request.organization.unwrap_or_default();
         let version = decode::etag(&message.etag)?;
         let paths = fields.update_mask(request.update_mask, &PATHS);
-        let links = self.context.rules.links;
+        let links = &self.context.rules.links;
         let new = decode::organization_change(&mut fields, message, links, |field| {
             paths.iter().any(|path| path == field)
         });

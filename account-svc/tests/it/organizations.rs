@@ -165,6 +165,34 @@ async fn faulty_fields_are_named_all_at_once() {
 }
 
 #[tokio::test]
+async fn portals_that_the_operator_does_not_trust_are_refused() {
+    let mut service = Service::start().await;
+    let result = service
+        .organizations
+        .create_organization(CreateOrganizationRequest {
+            organization: Some(Organization {
+                slug: "acme".to_owned(),
+                display_name: "Acme https://evil.example".to_owned(),
+                portal_url: "https://portal.acme.example.evil.example".to_owned(),
+                sender_name: "support@bank.example".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+        .await;
+    let mut fields = refusal(result).fields;
+    fields.sort();
+    assert_eq!(
+        fields,
+        [
+            "organization.display_name",
+            "organization.portal_url",
+            "organization.sender_name"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn organizations_are_listed_in_pages() {
     let mut service = Service::start().await;
     let mut created = Vec::new();

@@ -91,6 +91,8 @@ impl Service {
             "--allow-unauthenticated",
             "--token-public-key",
             &public,
+            "--portal-origins",
+            "https://portal.acme.example",
         ]
         .into_iter()
         .chain(settings.iter().copied());

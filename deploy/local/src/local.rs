@@ -145,6 +145,7 @@ async fn prepare(
     let surroundings = Surroundings {
         account_database: server.open(databases::ACCOUNT).await?,
         notify_database: server.open(databases::NOTIFY).await?,
+        portal_url: addresses.portal_url.clone(),
         token_key: data_dir.token_key()?,
         amqp_url: args.amqp_url.clone(),
         smtp_url: args.smtp_url.clone(),

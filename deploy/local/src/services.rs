@@ -23,6 +23,8 @@ const MAX_CONNECTIONS: u32 = 16;
 pub(crate) struct Surroundings {
     pub(crate) account_database: Database,
     pub(crate) notify_database: Database,
+    /// The only portal: the web page.
+    pub(crate) portal_url: String,
     /// Opens the tokens that account-svc seals.
     pub(crate) token_key: PrivateKey,
     /// `None`: the bus in this process.
@@ -90,6 +92,8 @@ impl Surroundings {
             "--allow-http-localhost",
             "--token-public-key",
             &key,
+            "--portal-origins",
+            &self.portal_url,
         ];
         AccountSettings::try_parse_from(settings).map_err(|error| anyhow!("{error}"))
     }

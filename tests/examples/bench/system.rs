@@ -75,6 +75,7 @@ impl System {
             &[
                 ("DATABASE_URL", &self.account_url),
                 ("TOKEN_PUBLIC_KEY", &self.public_key),
+                ("PORTAL_ORIGINS", "https://portal.example"),
                 ("ADMIN_LISTEN", &admin),
             ],
         )

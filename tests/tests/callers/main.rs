@@ -118,7 +118,10 @@ impl Installation {
             // Nobody is there: calls are answered without a broker.
             ("AMQP_URL", "amqp://127.0.0.1:1/%2f"),
         ];
-        let account = [("TOKEN_PUBLIC_KEY", public_key.as_str())];
+        let account = [
+            ("TOKEN_PUBLIC_KEY", public_key.as_str()),
+            ("PORTAL_ORIGINS", "https://portal.example"),
+        ];
         let notify = [("TOKEN_PRIVATE_KEY", private_key.as_str())];
         let programs = [
             serve(&account_database, &[&common[..], &account].concat()).await,

@@ -183,7 +183,10 @@ impl Installation {
             // Milliseconds that spans wait to be sent.
             ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ];
-        let account = [("TOKEN_PUBLIC_KEY", public_key.as_str())];
+        let account = [
+            ("TOKEN_PUBLIC_KEY", public_key.as_str()),
+            ("PORTAL_ORIGINS", "https://portal.example"),
+        ];
         let notify = [
             ("TOKEN_PRIVATE_KEY", private_key.as_str()),
             ("SMTP_URL", &smtp_url),

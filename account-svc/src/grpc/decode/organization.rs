@@ -19,7 +19,7 @@ use crate::domain::{
 pub(in crate::grpc) fn organization_change(
     fields: &mut FieldParser,
     organization: proto::Organization,
-    links: LinkRules,
+    links: &LinkRules,
     wanted: impl Fn(&str) -> bool,
 ) -> OrganizationChange {
     let mut change = OrganizationChange::default();
@@ -82,7 +82,7 @@ pub(in crate::grpc) fn organization_change(
 fn brand(
     fields: &mut FieldParser,
     brand: &proto::Brand,
-    links: LinkRules,
+    links: &LinkRules,
     change: &mut OrganizationChange,
 ) {
     let logo_url = match brand.logo_url.as_str() {
