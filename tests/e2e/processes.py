@@ -47,6 +47,7 @@ class Service:
             "GRPC_LISTEN": self.address,
             "ADMIN_LISTEN": self.admin_address,
             "ALLOW_UNAUTHENTICATED": "true",
+            "PORTAL_ORIGINS": "https://portal.example",
         }
         self.process = None
 

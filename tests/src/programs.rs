@@ -45,6 +45,7 @@ impl Program {
             .env("GRPC_LISTEN", "127.0.0.1:0")
             .env("ADMIN_LISTEN", "127.0.0.1:0")
             .env("ALLOW_UNAUTHENTICATED", "true")
+            .env("PORTAL_ORIGINS", "https://portal.example")
             .envs(settings.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
