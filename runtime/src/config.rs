@@ -50,7 +50,7 @@ pub struct ServerArgs {
     pub request_timeout: Duration,
 
     /// Calls worked on at the same time; more are refused with `UNAVAILABLE` and the reason `OVERLOADED`.
-    /// Health checks and reflection do not count, nor do requests that are still being received
+    /// Health and reflection have bounds of their own and do not count, nor do requests that are still being received
     #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 512)]
     pub max_concurrent_requests: usize,
 

@@ -8,9 +8,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use self::calls::Calls;
+pub(crate) use self::auxiliary::MAX_HEALTH_BYTES;
+use self::{auxiliary::MAX_REFLECTION_BYTES, calls::Calls};
 use crate::{callers::Callers, config::ServerArgs, tls};
 
+mod auxiliary;
 mod calls;
 mod connections;
 mod explain;
@@ -37,8 +39,11 @@ pub fn add_reflection(routes: &mut Routes) -> anyhow::Result<()> {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let with_v1 = std::mem::take(routes).add_service(builder().build_v1()?);
-    *routes = with_v1.add_service(builder().build_v1alpha()?);
+    let v1 = builder().build_v1()?;
+    let v1alpha = builder().build_v1alpha()?;
+    *routes = std::mem::take(routes)
+        .add_service(v1.max_decoding_message_size(MAX_REFLECTION_BYTES))
+        .add_service(v1alpha.max_decoding_message_size(MAX_REFLECTION_BYTES));
     Ok(())
 }
 

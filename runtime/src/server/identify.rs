@@ -11,7 +11,7 @@ use opentelemetry::{KeyValue, global, metrics::Counter};
 use tonic::Code;
 use usher_proto::{account::v1::ErrorReason, rpc::Rpc};
 
-use super::calls::answer;
+use super::{auxiliary::HEALTH, calls::answer};
 use crate::{
     callers::{Callers, Refusal},
     error::RichError,
@@ -35,7 +35,7 @@ pub(super) async fn identify(
     next: Next,
 ) -> Response {
     let path = request.uri().path();
-    if path.starts_with("/grpc.health.v1.Health/") {
+    if path.starts_with(HEALTH) {
         return next.run(request).await;
     }
     let rpc = Rpc::find(path);

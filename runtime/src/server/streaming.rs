@@ -18,7 +18,7 @@ use futures::{FutureExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::{
-    sync::OwnedSemaphorePermit,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -32,9 +32,15 @@ use super::{
 use crate::stream::Producers;
 
 /// Carries a streaming call out. It ends when its handler ends it, when its caller goes, when nothing was
-/// sent in either direction for the idle limit, and when the service stops.
-pub(super) async fn carry_out(calls: &Calls, request: Request, next: Next) -> Response {
-    let permit = match permit(&calls.streams, 1) {
+/// sent in either direction for the idle limit, and when the service stops. Until then it holds one of
+/// `permits`.
+pub(super) async fn carry_out(
+    calls: &Calls,
+    permits: &Arc<Semaphore>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let permit = match permit(permits, 1) {
         Ok(permit) => Arc::new(permit),
         Err(status) => return answer(status),
     };

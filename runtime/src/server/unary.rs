@@ -8,11 +8,15 @@ use axum::{
 };
 use futures::StreamExt as _;
 use http::HeaderMap;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout_at};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
+};
 use tonic::{Code, Status};
 use usher_proto::{account::v1::ErrorReason, rpc::Rpc};
 
 use super::{
+    auxiliary,
     calls::{Calls, PREFIX, answer, deadline, deadline_exceeded, permit},
     streaming,
 };
@@ -32,22 +36,18 @@ pub(super) async fn carry_out(
     next: Next,
 ) -> Response {
     match Rpc::find(request.uri().path()) {
-        // Health and reflection are answered when everything else is too much; and what is not known is refused.
-        None => next.run(request).await,
-        Some(rpc) if rpc.is_streaming => streaming::carry_out(&calls, request, next).await,
+        None => auxiliary::carry_out(&calls, request, next).await,
+        Some(rpc) if rpc.is_streaming => {
+            streaming::carry_out(&calls, &calls.streams, request, next).await
+        }
         Some(_) => unary(&calls, request, next).await.unwrap_or_else(answer),
     }
 }
 
 async fn unary(calls: &Calls, request: Request, next: Next) -> Result<Response, Status> {
     let deadline = deadline(request.headers(), calls.timeout);
-    let (parts, body) = request.into_parts();
-    let received = timeout_at(deadline, receive(calls, body)).await;
-    let (message, budget) = received
-        .map_err(|_| deadline_exceeded("the request did not arrive in time; repeat the call"))??;
-    check_frame(&message, &parts.headers)?;
+    let (request, budget) = read(calls, request, calls.max_body, deadline).await?;
     let permit = permit(&calls.permits, 1)?;
-    let request = Request::from_parts(parts, Body::from(message));
     let call = async move {
         let response = timeout_at(deadline, next.run(request)).await;
         drop((permit, budget));
@@ -61,11 +61,27 @@ async fn unary(calls: &Calls, request: Request, next: Next) -> Result<Response, 
     Ok(calls.run(call).await)
 }
 
+/// A request of one message, at most `max_body` bytes with its prefix, that has arrived as a whole.
+pub(super) async fn read(
+    calls: &Calls,
+    request: Request,
+    max_body: usize,
+    deadline: Instant,
+) -> Result<(Request, Option<OwnedSemaphorePermit>), Status> {
+    let (parts, body) = request.into_parts();
+    let received = timeout_at(deadline, receive(calls, body, max_body)).await;
+    let (message, budget) = received
+        .map_err(|_| deadline_exceeded("the request did not arrive in time; repeat the call"))??;
+    check_frame(&message, &parts.headers)?;
+    Ok((Request::from_parts(parts, Body::from(message)), budget))
+}
+
 /// Reads a request to its end. What is larger than [`SMALL`] counts towards the process's budget for as long
 /// as the permit is held.
 async fn receive(
     calls: &Calls,
     body: Body,
+    max_body: usize,
 ) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Status> {
     let mut chunks = body.into_data_stream();
     let mut message = Vec::new();
@@ -73,8 +89,8 @@ async fn receive(
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| Status::from_error(error.into()))?;
         let length = message.len() + chunk.len();
-        if length > calls.max_body {
-            return Err(too_large(calls.max_body - PREFIX));
+        if length > max_body {
+            return Err(too_large(max_body - PREFIX));
         }
         let counted = length.saturating_sub(SMALL.max(message.len()));
         if counted > 0 {

@@ -21,6 +21,10 @@ use tonic::{
     Code, Request, Response, Status, codegen::BoxStream, service::Routes, transport::Channel,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, ServerReflectionResponse,
+    server_reflection_client::ServerReflectionClient,
+};
 use tonic_types::StatusExt as _;
 use usher_proto::notify::v1::{
     GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
@@ -37,6 +41,8 @@ use usher_runtime::{
 use crate::support::soon;
 
 const UNAUTHENTICATED: &str = "--allow-unauthenticated";
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const GET: &str = "/usher.notify.v1.DeliveryService/GetDelivery";
 
 #[derive(clap::Parser)]
@@ -337,6 +343,94 @@ async fn calls_beyond_the_permits_are_refused_and_health_is_not() {
     server.handler.go_on.notify_one();
     first.await.expect("no panic").expect("an answer");
     server.get("").await.expect("the permit is free");
+}
+
+#[tokio::test]
+async fn requests_for_health_are_short_in_bytes_and_in_time() {
+    let server = Server::start(&[]).await;
+    let mut client = server.raw().await;
+    let large = send(&mut client, CHECK, framed(&[0x0a; 2_000])).await;
+    assert_eq!(reason(&large), "MESSAGE_TOO_LARGE");
+    for method in ["Check", "Watch"] {
+        let path = format!("/grpc.health.v1.Health/{method}");
+        let mut ready = client.clone().ready().await.expect("ready");
+        let (answer, mut body) = ready.send_request(post(&path), false).expect("send");
+        body.send_data(Bytes::from_static(&[0, 0]), false)
+            .expect("send");
+        let answer = soon("an answer", answer).await.expect("an answer");
+        let status = Status::from_header_map(answer.headers()).expect("a status");
+        assert_eq!(reason(&status), "DEADLINE_EXCEEDED", "{method}");
+    }
+    assert!(server.is_healthy().await);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn watches_of_health_are_limited_and_end_when_the_service_stops() {
+    let server = Server::start(&["--max-streaming-requests=1"]).await;
+    let mut health = HealthClient::new(channel(server.address).await);
+    let mut watches = Vec::new();
+    let refused = loop {
+        assert!(watches.len() < 200, "nothing limits them");
+        let watch = health.watch(HealthCheckRequest::default());
+        match soon("a watch", watch).await {
+            Ok(watch) => watches.push(watch.into_inner()),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(reason(&refused), "OVERLOADED");
+    assert!(server.is_healthy().await);
+    server.watch("").await.expect("a stream of the contract");
+    server.stop.cancel();
+    for mut watch in watches {
+        assert!(watch.message().await.expect("a message").is_some());
+        let end = soon("the end", watch.message()).await;
+        assert_eq!(reason(&end.expect_err("an error")), "OVERLOADED");
+    }
+    drop(health);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn reflection_takes_small_requests_only() {
+    let server = Server::start(&[]).await;
+    let client = server.raw().await;
+    let mut ready = client.ready().await.expect("ready");
+    let (answer, mut body) = ready.send_request(post(REFLECTION), false).expect("send");
+    // It announces 64 KiB, which never come.
+    body.send_data(Bytes::from_static(&[0, 0, 1, 0, 0]), false)
+        .expect("send");
+    let answer = soon("an answer", answer).await.expect("an answer");
+    let mut answer = answer.into_body();
+    assert!(soon("the end", answer.data()).await.is_none());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn calls_of_reflection_are_limited_and_end_when_they_are_idle() {
+    let server = Server::start(&["--stream-idle-timeout=2s"]).await;
+    let mut client = ServerReflectionClient::new(channel(server.address).await);
+    let mut calls: Vec<tonic::Streaming<ServerReflectionResponse>> = Vec::new();
+    let refused = loop {
+        assert!(calls.len() < 200, "nothing limits them");
+        let requests = tokio_stream::pending::<ServerReflectionRequest>();
+        match soon("a call", client.server_reflection_info(requests)).await {
+            Ok(call) => calls.push(call.into_inner()),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(reason(&refused), "OVERLOADED");
+    server.get("").await.expect("a call of the contract");
+    for mut call in calls {
+        let end = soon("the end", call.message()).await;
+        // Which of the two directions ends first is open.
+        match end {
+            Ok(message) => assert!(message.is_none()),
+            Err(status) => assert_eq!(reason(&status), "DEADLINE_EXCEEDED"),
+        }
+    }
+    drop(client);
+    server.stop().await;
 }
 
 #[tokio::test]
