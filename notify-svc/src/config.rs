@@ -3,11 +3,14 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use lettre::Address;
 use secrecy::{ExposeSecret as _, SecretString};
 use usher_runtime::{
-    config::{BrokerArgs, DatabaseArgs, ListenArgs, ServerArgs, TelemetryArgs, secret},
+    config::{
+        BrokerArgs, DatabaseArgs, ListenArgs, ServerArgs, TelemetryArgs, count, positive_duration,
+        secret,
+    },
     seal::PrivateKey,
 };
 
@@ -18,6 +21,9 @@ use crate::{
     throttle::Limit,
     use_cases::sending::{SenderSettings, UnknownPolicy},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Sends the emails that invitations need
 #[derive(Debug, Parser)]
@@ -133,20 +139,20 @@ pub struct NotifyArgs {
     pub relay_limit: Option<Limit>,
 
     /// Emails that are worked on at the same time
-    #[arg(long, env = "SEND_CONCURRENCY", default_value_t = 64)]
+    #[arg(long, env = "SEND_CONCURRENCY", default_value_t = 64, value_parser = count())]
     pub send_concurrency: usize,
 
     /// Time after which an email that was being handed over is taken from a process that does not answer any
     /// more; longer than sending one email may take
-    #[arg(long, env = "SEND_LEASE", default_value = "3m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SEND_LEASE", default_value = "3m", value_parser = positive_duration)]
     pub send_lease: Duration,
 
     /// Delay before an email that was refused for now is tried again; doubles with each refusal
-    #[arg(long, env = "RETRY_BASE", default_value = "1m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "RETRY_BASE", default_value = "1m", value_parser = positive_duration)]
     pub retry_base: Duration,
 
     /// Longest delay between two attempts
-    #[arg(long, env = "RETRY_MAX", default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "RETRY_MAX", default_value = "1h", value_parser = positive_duration)]
     pub retry_max: Duration,
 
     /// What becomes of an email when the relay's answer was lost after its final dot
@@ -154,7 +160,7 @@ pub struct NotifyArgs {
     pub unknown_outcome: UnknownPolicy,
 
     /// How long to wait before such an email is sent once more
-    #[arg(long, env = "UNKNOWN_DELAY", default_value = "1m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "UNKNOWN_DELAY", default_value = "1m", value_parser = positive_duration)]
     pub unknown_delay: Duration,
 
     /// How long emails are kept after they were asked for, once they are not to be sent any more: 30 to 3650
@@ -173,15 +179,25 @@ pub struct SmtpArgs {
     pub smtp_url: RelayUrl,
 
     /// User name for the login; none sends without
-    #[arg(long, env = "SMTP_USERNAME")]
+    #[arg(long, env = "SMTP_USERNAME", value_parser = NonEmptyStringValueParser::new())]
     pub smtp_username: Option<String>,
 
     /// Password for the login
-    #[arg(long, env = "SMTP_PASSWORD", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "SMTP_PASSWORD",
+        hide_env_values = true,
+        requires = "smtp_username"
+    )]
     pub smtp_password: Option<SecretString>,
 
     /// File that holds the password
-    #[arg(long, env = "SMTP_PASSWORD_FILE", conflicts_with = "smtp_password")]
+    #[arg(
+        long,
+        env = "SMTP_PASSWORD_FILE",
+        conflicts_with = "smtp_password",
+        requires = "smtp_username"
+    )]
     pub smtp_password_file: Option<PathBuf>,
 
     /// Send the password over a connection that is not encrypted
@@ -197,27 +213,27 @@ pub struct SmtpArgs {
     pub smtp_ehlo_name: String,
 
     /// Most connections
-    #[arg(long, env = "SMTP_MAX_CONNECTIONS", default_value_t = 16)]
+    #[arg(long, env = "SMTP_MAX_CONNECTIONS", default_value_t = 16, value_parser = count())]
     pub smtp_max_connections: usize,
 
     /// Emails after which a connection is closed
-    #[arg(long, env = "SMTP_MAX_MAILS_PER_CONNECTION", default_value_t = 100)]
+    #[arg(long, env = "SMTP_MAX_MAILS_PER_CONNECTION", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub smtp_max_mails_per_connection: u32,
 
     /// Time after which an unused connection is closed
-    #[arg(long, env = "SMTP_IDLE_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SMTP_IDLE_TIMEOUT", default_value = "30s", value_parser = positive_duration)]
     pub smtp_idle_timeout: Duration,
 
     /// Longest wait for the connection, and for the TLS handshake
-    #[arg(long, env = "SMTP_CONNECT_TIMEOUT", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SMTP_CONNECT_TIMEOUT", default_value = "10s", value_parser = positive_duration)]
     pub smtp_connect_timeout: Duration,
 
     /// Longest wait for the reply to a command
-    #[arg(long, env = "SMTP_COMMAND_TIMEOUT", default_value = "15s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SMTP_COMMAND_TIMEOUT", default_value = "15s", value_parser = positive_duration)]
     pub smtp_command_timeout: Duration,
 
     /// Longest wait for the reply to an email
-    #[arg(long, env = "SMTP_DATA_TIMEOUT", default_value = "1m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SMTP_DATA_TIMEOUT", default_value = "1m", value_parser = positive_duration)]
     pub smtp_data_timeout: Duration,
 }
 
@@ -232,12 +248,18 @@ impl NotifyArgs {
             self.token_private_key_file.as_ref(),
             "TOKEN_PRIVATE_KEY",
         )?;
-        text.expose_secret()
+        let keys: Arc<[_]> = text
+            .expose_secret()
             .split([',', '\n'])
             .map(str::trim)
             .filter(|key| !key.is_empty())
             .map(|key| PrivateKey::from_base64(key).context("TOKEN_PRIVATE_KEY"))
-            .collect()
+            .collect::<anyhow::Result<_>>()?;
+        anyhow::ensure!(
+            !keys.is_empty(),
+            "TOKEN_PRIVATE_KEY holds no key: `notify-svc generate-key` makes one"
+        );
+        Ok(keys)
     }
 
     /// What a recipient can be sent.
@@ -260,12 +282,16 @@ impl NotifyArgs {
     /// How the sender works; `drain` is the time that it has at the end.
     ///
     /// # Errors
-    /// If an email could take longer than its lease.
+    /// If an email could take longer than its lease, or the first delay is longer than the longest.
     pub fn sender(&self, drain: Duration) -> anyhow::Result<SenderSettings> {
         anyhow::ensure!(
             self.send_lease > self.smtp.timeouts().longest_send(),
             "SEND_LEASE must be longer than four times SMTP_COMMAND_TIMEOUT plus SMTP_DATA_TIMEOUT: an email \
              would be taken over while it is sent"
+        );
+        anyhow::ensure!(
+            self.retry_base <= self.retry_max,
+            "RETRY_BASE is longer than RETRY_MAX"
         );
         Ok(SenderSettings {
             capacity: self.send_concurrency,
@@ -316,8 +342,8 @@ impl SmtpArgs {
             ehlo_name: self.smtp_ehlo_name.clone(),
             login: self.login()?,
             ca_file: self.smtp_ca_file.clone(),
-            max_connections: self.smtp_max_connections.max(1),
-            max_mails_per_connection: self.smtp_max_mails_per_connection.max(1),
+            max_connections: self.smtp_max_connections,
+            max_mails_per_connection: self.smtp_max_mails_per_connection,
             idle_timeout: self.smtp_idle_timeout,
             timeouts: self.timeouts(),
         })

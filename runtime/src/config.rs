@@ -3,12 +3,14 @@
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
-use secrecy::SecretString;
+use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{bus::EventBus, database::Pools};
 
 mod callers;
+#[cfg(test)]
+mod tests;
 
 pub use self::callers::{CallerArgs, TlsArgs};
 
@@ -46,32 +48,32 @@ pub struct TelemetryArgs {
 pub struct ServerArgs {
     /// Longest that a call may take, the arrival of its request included; after that the caller gets
     /// `DEADLINE_EXCEEDED`. A shorter deadline of the caller's own (`grpc-timeout`) holds too
-    #[arg(long, env = "REQUEST_TIMEOUT", default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "REQUEST_TIMEOUT", default_value = "20s", value_parser = positive_duration)]
     pub request_timeout: Duration,
 
     /// Calls worked on at the same time; more are refused with `UNAVAILABLE` and the reason `OVERLOADED`.
     /// Health and reflection have bounds of their own and do not count, nor do requests that are still being received
-    #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 512)]
+    #[arg(long, env = "MAX_CONCURRENT_REQUESTS", default_value_t = 512, value_parser = count())]
     pub max_concurrent_requests: usize,
 
     /// Streaming calls served at the same time, apart from the others
-    #[arg(long, env = "MAX_STREAMING_REQUESTS", default_value_t = 256)]
+    #[arg(long, env = "MAX_STREAMING_REQUESTS", default_value_t = 256, value_parser = count())]
     pub max_streaming_requests: usize,
 
     /// Time after which a streaming call ends with `DEADLINE_EXCEEDED` if nothing was sent in either direction
-    #[arg(long, env = "STREAM_IDLE_TIMEOUT", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "STREAM_IDLE_TIMEOUT", default_value = "5m", value_parser = positive_duration)]
     pub stream_idle_timeout: Duration,
 
     /// Connections at the same time; more are closed at once
-    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 4096)]
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 4096, value_parser = count())]
     pub max_connections: usize,
 
     /// Concurrent calls of one HTTP/2 connection; more wait in the client
-    #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 256)]
+    #[arg(long, env = "MAX_CONCURRENT_STREAMS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_concurrent_streams: u32,
 
-    /// Largest message that is accepted, in bytes
-    #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 1024 * 1024)]
+    /// Largest message that is accepted, in bytes: 1,000 to 67,108,864 (64 MiB)
+    #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 1024 * 1024, value_parser = RangedU64ValueParser::<usize>::new().range(1_000..=67_108_864))]
     pub max_message_bytes: usize,
 
     /// Bytes of requests that are held at the same time, beyond the first 16 KiB of each; what does not fit is
@@ -80,12 +82,12 @@ pub struct ServerArgs {
     pub max_buffered_bytes: usize,
 
     /// Age at which a connection is closed gracefully, so that load spreads over new replicas
-    #[arg(long, env = "MAX_CONNECTION_AGE", default_value = "30m", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MAX_CONNECTION_AGE", default_value = "30m", value_parser = positive_duration)]
     pub max_connection_age: Duration,
 
     /// Longest that calls and background work may take to finish after a signal; publishing what is in the
     /// outbox and closing connections take up to 20 seconds more
-    #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SHUTDOWN_TIMEOUT", default_value = "25s", value_parser = positive_duration)]
     pub shutdown_timeout: Duration,
 
     /// Who may call.
@@ -197,6 +199,24 @@ impl BrokerArgs {
     }
 }
 
+/// How many of something, 1 to 1,000,000.
+#[must_use]
+pub fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1_000_000)
+}
+
+/// A time that something may take: more than nothing, and up to 365 days.
+///
+/// # Errors
+/// If the text is no duration, for example `1m 30s`, or out of these bounds.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() || duration > Duration::from_hours(365 * 24) {
+        return Err("must be longer than nothing, and 365 days at most".to_owned());
+    }
+    Ok(duration)
+}
+
 fn amqp_prefix(text: &str) -> Result<String, &'static str> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     // Names that begin with `amq.` belong to the broker.
@@ -209,17 +229,24 @@ fn amqp_prefix(text: &str) -> Result<String, &'static str> {
 /// A secret setting, given as a value or as a file that holds it (without the line end).
 ///
 /// # Errors
-/// If neither is given or the file cannot be read; `name` is the variable to set.
+/// If neither is given, the file cannot be read, or the secret is empty; `name` is the variable to set.
 pub fn secret(
     value: Option<&SecretString>,
     file: Option<&PathBuf>,
     name: &str,
 ) -> anyhow::Result<SecretString> {
     if let Some(value) = value {
+        anyhow::ensure!(!value.expose_secret().trim().is_empty(), "{name} is empty");
         return Ok(value.clone());
     }
     let file = file.with_context(|| format!("set {name} or {name}_FILE"))?;
     let content = fs::read_to_string(file)
         .with_context(|| format!("{name}_FILE: cannot read {}", file.display()))?;
-    Ok(SecretString::from(content.trim_end().to_owned()))
+    let content = content.trim_end();
+    anyhow::ensure!(
+        !content.is_empty(),
+        "{name}_FILE: {} is empty",
+        file.display()
+    );
+    Ok(SecretString::from(content.to_owned()))
 }
