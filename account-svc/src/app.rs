@@ -24,7 +24,6 @@ use crate::{
 /// account-svc, ready to run.
 pub struct Application {
     pools: Pools,
-    bus: EventBus,
     server: ServerArgs,
     callers: Callers,
     context: Context,
@@ -36,12 +35,7 @@ impl Application {
     ///
     /// # Errors
     /// If a setting cannot be used; the message names it.
-    pub fn build(
-        args: &AccountArgs,
-        server: &ServerArgs,
-        pools: Pools,
-        bus: EventBus,
-    ) -> anyhow::Result<Self> {
+    pub fn build(args: &AccountArgs, server: &ServerArgs, pools: Pools) -> anyhow::Result<Self> {
         let rules = args.rules()?;
         let context = Context {
             pool: pools.calls.clone(),
@@ -52,33 +46,33 @@ impl Application {
         };
         Ok(Self {
             pools,
-            bus,
             server: server.clone(),
             callers: Callers::from_args(&server.callers)?,
             context,
         })
     }
 
-    /// Runs until `stop`; then stops taking calls, finishes what is under way, publishes what is in the
+    /// Runs on `bus` until `stop`; then stops taking calls, finishes what is under way, publishes what is in the
     /// outbox, and returns.
     ///
     /// # Errors
     /// If a listener breaks.
     pub async fn run_until_stopped(
         self,
+        bus: EventBus,
         listeners: Listeners,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let workers = Workers::new(stop.clone());
         let context = self.context;
-        let (reports, bus) = (
+        let (reports, events) = (
             Arc::new(Deliveries {
                 pool: self.pools.workers.clone(),
             }),
-            self.bus.clone(),
+            bus.clone(),
         );
         workers.spawn("deliveries", move |stop| {
-            consumer::run(Arc::clone(&reports), bus.clone(), stop)
+            consumer::run(Arc::clone(&reports), events.clone(), stop)
         });
         let (pool, purges) = (self.pools.workers.clone(), retention::purges());
         workers.spawn("housekeeping", move |stop| {
@@ -89,7 +83,7 @@ impl Application {
             routes: grpc::routes(&context, self.server.max_message_bytes),
             wake: context.wake,
             pools: self.pools,
-            bus: self.bus,
+            bus,
             server: self.server,
             callers: self.callers,
             workers,

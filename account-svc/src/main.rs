@@ -19,11 +19,12 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let telemetry = telemetry::init("account-svc", &args.telemetry)?;
     let stop = shutdown::on_signal()?;
-    let bus = args.broker.bus("account-svc")?;
     let pools = args.database.pools(ROLE)?;
     let listeners = Listeners::bind(&args.listen, &telemetry.registry).await?;
-    let application = Application::build(&args.account, &args.server, pools, bus)?;
-    application.run_until_stopped(listeners, stop).await?;
+    let application = Application::build(&args.account, &args.server, pools)?;
+    // Last: it connects in a thread of its own, which must not outlive a start that failed.
+    let bus = args.broker.bus("account-svc")?;
+    application.run_until_stopped(bus, listeners, stop).await?;
     telemetry.shutdown();
     Ok(())
 }

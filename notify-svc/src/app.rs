@@ -33,7 +33,6 @@ use crate::{
 /// notify-svc, ready to run.
 pub struct Application<T> {
     pools: Pools,
-    bus: EventBus,
     server: ServerArgs,
     callers: Callers,
     intake: Arc<Intake>,
@@ -55,7 +54,6 @@ impl<T: MailTransport> Application<T> {
         args: &NotifyArgs,
         server: &ServerArgs,
         pools: Pools,
-        bus: EventBus,
         transport: T,
     ) -> anyhow::Result<Self> {
         let settings: SenderSettings = args.sender(server.shutdown_timeout)?;
@@ -83,7 +81,6 @@ impl<T: MailTransport> Application<T> {
                 metrics: metrics.clone(),
             }),
             pools,
-            bus,
             server: server.clone(),
             callers: Callers::from_args(&server.callers)?,
             renderer,
@@ -94,20 +91,21 @@ impl<T: MailTransport> Application<T> {
         })
     }
 
-    /// Runs until `stop`; then stops taking in, finishes what is under way, publishes what is in the outbox,
+    /// Runs on `bus` until `stop`; then stops taking in, finishes what is under way, publishes what is in the outbox,
     /// and returns.
     ///
     /// # Errors
     /// If a listener breaks.
     pub async fn run_until_stopped(
         self,
+        bus: EventBus,
         listeners: Listeners,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let workers = Workers::new(stop.clone());
-        let bus = self.bus.clone();
+        let events = bus.clone();
         workers.spawn("intake", move |stop| {
-            consumer::run(Arc::clone(&self.intake), bus.clone(), stop)
+            consumer::run(Arc::clone(&self.intake), events.clone(), stop)
         });
         workers.spawn("sender", move |stop| Arc::clone(&self.sender).run(stop));
         let pool = self.pools.workers.clone();
@@ -131,7 +129,7 @@ impl<T: MailTransport> Application<T> {
             ),
             wake: self.outbox,
             pools: self.pools,
-            bus: self.bus,
+            bus,
             server: self.server,
             callers: self.callers,
             workers,

@@ -23,12 +23,13 @@ async fn main() -> anyhow::Result<()> {
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let telemetry = telemetry::init("notify-svc", &args.telemetry)?;
     let stop = shutdown::on_signal()?;
-    let bus = args.broker.bus("notify-svc")?;
     let transport = args.notify.smtp.transport()?;
     let pools = args.database.pools(ROLE)?;
     let listeners = Listeners::bind(&args.listen, &telemetry.registry).await?;
-    let application = Application::build(&args.notify, &args.server, pools, bus, transport)?;
-    application.run_until_stopped(listeners, stop).await?;
+    let application = Application::build(&args.notify, &args.server, pools, transport)?;
+    // Last: it connects in a thread of its own, which must not outlive a start that failed.
+    let bus = args.broker.bus("notify-svc")?;
+    application.run_until_stopped(bus, listeners, stop).await?;
     telemetry.shutdown();
     Ok(())
 }

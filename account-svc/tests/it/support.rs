@@ -104,10 +104,10 @@ impl Service {
         let bus = EventBus::in_process();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let application =
-            Application::build(&args.account, &args.server, pools.clone(), bus.clone()).unwrap();
+        let application = Application::build(&args.account, &args.server, pools.clone()).unwrap();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
+        let running =
+            tokio::spawn(application.run_until_stopped(bus.clone(), listener.into(), stop.clone()));
         let channel = Channel::from_shared(format!("http://{address}"))
             .unwrap()
             .connect()

@@ -188,9 +188,9 @@ fn start_account(
         account_svc::db::ROLE,
     )?;
     let application =
-        account_svc::app::Application::build(&settings.account, &settings.server, pools, bus)?;
+        account_svc::app::Application::build(&settings.account, &settings.server, pools)?;
     let stop = CancellationToken::new();
-    let task = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
+    let task = tokio::spawn(application.run_until_stopped(bus, listener.into(), stop.clone()));
     Ok(Service {
         name: "account-svc",
         task,
@@ -205,15 +205,10 @@ fn start_notify(
     transport: impl MailTransport,
     listener: TcpListener,
 ) -> anyhow::Result<Service> {
-    let application = notify_svc::app::Application::build(
-        &settings.notify,
-        &settings.server,
-        pools,
-        bus,
-        transport,
-    )?;
+    let application =
+        notify_svc::app::Application::build(&settings.notify, &settings.server, pools, transport)?;
     let stop = CancellationToken::new();
-    let task = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
+    let task = tokio::spawn(application.run_until_stopped(bus, listener.into(), stop.clone()));
     Ok(Service {
         name: "notify-svc",
         task,

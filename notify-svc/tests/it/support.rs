@@ -275,10 +275,10 @@ async fn run<T: MailTransport>(
     stop: &CancellationToken,
 ) -> (Channel, JoinHandle<anyhow::Result<()>>) {
     let application =
-        Application::build(&args.notify, &args.server, pools, bus, transport).expect("build");
+        Application::build(&args.notify, &args.server, pools, transport).expect("build");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let running = tokio::spawn(application.run_until_stopped(listener.into(), stop.clone()));
+    let running = tokio::spawn(application.run_until_stopped(bus, listener.into(), stop.clone()));
     let channel = Channel::from_shared(address)
         .unwrap()
         .connect()
