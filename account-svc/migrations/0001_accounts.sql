@@ -311,6 +311,8 @@ END $$;
 -- The audit log is append-only: nothing changes an entry, and only what is older than ten years can be removed.
 CREATE POLICY retention ON audit_events AS RESTRICTIVE FOR DELETE
     USING (occur_time < now() - interval '10 years');
+CREATE POLICY present ON audit_events AS RESTRICTIVE FOR INSERT
+    WITH CHECK (occur_time > now() - interval '1 hour');
 
 GRANT SELECT, INSERT, UPDATE ON organizations, persons, credentials, accounts, invitations TO account_service;
 GRANT SELECT, INSERT, UPDATE, DELETE

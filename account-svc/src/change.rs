@@ -112,8 +112,13 @@ impl Change {
     /// Ends a call that found nothing to change.
     ///
     /// # Errors
-    /// If the database fails.
+    /// If the database fails, or the use case left an event or an entry.
     pub async fn commit_unchanged<R: Message>(self, response: R) -> Result<Committed<R>, Error> {
+        if !self.events.is_empty() || !self.audit.is_empty() {
+            return Err(Error::Internal(
+                "an unchanged call with events or entries in the audit log".to_owned(),
+            ));
+        }
         self.finish(response).await
     }
 

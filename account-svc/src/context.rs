@@ -55,7 +55,20 @@ impl Context {
         call: &Call,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut tx = database::begin(&self.pool, scope(call)).await?;
+        self.read_in(scope(call)?, work).await
+    }
+
+    /// As [`Self::read`], for calls whose organization is known by other means than a field of the request:
+    /// with the platform's scope, the work itself compares what it finds with [`Call::reach`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_in<T>(
+        &self,
+        scope: Scope,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut tx = database::begin(&self.pool, scope).await?;
         let result = work(&mut tx).await;
         // Nothing was changed; a connection that cannot even roll back is not worth an error.
         let _ = tx.rollback().await;
@@ -73,10 +86,10 @@ impl Context {
         call: &Call,
         work: impl AsyncFnOnce(Change) -> Result<Committed<R>, Error>,
     ) -> Result<Response<R>, Status> {
-        let response = self
-            .change_in(call, scope(call), call.organization_id, work)
+        let changed = self
+            .change_in(call, scope(call)?, call.organization_id, work)
             .await?;
-        Ok(Response::new(response))
+        Ok(Response::new(changed.into_response()))
     }
 
     /// As [`Self::change`], for calls whose organization is known by other means than a field of the request.
@@ -89,18 +102,41 @@ impl Context {
         scope: Scope,
         organization_id: Uuid,
         work: impl AsyncFnOnce(Change) -> Result<Committed<R>, Error>,
-    ) -> Result<R, Error> {
+    ) -> Result<Changed<R>, Error> {
         match Change::begin(self, call, scope, organization_id).await? {
-            Begun::Answered(response) => Ok(response),
-            Begun::Fresh(change) => Ok(work(*change).await?.into_response()),
+            Begun::Answered(response) => Ok(Changed::Repeated(response)),
+            Begun::Fresh(change) => Ok(Changed::Fresh(work(*change).await?.into_response())),
         }
     }
 }
 
-fn scope(call: &Call) -> Scope {
-    if call.organization_id.is_nil() {
-        Scope::Platform
+/// What a mutation answers.
+#[derive(Debug)]
+pub enum Changed<R> {
+    /// It was carried out now.
+    Fresh(R),
+    /// An earlier call with the same request id was carried out.
+    Repeated(R),
+}
+
+impl<R> Changed<R> {
+    /// The response, whichever call was carried out.
+    pub fn into_response(self) -> R {
+        match self {
+            Self::Fresh(response) | Self::Repeated(response) => response,
+        }
+    }
+}
+
+/// Whose rows a call sees. One that names no organization sees all of them only if its RPC belongs to none.
+fn scope(call: &Call) -> Result<Scope, Error> {
+    if !call.organization_id.is_nil() {
+        Ok(Scope::Organization(call.organization_id))
+    } else if call.is_of_platform {
+        Ok(Scope::Platform)
     } else {
-        Scope::Organization(call.organization_id)
+        Err(Error::Internal(
+            "a call that names no organization needs a scope of its own".to_owned(),
+        ))
     }
 }

@@ -16,6 +16,12 @@ pub struct Rpc {
 }
 
 impl Rpc {
+    /// Whether the RPC belongs to no organization.
+    #[must_use]
+    pub fn is_of_platform(&self) -> bool {
+        self.scope.starts_with("platform/")
+    }
+
     /// The RPC with this path.
     #[must_use]
     pub fn find(path: &str) -> Option<&'static Self> {

@@ -26,6 +26,8 @@ pub struct Call {
     /// Which organizations the caller may name: for requests that name theirs in another way, as a token
     /// does.
     pub reach: Reach,
+    /// Whether the RPC belongs to no organization: its scope begins with `platform/`.
+    pub is_of_platform: bool,
     /// The key that makes a repeated call safe; `None` if the caller sent no `request_id`.
     pub request_key: Option<RequestKey>,
 }
@@ -47,7 +49,7 @@ impl Call {
         let mut fields = FieldParser::default();
         let organization_id = message
             .organization_id()
-            .and_then(|id| fields.take(R::ORGANIZATION_FIELD, parse_uuid(id)));
+            .and_then(|id| fields.take(R::ORGANIZATION_FIELD, parse_organization_id(id)));
         if organization_id.is_some_and(|id| !reach.covers(id)) {
             return Err(organization_mismatch().into());
         }
@@ -64,9 +66,18 @@ impl Call {
             subject: caller.subject.clone(),
             organization_id,
             reach,
+            is_of_platform: rpc.is_of_platform(),
             request_key,
         };
         Ok((call, fields, message))
+    }
+}
+
+/// The nil UUID stands for no organization, in a call as in the tables.
+fn parse_organization_id(id: &str) -> Result<Uuid, &'static str> {
+    match parse_uuid(id)? {
+        id if id.is_nil() => Err("not the id of an organization"),
+        id => Ok(id),
     }
 }
 

@@ -100,7 +100,7 @@ impl Caller {
         if !bare.is_empty() && scopes.contains(&format!("{PLATFORM}{bare}")) {
             return Ok(Reach::Platform);
         }
-        if bare.is_empty() || rpc.scope.starts_with(PLATFORM) || !scopes.contains(bare) {
+        if bare.is_empty() || rpc.is_of_platform() || !scopes.contains(bare) {
             return Err(NotGranted::Scope(rpc.scope));
         }
         self.organization_id

@@ -25,6 +25,8 @@ pub struct Account {
     pub organization_id: Uuid,
     /// Where it stands.
     pub state: AccountState,
+    /// The Person who took it over; `None` if nobody did.
+    pub person_id: Option<Uuid>,
     /// What staff entered.
     pub profile: Profile,
     /// Counts the changes.
@@ -43,6 +45,7 @@ struct Row {
     account_id: Uuid,
     organization_id: Uuid,
     state: AccountState,
+    person_id: Option<Uuid>,
     given_name: String,
     family_name: String,
     email: Option<String>,
@@ -103,6 +106,7 @@ impl From<Row> for Account {
             account_id: row.account_id,
             organization_id: row.organization_id,
             state: row.state,
+            person_id: row.person_id,
             profile: Profile {
                 name: PersonName {
                     given: row.given_name,
@@ -133,6 +137,7 @@ macro_rules! select_accounts {
         sqlx::query_as!(
             Row,
             r#"SELECT a.account_id, a.organization_id, account_state(a, i) AS "state!: AccountState",
+                a.person_id,
                 a.given_name, a.family_name, a.email, a.birth_date, a.phone,
                 a.members AS "members: Json<Vec<Member>>",
                 a.addresses AS "addresses: Json<Vec<Address>>",

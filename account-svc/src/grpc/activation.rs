@@ -7,7 +7,7 @@ use usher_proto::account::v1::{
     Brand, InspectTokenRequest, InspectTokenResponse, OrganizationProfile, PasswordPolicy,
     TokenPurpose, TokenStatus, activation_service_server::ActivationService,
 };
-use usher_runtime::{call::Call, timestamp};
+use usher_runtime::{call::Call, database::Scope, timestamp};
 
 use super::Service;
 use crate::{
@@ -38,7 +38,7 @@ impl ActivationService for Service {
         let hash = token::parse(&request.token).ok_or(Error::TokenUnknown)?;
         let inspection = self
             .context
-            .read(&call, async |tx| {
+            .read_in(Scope::Platform, async |tx| {
                 activation::inspect(tx, &call, &self.context.rules, hash).await
             })
             .await?;

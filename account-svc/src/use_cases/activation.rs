@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::authentication;
 use crate::{
     change::{self, Change},
-    context::{Context, Rules},
+    context::{Changed, Context, Rules},
     db::{self, invitation::End, token::Token},
     domain::{
         audit::{AuditAction, AuditEntry},
@@ -91,7 +91,8 @@ pub async fn activate(
     }
     let person = if person_id.is_some() {
         // Whoever runs the portal sees the token; it must not open the Person's other accounts.
-        let credentials = authentication::verify(context, &recipient, &source, password).await?;
+        let credentials =
+            authentication::verify(context, &recipient, &source, password.clone()).await?;
         PersonToLink::Existing(credentials.person_id)
     } else {
         let personal = vec![
@@ -100,10 +101,15 @@ pub async fn activate(
             token.recipient.clone(),
             token.organization_name.clone(),
         ];
-        PersonToLink::New(context.passwords.hash_new(password, personal).await?)
+        authentication::count_activation(context, hash).await?;
+        let hashed = context
+            .passwords
+            .hash_new(password.clone(), personal)
+            .await?;
+        PersonToLink::New(hashed)
     };
     let organization_id = token.organization_id;
-    context
+    let changed = context
         .change_in(
             call,
             Scope::Platform,
@@ -113,7 +119,12 @@ pub async fn activate(
                 change.commit(response).await
             },
         )
-        .await
+        .await?;
+    if let Changed::Repeated(_) = &changed {
+        // The first call was carried out since the stored response was looked for.
+        authentication::verify(context, &recipient, &source, password).await?;
+    }
+    Ok(changed.into_response())
 }
 
 /// What is known of a token before its password is looked at.

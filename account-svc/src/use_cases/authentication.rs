@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -13,6 +14,7 @@ use super::organizations;
 use crate::{
     context::Context,
     db::{self, login_throttle::Limit, person::Credentials},
+    domain::token::TokenHash,
     error::Error,
 };
 
@@ -32,6 +34,13 @@ const PER_EMAIL_AND_SOURCE: Limit = Limit {
 /// nobody can lock them out (the idea of device cookies: OWASP, Slow Down Online Guessing Attacks).
 const PER_EMAIL: Limit = Limit {
     interval_seconds: 30,
+    burst: 100,
+};
+
+/// A hundred new passwords for one link at once, then one in ten seconds: hashing is dear, and a link that its
+/// caller never uses up could be asked for ever.
+const PER_LINK: Limit = Limit {
+    interval_seconds: 10,
     burst: 100,
 };
 
@@ -103,6 +112,24 @@ pub async fn verify(
     Ok(credentials)
 }
 
+/// Counts a new password that is to be hashed for a link.
+///
+/// # Errors
+/// After too many of them.
+pub async fn count_activation(context: &Context, token: TokenHash) -> Result<(), Error> {
+    let mut tx = database::begin(&context.pool, Scope::Platform).await?;
+    let link = key(&["link", &HEXLOWER.encode(&token.0)]);
+    let allowed = db::login_throttle::attempt(&mut tx, &link, PER_LINK).await?;
+    tx.commit().await?;
+    allowed.map_err(too_many_attempts)
+}
+
+fn too_many_attempts(seconds: f64) -> Error {
+    Error::TooManyAttempts {
+        retry_after: Duration::from_secs_f64(seconds.ceil()),
+    }
+}
+
 /// Counts an attempt before it is made, so that many at once are slowed too.
 async fn count_attempt(
     context: &Context,
@@ -113,12 +140,8 @@ async fn count_attempt(
     let allowed = attempt(&mut tx, keys).await?;
     let credentials = db::person::get_credentials(&mut tx, canonical_email).await?;
     tx.commit().await?;
-    match allowed {
-        Ok(()) => Ok(credentials),
-        Err(seconds) => Err(Error::TooManyAttempts {
-            retry_after: Duration::from_secs_f64(seconds.ceil()),
-        }),
-    }
+    allowed.map_err(too_many_attempts)?;
+    Ok(credentials)
 }
 
 /// The narrowest limit comes first: a source that is blocked must not use up the email's attempts.

@@ -61,7 +61,8 @@ pub async fn update(change: &mut Change, update: Update) -> Result<Account, Erro
     let decisions = &update.decisions;
     // The same mailbox, in other capitals, is not another email.
     let email_changed = canonical(&before) != canonical(&after);
-    if email_changed && account.state == AccountState::Active {
+    // Also while it is closed: it is the client's own again when it is opened.
+    if email_changed && account.person_id.is_some() {
         return Err(Error::EmailOwnedByClient(account_id));
     }
     let name_changed = before.name != after.name;

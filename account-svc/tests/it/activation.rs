@@ -351,3 +351,41 @@ async fn a_return_origin_that_was_removed_is_not_returned_to() {
     let activated = service.activate(&letter.token, PASSWORD).await.unwrap();
     assert_eq!(activated.return_url, "");
 }
+
+#[tokio::test]
+async fn of_two_activations_at_once_with_one_request_id_the_right_password_is_answered() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    for name in ["Ann Lee", "Bo Diaz", "Cy Fox", "Di Rossi", "Ed Kim"] {
+        let (given, family) = name.split_once(' ').unwrap();
+        let email = format!("{family}@example.org");
+        service
+            .create(new_account(&organization, given, family, &email))
+            .await;
+        let letter = service.next_letter().await;
+        let activate = async |password: &str, request_id: &str| {
+            let request = ActivateAccountRequest {
+                token: letter.token.clone(),
+                password: password.to_owned(),
+                request_id: request_id.to_owned(),
+                source: String::new(),
+            };
+            let mut client = service.activation.clone();
+            client.activate_account(request).await.is_ok()
+        };
+        let request_id = uuid::Uuid::now_v7().to_string();
+        let other = "another password, as long";
+        let (one, two) = tokio::join!(
+            activate(PASSWORD, &request_id),
+            activate(other, &request_id),
+        );
+        let logs_in = async |password: &str| {
+            service
+                .authenticate(&organization, &email, password)
+                .await
+                .is_ok()
+        };
+        assert_eq!((one, two), (logs_in(PASSWORD).await, logs_in(other).await));
+        assert!(one != two);
+    }
+}

@@ -251,6 +251,7 @@ async fn what_is_outdated_is_deleted() {
         UPDATE tokens SET expire_time = now() - interval '401 days';
         UPDATE audit_events SET occur_time = now() - interval '10 years 1 day';
         INSERT INTO login_sources VALUES ('\\x00', now() - interval '401 days'), ('\\x01', now());
+        DELETE FROM login_throttles;
         INSERT INTO login_throttles VALUES ('\\x00', now() - interval '1 second'),
             ('\\x01', now() + interval '1 hour')",
     )

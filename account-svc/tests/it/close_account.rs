@@ -2,7 +2,7 @@ use tonic::Code;
 use usher_proto::{
     account::v1::{
         Account, AccountState, BatchGetAccountsRequest, CloseAccountRequest, InvitationState,
-        ReopenAccountRequest,
+        ReopenAccountRequest, UpdateAccountRequest,
     },
     event::v1::event::Payload,
 };
@@ -139,4 +139,30 @@ async fn many_accounts_are_read_at_once_in_the_order_asked_for() {
         let refused = refusal(service.accounts.batch_get_accounts(request).await);
         assert_eq!(refused.fields, ["account_ids"]);
     }
+}
+
+#[tokio::test]
+async fn the_email_of_a_client_is_their_own_while_the_account_is_closed() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
+    let letter = service.next_letter().await;
+    service.activate(&letter.token, PASSWORD).await.unwrap();
+    service.close(&account).await;
+    let request = UpdateAccountRequest {
+        organization_id: organization,
+        account: Some(Account {
+            account_id: account.account_id,
+            email: Some("other@example.org".to_owned()),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["email".to_owned()],
+        }),
+        ..Default::default()
+    };
+    let refused = refusal(service.accounts.update_account(request).await);
+    assert_eq!(refused.reason, "EMAIL_OWNED_BY_CLIENT");
 }

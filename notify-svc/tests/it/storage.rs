@@ -179,7 +179,7 @@ async fn old_rows_are_deleted_and_others_stay() {
             SELECT gen_random_uuid(),
                 (lpad(to_hex((extract(epoch FROM now() - age) * 1000)::bigint), 12, '0')
                     || '7000800000000000000' || number)::uuid,
-                gen_random_uuid(), 1, 'ACTIVATION', 'INTERACTIVE', 'en', 'zoe@example.org', '{}',
+                gen_random_uuid(), 1, 'ACTIVATION', 'INTERACTIVE', 'en', 'zoe@old.example', '{}',
                 now() + interval '1 day', CASE WHEN waits THEN 'QUEUED' ELSE 'SENT' END,
                 CASE WHEN waits THEN now() + interval '1 hour' END, CASE WHEN waits THEN 'k'::bytea END,
                 CASE WHEN waits THEN 'c'::bytea END
