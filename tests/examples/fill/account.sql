@@ -5,11 +5,13 @@ SELECT sha256(invitation_id::text::bytea), organization_id, invitation_id, expir
     CASE WHEN end_state IN ('REVOKED', 'DECLINED') THEN end_time END
 FROM invitations;
 
-INSERT INTO audit_events (organization_id, audit_event_id, account_id, actor, action)
-SELECT organization_id, gen_random_uuid(), account_id, 'staff', 'account.created' FROM accounts;
+INSERT INTO credentials (person_id, password_hash) SELECT person_id, '$argon2id$none' FROM persons;
+
+INSERT INTO audit_events (organization_id, audit_event_id, account_id, actor, action, details, trace_id)
+SELECT organization_id, gen_random_uuid(), account_id, 'staff', 'account.create', '{}', '' FROM accounts;
 
 -- A day's answers, and what was not deleted yet of the day before.
-INSERT INTO idempotency_keys (organization_id, request_id, request_hash, response, create_time)
+INSERT INTO stored_responses (organization_id, request_id, request_hash, response, create_time)
 SELECT (SELECT min(organization_id::text)::uuid FROM organizations), gen_random_uuid(),
     sha256(n::text::bytea), decode(repeat('00', 400), 'hex'), now() - n * interval '1 second'
 FROM generate_series(1, 100000) AS n;

@@ -74,19 +74,18 @@ async fn fill_accounts(connection: &mut PgConnection, accounts: usize) -> anyhow
     let organizations = (0..=SMALL_ORGANIZATIONS).map(|index| {
         let id = people::organization_id(index);
         format!(
-            "{id}\torganization-{index}\tOrganization {index}\ten\thttps://portal.example\t{{}}\t\t\t\t\t18\t\
+            "{id}\torganization-{index}\tOrganization {index}\ten\thttps://portal.example\t{{}}\t\t\t\t\t18\tUTC\t\
              2592000\t864000\t63072000\t[]\n"
         )
     });
     let columns = "organizations (organization_id, slug, display_name, default_locale, portal_url, \
         allowed_return_origins, sender_name, reply_to, logo_url, color, minimum_age, \
-        invitation_lifetime_seconds, reinvite_after_seconds, link_prompt_lifetime_seconds, reminders)";
+        time_zone, invitation_lifetime_seconds, reinvite_after_seconds, link_prompt_lifetime_seconds, reminders)";
     copy(connection, columns, organizations).await?;
 
     let clients: Vec<Client> = people::clients(accounts).collect();
     let persons = clients.iter().filter_map(Client::person_row);
-    let columns = "persons (person_id, email, password_hash, last_login_time)";
-    copy(connection, columns, persons).await?;
+    copy(connection, "persons (person_id, email)", persons).await?;
 
     let columns = "accounts (organization_id, account_id, given_name, family_name, email, \
         email_canonical, birth_date, members, addresses, contacts, plan, assigned_staff, attributes, locale, \

@@ -1,6 +1,6 @@
 -- A million emails of which 100,000 are due (most of them bulk), and what hangs on them.
 INSERT INTO deliveries (organization_id, delivery_id, invitation_id, send_number, kind, mail_class, locale,
-    recipient, content, expire_time, encapsulated_key, ciphertext, traceparent, state, next_attempt_time,
+    recipient, content, expire_time, encapsulated_key, ciphertext, trace_context, state, next_attempt_time,
     create_time, sent_time)
 SELECT lpad(to_hex(CASE WHEN n % 100 = 0 THEN n / 100 % 100 + 1 ELSE 0 END), 32, '0')::uuid,
     (lpad(to_hex(1790000000000 + n), 12, '0') || '7000' || '8000' || lpad(to_hex(n), 12, '0'))::uuid,
@@ -32,7 +32,7 @@ INSERT INTO revocations (organization_id, invitation_id, send_number)
 SELECT organization_id, invitation_id, 1 FROM deliveries WHERE state = 'SENT' LIMIT 20000;
 
 ALTER TABLE outbox SET (autovacuum_enabled = false);
-INSERT INTO outbox (event_id, organization_id, event_type, body)
+INSERT INTO outbox (event_id, organization_id, event_type, payload)
 SELECT gen_random_uuid(), lpad('', 32, '0')::uuid, 'delivery.changed.v1', decode(repeat('00', 200), 'hex')
 FROM generate_series(1, 200000) AS n;
 DELETE FROM outbox WHERE event_id IN (SELECT event_id FROM outbox LIMIT 100000);

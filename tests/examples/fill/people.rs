@@ -173,9 +173,7 @@ impl Client {
     pub fn person_row(&self) -> Option<String> {
         let person_id = self.person_id()?;
         let email = self.email()?;
-        Some(format!(
-            "{person_id}\t{email}\t$argon2id$none\t2026-01-01\n"
-        ))
+        Some(format!("{person_id}\t{email}\n"))
     }
 
     /// A row of `accounts`.
