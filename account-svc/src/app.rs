@@ -80,6 +80,7 @@ impl Application {
         });
         let service = Service {
             name: "account-svc",
+            table: "public.accounts",
             routes: grpc::routes(&context, self.server.max_message_bytes),
             wake: context.wake,
             pools: self.pools,

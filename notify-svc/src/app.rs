@@ -121,6 +121,7 @@ impl<T: MailTransport> Application<T> {
         });
         let service = Service {
             name: "notify-svc",
+            table: "public.deliveries",
             routes: grpc::routes(
                 self.pools.calls.clone(),
                 self.renderer,

@@ -10,13 +10,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{bus::EventBus, workers::Workers};
+use crate::{bus::EventBus, database::without_data, workers::Workers};
 
 /// What the service depends on, as of the last check.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
-    /// The database answers. Without it no call succeeds, and the service is not ready.
-    pub database: bool,
+    /// The database answers and is migrated, or what is wrong with it, in one sentence for people. Without it
+    /// no call succeeds, and the service is not ready.
+    pub database: Result<(), String>,
     /// The broker is connected. Without it calls succeed and events wait in the outbox: the service
     /// is ready and says that the broker is away.
     pub broker: bool,
@@ -27,11 +28,23 @@ pub struct Readiness {
     pub stopping: bool,
 }
 
+impl Default for Readiness {
+    /// Before the first check.
+    fn default() -> Self {
+        Self {
+            database: Err("the database has not been asked yet".to_owned()),
+            broker: false,
+            workers_down: Vec::new(),
+            stopping: false,
+        }
+    }
+}
+
 impl Readiness {
     /// Whether calls should be sent here.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.database && !self.stopping
+        self.database.is_ok() && !self.stopping
     }
 
     /// What is wrong, each in one sentence for people.
@@ -41,9 +54,7 @@ impl Readiness {
         if self.stopping {
             problems.push("the service is stopping".to_owned());
         }
-        if !self.database {
-            problems.push("the database does not answer: calls fail".to_owned());
-        }
+        problems.extend(self.database.clone().err());
         if !self.broker {
             problems.push("the broker is not connected: events wait in the outbox".to_owned());
         }
@@ -85,7 +96,7 @@ impl Watcher {
                 self.readiness.send_modify(|now| now.stopping = true);
             }
             let now = Readiness {
-                database: self.database.answers().await,
+                database: self.database.check().await,
                 broker: self.bus.is_connected(),
                 workers_down: self.workers.down(),
                 stopping,
@@ -109,42 +120,74 @@ impl Watcher {
 #[derive(Debug)]
 pub(crate) struct Probe {
     options: Arc<PgConnectOptions>,
+    service: &'static str,
+    table: &'static str,
     connection: Option<PgConnection>,
 }
 
 impl Probe {
-    pub(crate) fn new(options: Arc<PgConnectOptions>) -> Self {
+    /// For the database of `service`, which is migrated if it has `table`.
+    pub(crate) fn new(
+        options: Arc<PgConnectOptions>,
+        service: &'static str,
+        table: &'static str,
+    ) -> Self {
         Self {
             options,
+            service,
+            table,
             connection: None,
         }
     }
 
-    async fn answers(&mut self) -> bool {
+    /// What is wrong, in one sentence for people.
+    async fn check(&mut self) -> Result<(), String> {
         let known = self.connection.take();
         let asked = timeout(DATABASE_LIMIT, async {
             if let Some(connection) = known
-                && let Ok(connection) = ask(connection).await
+                && let Ok(answer) = has_table(connection, self.table).await
             {
-                return Ok(connection);
+                return Ok(answer);
             }
-            ask(PgConnection::connect_with(&self.options).await?).await
+            // While connecting the server says nothing about rows: its text is safe, and tells a wrong
+            // password from a wrong name.
+            let connection = PgConnection::connect_with(&self.options)
+                .await
+                .map_err(|error| format!("DATABASE_URL: cannot connect: {error}"))?;
+            has_table(connection, self.table)
+                .await
+                .map_err(|error| format!("the database refuses: {}", without_data(&error)))
         });
         // A connection that failed, or did not answer in time, is dropped and with it closed.
-        self.connection = asked.await.ok().and_then(Result::ok);
-        self.connection.is_some()
+        let (connection, is_migrated) = asked
+            .await
+            .unwrap_or_else(|_| Err("the database does not answer: calls fail".to_owned()))?;
+        self.connection = Some(connection);
+        if is_migrated {
+            return Ok(());
+        }
+        let service = self.service;
+        Err(format!(
+            "the database is not migrated: run `{service} migrate`"
+        ))
     }
 }
 
-async fn ask(mut connection: PgConnection) -> Result<PgConnection, sqlx::Error> {
-    sqlx::query("SELECT 1").execute(&mut connection).await?;
-    Ok(connection)
+async fn has_table(
+    mut connection: PgConnection,
+    table: &str,
+) -> Result<(PgConnection, bool), sqlx::Error> {
+    let exists = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
+        .bind(table)
+        .fetch_one(&mut connection)
+        .await?;
+    Ok((connection, exists))
 }
 
 async fn report(reporter: &HealthReporter, readiness: &Readiness) {
     for (service, serving) in [
         ("", readiness.is_ready()),
-        ("database", readiness.database),
+        ("database", readiness.database.is_ok()),
         ("broker", readiness.broker),
         ("workers", readiness.workers_down.is_empty()),
     ] {
@@ -164,7 +207,13 @@ fn log_change(last: Option<&Readiness>, now: &Readiness) {
         workers_down,
         stopping,
     } = now;
-    let is_well = *database && *broker && workers_down.is_empty();
+    if let Err(problem) = database
+        && last.is_none_or(|last| last.database != now.database)
+    {
+        tracing::warn!(problem, "the database cannot be used");
+    }
+    let database = database.is_ok();
+    let is_well = database && *broker && workers_down.is_empty();
     // Right after the start nothing is connected yet: no reason to worry anybody.
     if is_well || *stopping || last.is_none() {
         tracing::info!(

@@ -39,6 +39,9 @@ pub struct Service {
     pub name: &'static str,
     /// Its database.
     pub pools: Pools,
+    /// A table of its database, with its schema: without it the database is not migrated, and the service not
+    /// ready.
+    pub table: &'static str,
     /// Its broker.
     pub bus: EventBus,
     /// How calls are served.
@@ -159,10 +162,11 @@ impl Service {
         let readiness = Arc::new(watch::Sender::new(Readiness::default()));
         let shown = readiness.subscribe();
         let database = self.pools.calls.connect_options();
+        let (name, table) = (self.name, self.table);
         let (bus, workers, stop) = (self.bus.clone(), self.workers.clone(), stop.clone());
         observers.spawn("health", move |closed| {
             let watcher = Watcher {
-                database: Probe::new(Arc::clone(&database)),
+                database: Probe::new(Arc::clone(&database), name, table),
                 bus: bus.clone(),
                 workers: workers.clone(),
                 reporter: reporter.clone(),

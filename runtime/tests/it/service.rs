@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Parser as _;
+use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -39,6 +40,15 @@ struct Running {
 }
 
 async fn run(database_url: &str, spawn: impl FnOnce(&Workers)) -> Running {
+    // A table that every database has.
+    run_with_table(database_url, "pg_catalog.pg_class", spawn).await
+}
+
+async fn run_with_table(
+    database_url: &str,
+    table: &'static str,
+    spawn: impl FnOnce(&Workers),
+) -> Running {
     let stop = CancellationToken::new();
     let workers = Workers::new(stop.clone());
     spawn(&workers);
@@ -48,6 +58,7 @@ async fn run(database_url: &str, spawn: impl FnOnce(&Workers)) -> Running {
     let service = Service {
         name: "test",
         pools: pools.clone(),
+        table,
         bus: EventBus::in_process(),
         callers: Callers::from_args(&server.callers).expect("callers"),
         server,
@@ -153,6 +164,44 @@ async fn a_silent_database_is_named_and_its_return_seen() {
         .await;
     proxy.set(crate::support::Mode::Forward);
     service.until_ready().await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_database_is_told() {
+    let options: PgConnectOptions = database_url().parse().expect("DATABASE_URL");
+    let nobody = options.clone().username("nobody_at_all").to_url_lossy();
+    let nowhere = options.database("not_there").to_url_lossy();
+    let closed = "postgres://127.0.0.1:1/usher";
+    for (url, expected) in [
+        (nobody.as_str(), "nobody_at_all"),
+        (
+            nowhere.as_str(),
+            "database \\\"not_there\\\" does not exist",
+        ),
+        (closed, "refused"),
+    ] {
+        let service = run(url, |_| {}).await;
+        service
+            .until(expected, |answer| {
+                answer.starts_with("HTTP/1.1 503")
+                    && answer.contains("DATABASE_URL: cannot connect: ")
+                    && answer.contains(expected)
+            })
+            .await;
+        service.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_migrated_is_named() {
+    let service = run_with_table(&database_url(), "public.not_there", |_| {}).await;
+    service
+        .until("not ready", |answer| {
+            answer.starts_with("HTTP/1.1 503")
+                && answer.contains("the database is not migrated: run `test migrate`")
+        })
+        .await;
     service.stop().await;
 }
 
