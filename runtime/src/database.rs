@@ -129,14 +129,38 @@ pub async fn within<T, E: From<sqlx::Error>>(
 /// Brings a database up to date, as whoever `url` logs in.
 ///
 /// # Errors
-/// If the database is away or a migration fails.
+/// If the database is away, belongs to another service, or a migration fails.
 pub async fn migrate(url: &SecretString, migrations: &Migrator) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(url.expose_secret())
         .await
         .context("DATABASE_URL: the database cannot be reached")?;
+    ensure_own(&mut connection, migrations).await?;
     migrations.run(&mut connection).await?;
     connection.close().await?;
     tracing::info!("the database is up to date");
+    Ok(())
+}
+
+/// Refuses a database that the migrations of another service made: all services count theirs from 1.
+async fn ensure_own(connection: &mut PgConnection, migrations: &Migrator) -> anyhow::Result<()> {
+    let has_migrations: bool =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+            .fetch_one(&mut *connection)
+            .await?;
+    if !has_migrations {
+        return Ok(());
+    }
+    let applied: Vec<(i64, String)> =
+        sqlx::query_as("SELECT version, description FROM _sqlx_migrations")
+            .fetch_all(&mut *connection)
+            .await?;
+    for (version, description) in applied {
+        let own = migrations.iter().find(|own| own.version == version);
+        anyhow::ensure!(
+            own.is_none_or(|own| own.description == description),
+            "DATABASE_URL: this is another service's database; its migration {version} is `{description}`"
+        );
+    }
     Ok(())
 }
 

@@ -3,10 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, PgPool};
-use usher_runtime::database::{Scope, Tx, begin, connect, is_outage, within};
+use secrecy::SecretString;
+use sqlx::{AssertSqlSafe, PgPool, migrate::Migrator};
+use usher_runtime::database::{Scope, Tx, begin, connect, is_outage, migrate, within};
+use usher_tests::{Database, ServiceName};
 
 use crate::support::{Proxy, database_role, database_url, soon};
+
+static ACCOUNT_MIGRATIONS: Migrator = sqlx::migrate!("../account-svc/migrations");
+static NOTIFY_MIGRATIONS: Migrator = sqlx::migrate!("../notify-svc/migrations");
 
 fn pool(url: &str, max_connections: u32) -> PgPool {
     connect(&url.into(), &database_role(), max_connections).expect("DATABASE_URL")
@@ -150,4 +155,19 @@ async fn a_lock_is_not_waited_for_without_end() {
         "{:?}",
         started.elapsed()
     );
+}
+
+#[tokio::test]
+async fn the_database_of_another_service_is_not_migrated() {
+    let database = Database::migrated(ServiceName::Account, &ACCOUNT_MIGRATIONS).await;
+    let database = database.expect("database");
+    let url = SecretString::from(database.owner_url());
+    let error = migrate(&url, &NOTIFY_MIGRATIONS)
+        .await
+        .expect_err("refused");
+    assert_eq!(
+        error.to_string(),
+        "DATABASE_URL: this is another service's database; its migration 1 is `accounts`"
+    );
+    migrate(&url, &ACCOUNT_MIGRATIONS).await.expect("its own");
 }
