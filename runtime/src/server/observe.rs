@@ -26,12 +26,15 @@ static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
 });
 
 pub(super) async fn observe(request: Request, next: Next) -> Response {
-    let path = request.uri().path().trim_start_matches('/').to_owned();
+    let path = request.uri().path();
     // Asked every second by probes, and with reflection by people: no news.
-    if path.starts_with("grpc.") {
+    if path.starts_with("/grpc.") {
         return next.run(request).await;
     }
-    let (service, method) = path.split_once('/').unwrap_or((path.as_str(), ""));
+    // Anybody can invent paths, also without a token: they become neither label values nor lines of the log.
+    let rpc = Rpc::find(path);
+    let path = rpc.map_or("unknown", |rpc| rpc.path.trim_start_matches('/'));
+    let (service, method) = path.split_once('/').unwrap_or((path, ""));
     let span = tracing::info_span!(
         "rpc",
         otel.name = path,
@@ -46,7 +49,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     );
     set_parent_from_headers(&span, request.headers());
 
-    let is_streaming = Rpc::find(request.uri().path()).is_some_and(|rpc| rpc.is_streaming);
+    let is_streaming = rpc.is_some_and(|rpc| rpc.is_streaming);
     let mut measurement = Measurement {
         span,
         path,
@@ -79,7 +82,7 @@ fn until_the_end(body: Body, mut measurement: Measurement) -> Body {
 /// One call; it is recorded when this is dropped.
 struct Measurement {
     span: Span,
-    path: String,
+    path: &'static str,
     start: Instant,
     code: Code,
 }
@@ -95,16 +98,10 @@ impl Drop for Measurement {
         if is_fault {
             self.span.record("otel.status_code", "ERROR");
         }
-        // Paths that are not ours must not become label values: anybody can invent them.
-        let label = if code == Code::Unimplemented {
-            "unimplemented".to_owned()
-        } else {
-            std::mem::take(&mut self.path)
-        };
         DURATION.record(
             elapsed.as_secs_f64(),
             &[
-                KeyValue::new("rpc.method", label),
+                KeyValue::new("rpc.method", self.path),
                 KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)),
             ],
         );
