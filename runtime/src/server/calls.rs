@@ -120,6 +120,13 @@ pub(super) fn deadline_exceeded(message: &str) -> Status {
     .into()
 }
 
+/// What ends a call whose request breaks off: its caller, who hears no more of it.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn hung_up(error: axum::Error) -> Status {
+    tracing::debug!(%error, "a request broke off");
+    Status::cancelled("the request broke off")
+}
+
 /// When a call that arrives now has to be answered: after `timeout`, or shortly before its caller gives up
 /// (header `grpc-timeout`: gRPC over HTTP/2), so that the reason still reaches the caller.
 pub(super) fn deadline(headers: &http::HeaderMap, timeout: Duration) -> Instant {

@@ -39,8 +39,9 @@ pub(super) fn trailers(status: &Status) -> HeaderMap {
     trailers
 }
 
+/// Who cancelled a call does not wait for a reason.
 fn lacks_reason(status: &Status) -> bool {
-    status.code() != Code::Ok && status.details().is_empty()
+    !matches!(status.code(), Code::Ok | Code::Cancelled) && status.details().is_empty()
 }
 
 fn explained(status: &Status, method: &str) -> Status {
@@ -62,7 +63,7 @@ fn explained(status: &Status, method: &str) -> Status {
             ErrorReason::MessageTooLarge,
             format!("the request is too large: {}; split it", status.message()),
         ),
-        Code::Cancelled | Code::DeadlineExceeded => RichError::new(
+        Code::DeadlineExceeded => RichError::new(
             Code::DeadlineExceeded,
             ErrorReason::DeadlineExceeded,
             "the call took longer than its deadline",

@@ -26,7 +26,7 @@ use tonic::Status;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    calls::{Calls, answer, deadline_exceeded, permit, stopping},
+    calls::{Calls, answer, deadline_exceeded, hung_up, permit, stopping},
     explain::{explain_trailers, panicked, trailers},
 };
 use crate::stream::Producers;
@@ -125,7 +125,8 @@ fn requests(body: Body, activity: Activity) -> Body {
         let (mut body, activity) = open?;
         match activity.limit(body.frame()).await {
             Some(frame) => {
-                frame.map(|frame| (frame.map_err(BoxError::from), Some((body, activity))))
+                let frame = frame?.map_err(|error| BoxError::from(hung_up(error)));
+                Some((frame, Some((body, activity))))
             }
             None => Some((Err(idle().into()), None)),
         }

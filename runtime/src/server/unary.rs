@@ -17,7 +17,7 @@ use usher_proto::{account::v1::ErrorReason, rpc::Rpc};
 
 use super::{
     auxiliary,
-    calls::{Calls, PREFIX, answer, deadline, deadline_exceeded, permit},
+    calls::{Calls, PREFIX, answer, deadline, deadline_exceeded, hung_up, permit},
     streaming,
 };
 use crate::error::RichError;
@@ -87,7 +87,7 @@ async fn receive(
     let mut message = Vec::new();
     let mut budget: Option<OwnedSemaphorePermit> = None;
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| Status::from_error(error.into()))?;
+        let chunk = chunk.map_err(hung_up)?;
         let length = message.len() + chunk.len();
         if length > max_body {
             return Err(too_large(max_body - PREFIX));

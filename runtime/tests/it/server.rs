@@ -255,6 +255,27 @@ async fn send(client: &mut SendRequest<Bytes>, path: &str, body: Vec<u8>) -> Sta
     Status::from_header_map(&trailers).expect("a status")
 }
 
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn framed(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("short");
     [&[0], length.to_be_bytes().as_slice(), message].concat()
@@ -430,6 +451,37 @@ async fn calls_of_reflection_are_limited_and_end_when_they_are_idle() {
         }
     }
     drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn neither_invented_paths_nor_callers_that_hang_up_fill_the_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let server = Server::start(&[]).await;
+    let mut client = server.raw().await;
+    let unknown = send(&mut client, "/invented/Path", framed(&[])).await;
+    assert_eq!(unknown.code(), Code::Unimplemented);
+    let reset = async {
+        while !log.text().contains("code=Cancelled") {
+            let mut ready = client.clone().ready().await.expect("ready");
+            let (_answer, mut body) = ready.send_request(post(GET), false).expect("send");
+            body.send_data(Bytes::from_static(&[0, 0]), false)
+                .expect("send");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            body.send_reset(h2::Reason::INTERNAL_ERROR);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(!log.text().contains("ERROR"), "{}", log.text());
+        }
+    };
+    soon("the call has ended", reset).await;
+    assert!(log.text().contains("unknown"), "{}", log.text());
+    assert!(!log.text().contains("invented"), "{}", log.text());
     server.stop().await;
 }
 
@@ -711,7 +763,7 @@ async fn streams_end_when_the_service_stops() {
 }
 
 #[tokio::test]
-async fn streams_are_measured_until_their_end() {
+async fn calls_are_measured_until_their_end_by_methods_of_the_contract() {
     let args = Cli::parse_from(["test", UNAUTHENTICATED]).telemetry;
     let telemetry = telemetry::init("test", &args).expect("the only one");
     let server = Server::start(&[]).await;
@@ -722,16 +774,35 @@ async fn streams_are_measured_until_their_end() {
         .is_ok_and(|message| message.is_some())
     {}
     drop(server.watch("watch").await.expect("a stream"));
-    for code in [Code::Unavailable, Code::Cancelled] {
+    // Paths that do not exist, of callers without an identity and with one.
+    let client = server.raw().await;
+    for caller in ["", "known"] {
+        let mut request = post("/invented/Path");
+        let value = caller.parse().expect("a value");
+        request.headers_mut().insert("usher-caller", value);
+        let mut ready = client.clone().ready().await.expect("ready");
+        let (answer, _body) = ready.send_request(request, false).expect("send");
+        soon("an answer", answer).await.expect("an answer");
+    }
+    let metrics = || {
+        prometheus::TextEncoder::new()
+            .encode_to_string(&telemetry.registry.gather())
+            .expect("metrics")
+    };
+    for (method, code) in [
+        ("DeliveryService/WatchDeliveries", Code::Unavailable),
+        ("DeliveryService/WatchDeliveries", Code::Cancelled),
+        ("\"unknown\"", Code::Unauthenticated),
+        ("\"unknown\"", Code::Unimplemented),
+    ] {
         let label = format!("rpc_grpc_status_code=\"{}\"", code as i32);
         soon("it is measured", async {
             loop {
-                let metrics = prometheus::TextEncoder::new()
-                    .encode_to_string(&telemetry.registry.gather())
-                    .expect("metrics");
+                let metrics = metrics();
+                assert!(!metrics.contains("invented"), "{metrics}");
                 let is_count = |line: &str| {
                     line.starts_with("rpc_server_duration_seconds_count")
-                        && line.contains("DeliveryService/WatchDeliveries")
+                        && line.contains(method)
                         && line.contains(&label)
                 };
                 if metrics.lines().any(is_count) {
