@@ -48,8 +48,24 @@ impl Answer {
     }
 }
 
-/// Sends an encoded message to `path`.
+/// Sends an encoded message to `path`. A refusal may come before the request is read, and its stream is reset
+/// then: a client that sees the reset first has no answer, and asks again.
 pub async fn call(
+    channel: &Channel,
+    path: &str,
+    body: Vec<u8>,
+    headers: &[(&'static str, String)],
+) -> Answer {
+    for _ in 0..20 {
+        let answer = call_once(channel, path, body.clone(), headers).await;
+        if answer.code != Code::Unknown || !answer.details.is_empty() {
+            return answer;
+        }
+    }
+    panic!("{path} has no answer");
+}
+
+async fn call_once(
     channel: &Channel,
     path: &str,
     body: Vec<u8>,
