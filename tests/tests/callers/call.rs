@@ -56,13 +56,14 @@ pub async fn call(
     body: Vec<u8>,
     headers: &[(&'static str, String)],
 ) -> Answer {
+    let mut answer = call_once(channel, path, body.clone(), headers).await;
     for _ in 0..20 {
-        let answer = call_once(channel, path, body.clone(), headers).await;
         if answer.code != Code::Unknown || !answer.details.is_empty() {
-            return answer;
+            break;
         }
+        answer = call_once(channel, path, body.clone(), headers).await;
     }
-    panic!("{path} has no answer");
+    answer
 }
 
 async fn call_once(
