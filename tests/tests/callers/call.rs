@@ -49,7 +49,8 @@ impl Answer {
 }
 
 /// Sends an encoded message to `path`. A refusal may come before the request is read, and its stream is reset
-/// then: a client that sees the reset first has no answer, and asks again.
+/// then: a client that sees the reset first, or whose connection is closed after many of them, has no answer and
+/// asks again. Every refusal of the services has details; what has none comes from the transport.
 pub async fn call(
     channel: &Channel,
     path: &str,
@@ -58,7 +59,7 @@ pub async fn call(
 ) -> Answer {
     let mut answer = call_once(channel, path, body.clone(), headers).await;
     for _ in 0..20 {
-        if answer.code != Code::Unknown || !answer.details.is_empty() {
+        if answer.code == Code::Ok || !answer.details.is_empty() {
             break;
         }
         answer = call_once(channel, path, body.clone(), headers).await;
