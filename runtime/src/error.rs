@@ -88,7 +88,7 @@ impl RichError {
             .take(MAX_VIOLATIONS)
             .map(|violation| pb::bad_request::FieldViolation {
                 field: cut(violation.field, MAX_TEXT_BYTES / 2),
-                description: cut(violation.description, MAX_TEXT_BYTES),
+                description: cut(violation.description, MAX_MESSAGE_BYTES),
                 ..Default::default()
             })
             .take_while(|violation| {

@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use crate::error::RichError;
 
+/// Most unknown paths of an update mask that an error repeats.
+const MAX_NAMED_PATHS: usize = 3;
+
 /// One field of a request and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {
@@ -132,7 +135,8 @@ impl FieldParser {
             .collect()
     }
 
-    /// The fields that an update names, each once; every one must be one of `accepted`.
+    /// The fields that an update names in its field `update_mask`, each once; every one must be one of
+    /// `accepted`.
     pub fn update_mask(&mut self, mask: Option<FieldMask>, accepted: &[&str]) -> Vec<String> {
         let paths = mask.unwrap_or_default().paths;
         if paths.is_empty() {
@@ -147,13 +151,12 @@ impl FieldParser {
         let (mut known, unknown): (Vec<_>, Vec<_>) = paths
             .into_iter()
             .partition(|path| accepted.contains(&path.as_str()));
-        // The caller's own text is not repeated: it has no bound.
         if !unknown.is_empty() {
             self.refuse(
                 "update_mask",
                 format!(
-                    "names {} fields that cannot be changed; accepted: {}",
-                    unknown.len(),
+                    "{} cannot be changed; accepted: {}",
+                    named(&unknown),
                     accepted.join(", ")
                 ),
             );
@@ -173,6 +176,27 @@ impl FieldParser {
             _ => Err(InvalidFields(self.violations)),
         }
     }
+}
+
+/// Names the first paths of a mask. One that does not look like a path is only counted: it may hold anything and
+/// be of any length.
+fn named(paths: &[String]) -> String {
+    let mut names: Vec<String> = paths
+        .iter()
+        .filter(|path| path.len() <= 64 && path.bytes().all(is_of_a_path))
+        .take(MAX_NAMED_PATHS)
+        .map(|path| format!("`{path}`"))
+        .collect();
+    match paths.len() - names.len() {
+        0 => {}
+        1 => names.push("1 other path".to_owned()),
+        more => names.push(format!("{more} other paths")),
+    }
+    names.join(", ")
+}
+
+fn is_of_a_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.*".contains(&byte)
 }
 
 /// Parsed fields: a tuple of options, of which each is `None` if its field was refused.
@@ -243,23 +267,44 @@ mod tests {
         assert_eq!(named, ["one", "three"]);
     }
 
+    fn mask(paths: &[&str]) -> FieldMask {
+        FieldMask {
+            paths: paths.iter().map(|&path| path.to_owned()).collect(),
+        }
+    }
+
     #[test]
-    fn a_mask_names_each_field_once_and_repeats_no_text_of_the_caller() {
-        let mask = |paths: &[&str]| {
-            Some(FieldMask {
-                paths: paths.iter().map(|&path| path.to_owned()).collect(),
-            })
-        };
+    fn a_mask_names_each_field_once() {
         let mut fields = FieldParser::default();
         assert_eq!(
-            fields.update_mask(mask(&["b", "a", "b"]), &["a", "b", "c"]),
+            fields.update_mask(Some(mask(&["b", "a", "b"])), &["a", "b", "c"]),
             ["a", "b"]
         );
         assert_eq!(fields.finish(()), Ok(()));
-        let mut fields = FieldParser::default();
-        fields.update_mask(mask(&["secret"; 1000]), &["a"]);
-        let InvalidFields(violations) = fields.finish(()).unwrap_err();
-        assert_eq!(violations.len(), 1);
-        assert!(!violations[0].description.contains("secret"));
+    }
+
+    #[test]
+    fn paths_that_cannot_be_changed_are_named_and_others_counted() {
+        let refused = |paths: &[&str]| {
+            let mut fields = FieldParser::default();
+            fields.update_mask(Some(mask(paths)), &["a", "b"]);
+            let InvalidFields(violations) = fields.finish(()).unwrap_err();
+            assert_eq!(violations.len(), 1);
+            assert_eq!(violations[0].field, "update_mask");
+            violations[0].description.clone()
+        };
+        assert_eq!(
+            refused(&["a", "state"]),
+            "`state` cannot be changed; accepted: a, b"
+        );
+        assert_eq!(
+            refused(&["not a path"]),
+            "1 other path cannot be changed; accepted: a, b"
+        );
+        assert_eq!(
+            refused(&["c", "d.e", &"x".repeat(65), "*", "ann@example.org"]),
+            "`c`, `d.e`, `*`, 2 other paths cannot be changed; accepted: a, b"
+        );
+        assert_eq!(refused(&[]), "required: name the fields to change, of a, b");
     }
 }

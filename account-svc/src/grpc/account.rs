@@ -187,7 +187,7 @@ impl AccountService for Service {
         let (call, mut fields, request) = Call::open(request)?;
         let account = request.account.unwrap_or_default();
         let account_id = fields.take("account.account_id", parse_uuid(&account.account_id));
-        let version = decode::etag(&account.etag)?;
+        let version = decode::etag(&mut fields, "account.etag", &account.etag);
         let decisions = decode::decisions(
             &mut fields,
             request.invite,

@@ -12,20 +12,20 @@ pub(super) use self::{
 };
 use crate::{
     domain::text,
-    error::Error,
     use_cases::{accounts::Decisions, invitations::Extras},
 };
 
 /// The version that an `etag` stands for; `None` if it is empty.
-pub(super) fn etag(etag: &str) -> Result<Option<i64>, Error> {
+pub(super) fn etag(fields: &mut FieldParser, field: &str, etag: &str) -> Option<i64> {
     if etag.is_empty() {
-        return Ok(None);
+        return None;
     }
-    // Whatever is not an etag of ours is not the current one either.
-    etag.trim_matches('"')
-        .parse()
-        .map(Some)
-        .map_err(|_| Error::EtagMismatch)
+    fields.take(
+        field,
+        etag.strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"')?.parse().ok())
+            .ok_or("not an etag; send the `etag` that the resource was read with, quotes included, or none"),
+    )
 }
 
 /// What staff add to an invitation.

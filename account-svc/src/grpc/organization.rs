@@ -78,7 +78,7 @@ impl OrganizationService for Service {
     ) -> Result<Response<UpdateOrganizationResponse>, Status> {
         let (call, mut fields, request) = Call::open(request)?;
         let message = request.organization.unwrap_or_default();
-        let version = decode::etag(&message.etag)?;
+        let version = decode::etag(&mut fields, "organization.etag", &message.etag);
         let paths = fields.update_mask(request.update_mask, &PATHS);
         let links = &self.context.rules.links;
         let new = decode::organization_change(&mut fields, message, links, |field| {
