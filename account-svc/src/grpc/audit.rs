@@ -14,7 +14,11 @@ use usher_runtime::{
 };
 
 use super::{Service, encode};
-use crate::{db::audit::AuditFilter, domain::text, use_cases::audit};
+use crate::{
+    db::audit::AuditFilter,
+    domain::{audit::AuditAction, text},
+    use_cases::audit,
+};
 
 #[tonic::async_trait]
 impl AuditService for Service {
@@ -33,7 +37,7 @@ impl AuditService for Service {
             .flatten();
         let actor = fields.take("actor", text::optional(&request.actor, 128));
         let actions = fields.set("actions", request.actions, 50, |action| {
-            text::required(&action, 64).map_err(|error| error.to_string())
+            AuditAction::filter(&action).map(|action| action.as_str().to_owned())
         });
         let occurred_from = time(&mut fields, "occurred_from", request.occurred_from);
         let occurred_before = time(&mut fields, "occurred_before", request.occurred_before);
