@@ -9,7 +9,7 @@ use usher_proto::account::v1::{
 };
 use uuid::Uuid;
 
-use crate::support::{Service, new_account, refusal};
+use crate::support::{Service, assert_invalid, assert_refused, new_account};
 
 /// Accounts with one bad field each, by the name of that field.
 fn faults() -> Vec<(&'static str, Account)> {
@@ -81,10 +81,7 @@ async fn every_fault_of_a_profile_is_named() {
             account: Some(account),
             ..Default::default()
         };
-        let refused = refusal(service.accounts.create_account(request).await);
-        assert_eq!(refused.code, Code::InvalidArgument, "{field}");
-        assert_eq!(refused.reason, "FIELD_INVALID", "{field}");
-        assert_eq!(refused.fields, [field]);
+        let refused = assert_invalid(service.accounts.create_account(request).await, &[field]);
         let description = &refused.details.bad_request().unwrap().field_violations[0].description;
         assert!(description.len() > 8, "{field}: {description}");
     }
@@ -96,24 +93,17 @@ async fn ids_and_enums_that_do_not_exist_are_named() {
     let organization = service.organization().await;
     let unknown = Uuid::now_v7().to_string();
 
-    let refused = refusal(
-        service
-            .accounts
-            .create_account(new_account(&unknown, "Ann", "Lee", ""))
-            .await,
-    );
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::NotFound, "ORGANIZATION_NOT_FOUND")
-    );
+    let result = service
+        .accounts
+        .create_account(new_account(&unknown, "Ann", "Lee", ""))
+        .await;
+    assert_refused(result, Code::NotFound, "ORGANIZATION_NOT_FOUND", &[]);
     for organization_id in ["", "not-a-uuid", "1"] {
-        let refused = refusal(
-            service
-                .accounts
-                .create_account(new_account(organization_id, "Ann", "Lee", ""))
-                .await,
-        );
-        assert_eq!(refused.fields, ["organization_id"]);
+        let result = service
+            .accounts
+            .create_account(new_account(organization_id, "Ann", "Lee", ""))
+            .await;
+        assert_invalid(result, &["organization_id"]);
     }
     let request = CreateAccountRequest {
         invite: 77,
@@ -121,9 +111,8 @@ async fn ids_and_enums_that_do_not_exist_are_named() {
         request_id: "7".to_owned(),
         ..new_account(&organization, "Ann", "Lee", "")
     };
-    let mut fields = refusal(service.accounts.create_account(request).await).fields;
-    fields.sort();
-    assert_eq!(fields, ["invite", "on_platform_match", "request_id"]);
+    let result = service.accounts.create_account(request).await;
+    assert_invalid(result, &["invite", "on_platform_match", "request_id"]);
 
     let request = ListAccountsRequest {
         organization_id: organization.clone(),
@@ -133,34 +122,25 @@ async fn ids_and_enums_that_do_not_exist_are_named() {
         }),
         ..Default::default()
     };
-    assert_eq!(
-        refusal(service.accounts.list_accounts(request).await).fields,
-        ["filter.states[0]"]
-    );
+    let result = service.accounts.list_accounts(request).await;
+    assert_invalid(result, &["filter.states[0]"]);
     let request = SendInvitationRequest {
         organization_id: organization.clone(),
         ..Default::default()
     };
-    assert_eq!(
-        refusal(service.invitations.send_invitation(request).await).fields,
-        ["target"]
-    );
+    let result = service.invitations.send_invitation(request).await;
+    assert_invalid(result, &["target"]);
     let request = GetAccountRequest {
         organization_id: organization.clone(),
         account_id: String::new(),
     };
-    assert_eq!(
-        refusal(service.accounts.get_account(request).await).fields,
-        ["account_id"]
-    );
+    assert_invalid(service.accounts.get_account(request).await, &["account_id"]);
     let request = CheckDuplicatesRequest {
         organization_id: organization,
         ..Default::default()
     };
-    assert_eq!(
-        refusal(service.accounts.check_duplicates(request).await).fields,
-        ["given_name", "family_name"]
-    );
+    let result = service.accounts.check_duplicates(request).await;
+    assert_invalid(result, &["given_name", "family_name"]);
 }
 
 #[tokio::test]
@@ -173,14 +153,10 @@ async fn pages_that_cannot_be_are_refused() {
         page_token: page_token.to_owned(),
         ..Default::default()
     };
-    assert_eq!(
-        refusal(service.invitations.list_invitations(list(-1, "")).await).fields,
-        ["page_size"]
-    );
-    assert_eq!(
-        refusal(service.invitations.list_invitations(list(0, "???")).await).fields,
-        ["page_token"]
-    );
+    let result = service.invitations.list_invitations(list(-1, "")).await;
+    assert_invalid(result, &["page_size"]);
+    let result = service.invitations.list_invitations(list(0, "???")).await;
+    assert_invalid(result, &["page_token"]);
     // A page of everything is cut to the largest one, not refused.
     service
         .invitations
@@ -197,11 +173,7 @@ async fn a_message_over_the_limit_is_refused_with_the_limit() {
     request.account.as_mut().unwrap().plan = "x".repeat(2 * 1024 * 1024);
     let status = service.accounts.create_account(request).await.unwrap_err();
     assert!(status.message().contains("1048576"), "{status:?}");
-    let refused = refusal::<()>(Err(status));
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::OutOfRange, "MESSAGE_TOO_LARGE")
-    );
+    assert_refused::<()>(Err(status), Code::OutOfRange, "MESSAGE_TOO_LARGE", &[]);
 }
 
 #[tokio::test]
@@ -217,14 +189,10 @@ async fn what_is_not_served_yet_says_so() {
         status.message().contains("CreateGroup is not served"),
         "{status:?}"
     );
-    let refused = refusal::<()>(Err(status));
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::Unimplemented, "NOT_IMPLEMENTED")
-    );
+    assert_refused::<()>(Err(status), Code::Unimplemented, "NOT_IMPLEMENTED", &[]);
     let request = usher_proto::account::v1::EraseAccountRequest::default();
-    let refused = refusal(service.accounts.erase_account(request).await);
-    assert_eq!(refused.reason, "NOT_IMPLEMENTED");
+    let result = service.accounts.erase_account(request).await;
+    assert_refused(result, Code::Unimplemented, "NOT_IMPLEMENTED", &[]);
 }
 
 #[tokio::test]

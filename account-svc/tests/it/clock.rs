@@ -1,17 +1,25 @@
 //! Rules that follow the clock: expiry after a wait, ages where the organization is, retention.
 
 use account_svc::retention;
-use prost_types::FieldMask;
 use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 use usher_proto::account::v1::{
     Account, Date, InvitationState, Organization, OrganizationSettings, TokenStatus,
-    UpdateAccountRequest, UpdateOrganizationRequest,
 };
-
 use usher_runtime::housekeeping::purge_all;
 
-use crate::support::{PASSWORD, Service, new_account, refusal};
+use crate::support::{
+    PASSWORD, Service, assert_invalid, assert_refused, new_account, update_account,
+    update_organization,
+};
+
+fn with_settings(settings: OrganizationSettings) -> Organization {
+    Organization {
+        settings: Some(settings),
+        ..Default::default()
+    }
+}
 
 #[tokio::test]
 async fn a_link_that_expires_during_a_wait_for_a_lock_is_dead() {
@@ -54,7 +62,7 @@ async fn a_link_that_expires_during_a_wait_for_a_lock_is_dead() {
         lock.commit().await.unwrap();
     };
     let (result, ()) = tokio::join!(activation, release);
-    assert_eq!(refusal(result).reason, "TOKEN_EXPIRED");
+    assert_refused(result, Code::FailedPrecondition, "TOKEN_EXPIRED", &[]);
 }
 
 #[tokio::test]
@@ -116,32 +124,20 @@ async fn ages_are_counted_where_the_organization_is() {
     let here = service.accounts.create_account(of_age_there("Lee")).await;
     assert_eq!(here.is_ok(), !is_ahead);
 
-    let set_zone = |zone: &str| UpdateOrganizationRequest {
-        organization: Some(Organization {
-            organization_id: organization_id.clone(),
-            settings: Some(OrganizationSettings {
-                time_zone: Some(zone.to_owned()),
-                ..Default::default()
-            }),
+    let set_zone = |zone: &str| {
+        let new = with_settings(OrganizationSettings {
+            time_zone: Some(zone.to_owned()),
             ..Default::default()
-        }),
-        update_mask: Some(FieldMask {
-            paths: vec!["settings.time_zone".to_owned()],
-        }),
-        ..Default::default()
+        });
+        update_organization(&organization_id, &["settings.time_zone"], new)
     };
-    let mut organizations = service.organizations.clone();
-    organizations
-        .update_organization(set_zone(&zone))
-        .await
-        .unwrap();
+    service.update_organization(set_zone(&zone)).await;
     service.create(of_age_there("Diaz")).await;
-    let refused = refusal(
-        organizations
-            .update_organization(set_zone("Mars/Olympus"))
-            .await,
-    );
-    assert_eq!(refused.fields, ["organization.settings.time_zone"]);
+    let mut organizations = service.organizations.clone();
+    let result = organizations
+        .update_organization(set_zone("Mars/Olympus"))
+        .await;
+    assert_invalid(result, &["organization.settings.time_zone"]);
 }
 
 #[tokio::test]
@@ -155,47 +151,39 @@ async fn a_raised_minimum_age_blocks_no_other_change() {
         day: 1,
     });
     let account = service.create(request).await;
-    let raise = UpdateOrganizationRequest {
-        organization: Some(Organization {
-            organization_id: organization_id.clone(),
-            settings: Some(OrganizationSettings {
-                minimum_age: Some(60),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }),
-        update_mask: Some(FieldMask {
-            paths: vec!["settings.minimum_age".to_owned()],
-        }),
+    let raised = with_settings(OrganizationSettings {
+        minimum_age: Some(60),
         ..Default::default()
-    };
+    });
     service
-        .organizations
-        .update_organization(raise)
-        .await
-        .unwrap();
-    let update = |path: &str, birth_date: Option<Date>| UpdateAccountRequest {
-        organization_id: organization_id.clone(),
-        account: Some(Account {
-            account_id: account.account_id.clone(),
+        .update_organization(update_organization(
+            &organization_id,
+            &["settings.minimum_age"],
+            raised,
+        ))
+        .await;
+    let update = |path: &str, birth_date: Option<Date>| {
+        let new = Account {
             plan: "pro".to_owned(),
             birth_date,
             ..Default::default()
-        }),
-        update_mask: Some(FieldMask {
-            paths: vec![path.to_owned()],
-        }),
-        ..Default::default()
+        };
+        update_account(&account, &[path], new)
     };
-    let mut accounts = service.accounts.clone();
-    accounts.update_account(update("plan", None)).await.unwrap();
+    service.update(update("plan", None)).await;
     let young = Some(Date {
         year: 2001,
         month: 1,
         day: 1,
     });
-    let refused = refusal(accounts.update_account(update("birth_date", young)).await);
-    assert_eq!(refused.reason, "HOLDER_UNDER_AGE");
+    let request = update("birth_date", young);
+    let result = service.accounts.update_account(request).await;
+    assert_refused(
+        result,
+        Code::InvalidArgument,
+        "HOLDER_UNDER_AGE",
+        &["account.birth_date"],
+    );
 }
 
 #[tokio::test]
@@ -218,20 +206,13 @@ async fn a_stored_email_survives_a_rule_that_became_stricter() {
     .execute(&mut service.admin().await)
     .await
     .unwrap();
-    let update = UpdateAccountRequest {
-        organization_id: organization_id.clone(),
-        account: Some(Account {
-            account_id: account.account_id.clone(),
-            plan: "pro".to_owned(),
-            ..Default::default()
-        }),
-        update_mask: Some(FieldMask {
-            paths: vec!["plan".to_owned()],
-        }),
+    let new = Account {
+        plan: "pro".to_owned(),
         ..Default::default()
     };
-    let updated = service.accounts.update_account(update).await.unwrap();
-    let updated = updated.into_inner().account.unwrap();
+    let updated = service
+        .update(update_account(&account, &["plan"], new))
+        .await;
     assert_eq!(updated.email.as_deref(), Some("ann@intranet"));
     assert_eq!(updated.plan, "pro");
 }

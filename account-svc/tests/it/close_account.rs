@@ -2,13 +2,15 @@ use tonic::Code;
 use usher_proto::{
     account::v1::{
         Account, AccountState, BatchGetAccountsRequest, CloseAccountRequest, InvitationState,
-        ReopenAccountRequest, UpdateAccountRequest,
+        ReopenAccountRequest,
     },
     event::v1::event::Payload,
 };
 use uuid::Uuid;
 
-use crate::support::{PASSWORD, Service, new_account, refusal};
+use crate::support::{
+    PASSWORD, Service, assert_invalid, assert_refused, new_account, update_account,
+};
 
 impl Service {
     async fn close(&mut self, account: &Account) -> Account {
@@ -50,8 +52,8 @@ async fn a_closed_account_has_no_invitation_and_no_login() {
         service.next_event().await.payload,
         Some(Payload::InvitationRevoked(_))
     ));
-    let refused = refusal(service.activate(&letter.token, PASSWORD).await);
-    assert_eq!(refused.reason, "TOKEN_REVOKED");
+    let result = service.activate(&letter.token, PASSWORD).await;
+    assert_refused(result, Code::FailedPrecondition, "TOKEN_REVOKED", &[]);
 
     let active = service
         .create(new_account(&organization, "Bo", "Diaz", "bo@example.org"))
@@ -93,11 +95,8 @@ async fn the_email_of_a_closed_account_is_free_and_stops_its_reopening() {
     let second = service
         .create(new_account(&organization, "Bo", "Diaz", "ANN@example.org"))
         .await;
-    let refused = refusal(service.reopen(&first).await);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::AlreadyExists, "EMAIL_IN_ORGANIZATION")
-    );
+    let result = service.reopen(&first).await;
+    let refused = assert_refused(result, Code::AlreadyExists, "EMAIL_IN_ORGANIZATION", &[]);
     let named = refused.details.resource_info().unwrap();
     assert_eq!(named.resource_name, second.account_id);
 }
@@ -136,8 +135,8 @@ async fn many_accounts_are_read_at_once_in_the_order_asked_for() {
             organization_id: organization.clone(),
             account_ids,
         };
-        let refused = refusal(service.accounts.batch_get_accounts(request).await);
-        assert_eq!(refused.fields, ["account_ids"]);
+        let result = service.accounts.batch_get_accounts(request).await;
+        assert_invalid(result, &["account_ids"]);
     }
 }
 
@@ -145,24 +144,18 @@ async fn many_accounts_are_read_at_once_in_the_order_asked_for() {
 async fn the_email_of_a_client_is_their_own_while_the_account_is_closed() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let account = service
-        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
-        .await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let account = service.activated(&organization).await;
     service.close(&account).await;
-    let request = UpdateAccountRequest {
-        organization_id: organization,
-        account: Some(Account {
-            account_id: account.account_id,
-            email: Some("other@example.org".to_owned()),
-            ..Default::default()
-        }),
-        update_mask: Some(prost_types::FieldMask {
-            paths: vec!["email".to_owned()],
-        }),
+    let new = Account {
+        email: Some("other@example.org".to_owned()),
         ..Default::default()
     };
-    let refused = refusal(service.accounts.update_account(request).await);
-    assert_eq!(refused.reason, "EMAIL_OWNED_BY_CLIENT");
+    let request = update_account(&account, &["email"], new);
+    let result = service.accounts.update_account(request).await;
+    assert_refused(
+        result,
+        Code::FailedPrecondition,
+        "EMAIL_OWNED_BY_CLIENT",
+        &[],
+    );
 }

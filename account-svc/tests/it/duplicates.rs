@@ -3,11 +3,12 @@ use prost::Message as _;
 use tonic::Code;
 use tonic_types::pb;
 use usher_proto::account::v1::{
-    AccountState, CheckDuplicatesRequest, CreateAccountRequest, Date, DuplicateReport,
+    Account, AccountState, CheckDuplicatesRequest, CreateAccountRequest, Date, DuplicateReport,
     EmailVerdict, FieldComparison, InvitationKind, InvitePolicy, PlatformMatchPolicy,
+    UpdateAccountRequest,
 };
 
-use crate::support::{PASSWORD, Service, new_account, refusal};
+use crate::support::{PASSWORD, Service, assert_refused, new_account, update_account};
 
 /// The report that a refusal carries.
 fn report<T: std::fmt::Debug>(result: Result<T, tonic::Status>) -> DuplicateReport {
@@ -34,11 +35,8 @@ async fn an_email_belongs_to_one_account_of_an_organization() {
         .await;
 
     let again = new_account(&one, "Other", "Person", "ANN@xn--bcher-kva.example");
-    let refused = refusal(service.accounts.create_account(again).await);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::AlreadyExists, "EMAIL_IN_ORGANIZATION")
-    );
+    let result = service.accounts.create_account(again).await;
+    let refused = assert_refused(result, Code::AlreadyExists, "EMAIL_IN_ORGANIZATION", &[]);
     assert_eq!(
         refused.details.resource_info().unwrap().resource_name,
         account.account_id
@@ -73,7 +71,7 @@ async fn of_fifty_creates_of_one_email_one_wins_and_the_others_are_told() {
     let (accepted, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!((accepted.len(), refused.len()), (1, 49));
     for result in refused {
-        assert_eq!(refusal(result).reason, "EMAIL_IN_ORGANIZATION");
+        assert_refused(result, Code::AlreadyExists, "EMAIL_IN_ORGANIZATION", &[]);
     }
 }
 
@@ -111,16 +109,11 @@ async fn similar_names_warn_until_exactly_they_are_acknowledged() {
 
     // A third one has two candidates: what was acknowledged before does not cover them.
     let third = new_account(&organization, "Jose-Maria", "Garcia Lopez", "");
-    let refused = refusal(
-        service
-            .accounts
-            .create_account(acknowledged(&third, &warning))
-            .await,
-    );
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::FailedPrecondition, "POSSIBLE_DUPLICATE")
-    );
+    let result = service
+        .accounts
+        .create_account(acknowledged(&third, &warning))
+        .await;
+    assert_refused(result, Code::FailedPrecondition, "POSSIBLE_DUPLICATE", &[]);
     let warning = report(service.accounts.create_account(third.clone()).await);
     assert_eq!(warning.candidates.len(), 2);
     service.create(acknowledged(&third, &warning)).await;
@@ -194,20 +187,13 @@ async fn checking_changes_nothing_and_says_the_same() {
 async fn a_person_elsewhere_is_asked_to_share() {
     let mut service = Service::start().await;
     let (one, other) = (service.organization().await, service.organization().await);
-    service
-        .create(new_account(&one, "Ann", "Lee", "ann@example.org"))
-        .await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    service.activated(&one).await;
 
     let request = new_account(&other, "Ann", "Lee", "Ann@example.org");
     let refused = service.accounts.create_account(request.clone()).await;
     assert_eq!(report(refused).email(), EmailVerdict::OnPlatform);
-    let refused = refusal(service.accounts.create_account(request.clone()).await);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::FailedPrecondition, "EMAIL_ON_PLATFORM")
-    );
+    let result = service.accounts.create_account(request.clone()).await;
+    assert_refused(result, Code::FailedPrecondition, "EMAIL_ON_PLATFORM", &[]);
 
     let account = service
         .create(CreateAccountRequest {
@@ -227,11 +213,8 @@ async fn a_person_elsewhere_is_asked_to_share() {
     );
 
     // A consent is not given with a password.
-    let refused = refusal(service.activate(&letter.token, PASSWORD).await);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::NotFound, "TOKEN_UNKNOWN")
-    );
+    let result = service.activate(&letter.token, PASSWORD).await;
+    assert_refused(result, Code::NotFound, "TOKEN_UNKNOWN", &[]);
 }
 
 #[tokio::test]
@@ -244,28 +227,21 @@ async fn a_changed_name_is_checked_like_a_new_one() {
     let mut request = new_account(&organization, "Bo", "Diaz", "bo@example.org");
     request.invite = InvitePolicy::Hold.into();
     let account = service.create(request).await;
-    let rename = |acknowledgement: String| usher_proto::account::v1::UpdateAccountRequest {
-        organization_id: account.organization_id.clone(),
-        account: Some(usher_proto::account::v1::Account {
-            account_id: account.account_id.clone(),
+    let rename = |acknowledgement: String| {
+        let new = Account {
             given_name: "Anne".to_owned(),
             family_name: "Lee".to_owned(),
             ..Default::default()
-        }),
-        update_mask: Some(prost_types::FieldMask {
-            paths: vec!["given_name".to_owned(), "family_name".to_owned()],
-        }),
-        duplicate_acknowledgement: acknowledgement,
-        ..Default::default()
+        };
+        UpdateAccountRequest {
+            duplicate_acknowledgement: acknowledgement,
+            ..update_account(&account, &["given_name", "family_name"], new)
+        }
     };
     let warning = report(service.accounts.update_account(rename(String::new())).await);
     assert_eq!(warning.candidates.len(), 1);
-    let renamed = service
-        .accounts
-        .update_account(rename(warning.acknowledgement))
-        .await
-        .unwrap();
-    assert_eq!(renamed.into_inner().account.unwrap().given_name, "Anne");
+    let renamed = service.update(rename(warning.acknowledgement)).await;
+    assert_eq!(renamed.given_name, "Anne");
 }
 
 #[tokio::test]

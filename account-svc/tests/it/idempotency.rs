@@ -6,7 +6,7 @@ use usher_proto::account::v1::{
 };
 use uuid::Uuid;
 
-use crate::support::{PASSWORD, Service, new_account, refusal};
+use crate::support::{PASSWORD, Service, assert_invalid, assert_refused, new_account};
 
 #[tokio::test]
 async fn a_repeated_create_gets_the_same_answer_and_creates_once() {
@@ -81,19 +81,16 @@ async fn a_request_id_with_another_request_is_refused() {
         request_id: request_id.clone(),
         ..new_account(&organization, "Bo", "Diaz", "bo@example.org")
     };
-    let refused = refusal(service.accounts.create_account(other).await);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::AlreadyExists, "REQUEST_ID_REUSED")
-    );
+    let result = service.accounts.create_account(other).await;
+    assert_refused(result, Code::AlreadyExists, "REQUEST_ID_REUSED", &[]);
     let other_call = SendInvitationRequest {
         organization_id: organization,
         target: Some(Target::AccountId(account.account_id)),
         request_id,
         ..Default::default()
     };
-    let refused = refusal(service.invitations.send_invitation(other_call).await);
-    assert_eq!(refused.reason, "REQUEST_ID_REUSED");
+    let result = service.invitations.send_invitation(other_call).await;
+    assert_refused(result, Code::AlreadyExists, "REQUEST_ID_REUSED", &[]);
 }
 
 #[tokio::test]
@@ -105,7 +102,8 @@ async fn an_error_is_not_kept() {
         request_id: request_id.clone(),
         ..new_account(&organization, "Ann", "Lee", email)
     };
-    refusal(service.accounts.create_account(request("nobody")).await);
+    let result = service.accounts.create_account(request("nobody")).await;
+    assert_invalid(result, &["account.email"]);
     service.create(request("ann@example.org")).await;
 }
 

@@ -9,7 +9,7 @@ use usher_proto::{
 };
 use uuid::Uuid;
 
-use crate::support::{PASSWORD, Service, new_account, refusal};
+use crate::support::{PASSWORD, Service, assert_invalid, assert_refused, new_account};
 
 #[tokio::test]
 async fn a_resend_supersedes_the_link_and_stops_its_email() {
@@ -91,8 +91,7 @@ async fn whom_nobody_can_invite_is_told_with_a_reason() {
                 ..Default::default()
             })
             .await;
-        let refused = refusal(result);
-        assert_eq!((refused.code, refused.reason.as_str()), (code, reason));
+        assert_refused(result, code, reason, &[]);
     }
 }
 
@@ -120,10 +119,8 @@ async fn a_revoked_invitation_is_dead_at_once_and_stays_revoked() {
             InvitationState::Revoked
         );
     }
-    assert_eq!(
-        refusal(service.activate(&letter.token, PASSWORD).await).reason,
-        "TOKEN_REVOKED"
-    );
+    let result = service.activate(&letter.token, PASSWORD).await;
+    assert_refused(result, Code::FailedPrecondition, "TOKEN_REVOKED", &[]);
     let account = service.account(&organization, &account.account_id).await;
     assert_eq!(account.state(), AccountState::NotInvited);
 
@@ -135,11 +132,8 @@ async fn a_revoked_invitation_is_dead_at_once_and_stays_revoked() {
         invitation_id: letter.event.invitation_id,
         ..revoke
     };
-    let refused = refusal(service.invitations.revoke_invitation(revoke).await);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::FailedPrecondition, "INVITATION_ENDED")
-    );
+    let result = service.invitations.revoke_invitation(revoke).await;
+    assert_refused(result, Code::FailedPrecondition, "INVITATION_ENDED", &[]);
 }
 
 #[tokio::test]
@@ -219,11 +213,8 @@ async fn a_link_returns_only_to_origins_of_the_organization() {
         "http://portal.acme.example/",
         "/welcome",
     ] {
-        let refused = refusal(service.accounts.create_account(request(url)).await);
-        assert_eq!(
-            (refused.reason.as_str(), &refused.fields[..]),
-            ("FIELD_INVALID", &["return_url".to_owned()][..])
-        );
+        let result = service.accounts.create_account(request(url)).await;
+        assert_invalid(result, &["return_url"]);
     }
     service
         .create(request("https://portal.acme.example/welcome?a=1"))

@@ -1,17 +1,12 @@
 use tonic::Code;
 use usher_proto::account::v1::AuthenticateRequest;
 
-use crate::support::{PASSWORD, Service, new_account, refusal};
+use crate::support::{PASSWORD, Service, assert_refused, new_account, refusal};
 
 #[tokio::test]
 async fn wrong_passwords_and_unknown_emails_look_the_same() {
     let mut service = Service::start().await;
-    let organization = service.organization().await;
-    service
-        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
-        .await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let organization = with_client(&mut service).await;
 
     let wrong = service
         .authenticate(&organization, "ann@example.org", "wrong")
@@ -30,11 +25,7 @@ async fn wrong_passwords_and_unknown_emails_look_the_same() {
 /// An organization with one client who can log in.
 async fn with_client(service: &mut Service) -> String {
     let organization = service.organization().await;
-    service
-        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
-        .await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    service.activated(&organization).await;
     organization
 }
 
@@ -72,11 +63,8 @@ async fn guessing_is_slowed_for_the_pair_of_email_and_source() {
         password: PASSWORD.to_owned(),
         source: "192.0.2.7".to_owned(),
     };
-    let refused = refusal(service.activation.authenticate(request).await);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS")
-    );
+    let result = service.activation.authenticate(request).await;
+    let refused = assert_refused(result, Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", &[]);
     let wait = refused.details.retry_info().unwrap().retry_delay.unwrap();
     assert!((1..=30).contains(&wait.as_secs()), "{wait:?}");
 }
@@ -221,19 +209,13 @@ async fn guessing_is_slowed_for_a_source() {
 #[tokio::test]
 async fn a_right_password_forgets_the_wrong_ones() {
     let mut service = Service::start().await;
-    let organization = service.organization().await;
-    service
-        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
-        .await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let organization = with_client(&mut service).await;
     for _ in 0..3 {
         for _ in 0..6 {
-            refusal(
-                service
-                    .authenticate(&organization, "ann@example.org", "wrong")
-                    .await,
-            );
+            let result = service
+                .authenticate(&organization, "ann@example.org", "wrong")
+                .await;
+            assert_refused(result, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
         }
         service
             .authenticate(&organization, "ann@example.org", PASSWORD)

@@ -1,12 +1,12 @@
-use prost_types::{Duration, FieldMask};
+use prost_types::Duration;
 use tonic::Code;
 use usher_proto::account::v1::{
     Brand, CreateOrganizationRequest, GetOrganizationRequest, ListOrganizationsRequest,
-    Organization, OrganizationSettings, UpdateOrganizationRequest,
+    Organization, OrganizationSettings,
 };
 use uuid::Uuid;
 
-use crate::support::{Service, refusal};
+use crate::support::{Service, assert_invalid, assert_refused, update_organization};
 
 fn acme() -> Organization {
     Organization {
@@ -37,35 +37,22 @@ async fn an_organization_gets_defaults_and_can_be_changed_in_parts() {
     assert_eq!(settings.minimum_age, Some(18));
     assert_eq!(settings.invitation_lifetime.unwrap().seconds, 30 * 86_400);
 
-    let updated = service
-        .organizations
-        .update_organization(UpdateOrganizationRequest {
-            organization: Some(Organization {
-                organization_id: created.organization_id.clone(),
-                etag: created.etag.clone(),
-                display_name: "Acme & Söhne".to_owned(),
-                brand: Some(Brand {
-                    color: "#AA0011".to_owned(),
-                    ..Default::default()
-                }),
-                settings: Some(OrganizationSettings {
-                    minimum_age: Some(21),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            }),
-            update_mask: Some(FieldMask {
-                paths: ["display_name", "brand", "settings.minimum_age"]
-                    .map(str::to_owned)
-                    .to_vec(),
-            }),
+    let new = Organization {
+        etag: created.etag.clone(),
+        display_name: "Acme & Söhne".to_owned(),
+        brand: Some(Brand {
+            color: "#AA0011".to_owned(),
             ..Default::default()
-        })
-        .await
-        .unwrap()
-        .into_inner()
-        .organization
-        .unwrap();
+        }),
+        settings: Some(OrganizationSettings {
+            minimum_age: Some(21),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let paths = ["display_name", "brand", "settings.minimum_age"];
+    let request = update_organization(&created.organization_id, &paths, new);
+    let updated = service.update_organization(request.clone()).await;
     assert_eq!(updated.display_name, "Acme & Söhne");
     assert_eq!(updated.brand.unwrap().color, "#aa0011");
     assert_eq!(updated.portal_url, created.portal_url);
@@ -76,24 +63,23 @@ async fn an_organization_gets_defaults_and_can_be_changed_in_parts() {
     // The etag that was read is not current any more.
     let result = service
         .organizations
-        .update_organization(UpdateOrganizationRequest {
-            organization: Some(Organization {
-                organization_id: created.organization_id,
-                etag: created.etag,
-                display_name: "Acme".to_owned(),
-                ..Default::default()
-            }),
-            update_mask: Some(FieldMask {
-                paths: vec!["display_name".to_owned()],
-            }),
-            ..Default::default()
-        })
+        .update_organization(request.clone())
         .await;
-    let refused = refusal(result);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::Aborted, "ETAG_MISMATCH")
+    assert_refused(result, Code::Aborted, "ETAG_MISMATCH", &[]);
+
+    let mut malformed = request;
+    malformed.organization.as_mut().unwrap().etag = "today's".to_owned();
+    malformed.update_mask.as_mut().unwrap().paths = vec!["slug".to_owned()];
+    let result = service.organizations.update_organization(malformed).await;
+    let refused = assert_invalid(result, &["organization.etag", "update_mask"]);
+    let violations = &refused.details.bad_request().unwrap().field_violations;
+    assert!(violations[0].description.contains("quotes included"));
+    assert!(
+        violations[1]
+            .description
+            .starts_with("`slug` cannot be changed")
     );
+    assert!(violations[1].description.ends_with(", settings.time_zone"));
 }
 
 #[tokio::test]
@@ -108,10 +94,12 @@ async fn a_slug_belongs_to_one_organization() {
         .create_organization(request.clone())
         .await
         .unwrap();
-    let refused = refusal(service.organizations.create_organization(request).await);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::AlreadyExists, "SLUG_TAKEN")
+    let result = service.organizations.create_organization(request).await;
+    assert_refused(
+        result,
+        Code::AlreadyExists,
+        "SLUG_TAKEN",
+        &["organization.slug"],
     );
 }
 
@@ -144,11 +132,9 @@ async fn faulty_fields_are_named_all_at_once() {
             request_id: "not a uuid".to_owned(),
         })
         .await;
-    let mut fields = refusal(result).fields;
-    fields.sort();
-    assert_eq!(
-        fields,
-        [
+    assert_invalid(
+        result,
+        &[
             "organization.allowed_return_origins[0]",
             "organization.brand.color",
             "organization.brand.logo_url",
@@ -160,7 +146,7 @@ async fn faulty_fields_are_named_all_at_once() {
             "organization.settings.minimum_age",
             "organization.slug",
             "request_id",
-        ]
+        ],
     );
 }
 
@@ -180,15 +166,13 @@ async fn portals_that_the_operator_does_not_trust_are_refused() {
             ..Default::default()
         })
         .await;
-    let mut fields = refusal(result).fields;
-    fields.sort();
-    assert_eq!(
-        fields,
-        [
+    assert_invalid(
+        result,
+        &[
             "organization.display_name",
             "organization.portal_url",
-            "organization.sender_name"
-        ]
+            "organization.sender_name",
+        ],
     );
 }
 
@@ -234,9 +218,5 @@ async fn an_unknown_organization_is_not_found() {
             organization_id: Uuid::now_v7().to_string(),
         })
         .await;
-    let refused = refusal(result);
-    assert_eq!(
-        (refused.code, refused.reason.as_str()),
-        (Code::NotFound, "ORGANIZATION_NOT_FOUND")
-    );
+    assert_refused(result, Code::NotFound, "ORGANIZATION_NOT_FOUND", &[]);
 }

@@ -1,6 +1,8 @@
 //! A service of its own for each test: a fresh database, an in-process bus, and a stand-in for notify-svc
 //! that opens the sealed tokens.
 
+mod requests;
+
 use std::{future::Future, time::Duration};
 
 use account_svc::{
@@ -20,8 +22,8 @@ use usher_proto::{
         Account, ActivateAccountRequest, ActivateAccountResponse, AuthenticateRequest,
         AuthenticateResponse, CreateAccountRequest, CreateOrganizationRequest, GetAccountRequest,
         GetInvitationRequest, InspectTokenRequest, InspectTokenResponse, Invitation,
-        InvitationState, Organization, SendInvitationRequest,
-        account_service_client::AccountServiceClient,
+        InvitationState, Organization, SendInvitationRequest, UpdateAccountRequest,
+        UpdateOrganizationRequest, account_service_client::AccountServiceClient,
         activation_service_client::ActivationServiceClient,
         invitation_service_client::InvitationServiceClient,
         organization_service_client::OrganizationServiceClient, send_invitation_request::Target,
@@ -36,9 +38,11 @@ use usher_runtime::{
     seal::{self, PrivateKey, Sealed},
     trace_context::TraceContext,
 };
-pub use usher_tests::refusal::refusal;
+pub use usher_tests::refusal::{assert_invalid, assert_refused, refusal};
 use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
+
+pub use self::requests::{new_account, update_account, update_organization};
 
 /// A password that no rule refuses.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -158,6 +162,31 @@ impl Service {
     pub async fn create(&mut self, request: CreateAccountRequest) -> Account {
         let response = self.accounts.create_account(request).await.unwrap();
         response.into_inner().account.unwrap()
+    }
+
+    /// Changes an account in a way that must be accepted.
+    pub async fn update(&mut self, request: UpdateAccountRequest) -> Account {
+        let response = self.accounts.update_account(request).await.unwrap();
+        response.into_inner().account.unwrap()
+    }
+
+    /// Changes an organization in a way that must be accepted.
+    pub async fn update_organization(
+        &mut self,
+        request: UpdateOrganizationRequest,
+    ) -> Organization {
+        let response = self.organizations.update_organization(request).await;
+        response.unwrap().into_inner().organization.unwrap()
+    }
+
+    /// Creates Ann Lee's account in an organization, and takes it over with [`PASSWORD`]: `ann@example.org`
+    /// can log in.
+    pub async fn activated(&mut self, organization_id: &str) -> Account {
+        let request = new_account(organization_id, "Ann", "Lee", "ann@example.org");
+        let account = self.create(request).await;
+        let letter = self.next_letter().await;
+        self.activate(&letter.token, PASSWORD).await.unwrap();
+        self.account(organization_id, &account.account_id).await
     }
 
     /// Reads an account.
@@ -344,25 +373,6 @@ impl Service {
         self.stop.cancel();
         within(self.running).await.unwrap().unwrap();
         self.database
-    }
-}
-
-/// A request for an account with a name and, if not empty, an email.
-pub fn new_account(
-    organization_id: &str,
-    given: &str,
-    family: &str,
-    email: &str,
-) -> CreateAccountRequest {
-    CreateAccountRequest {
-        organization_id: organization_id.to_owned(),
-        account: Some(Account {
-            given_name: given.to_owned(),
-            family_name: family.to_owned(),
-            email: (!email.is_empty()).then(|| email.to_owned()),
-            ..Default::default()
-        }),
-        ..Default::default()
     }
 }
 
