@@ -79,8 +79,8 @@ pub fn connect(
             ("role", role),
             // The database should not go on for much longer than a call waits for it.
             ("statement_timeout", "30s"),
-            // A queue for one row must not fill the pool.
-            ("lock_timeout", "5s"),
+            // Shorter than a call waits for a connection: when all of them wait for locks, one is free in time.
+            ("lock_timeout", "3s"),
             ("idle_in_transaction_session_timeout", "60s"),
             // What a client left behind that vanished, or closed its connection during a statement, ends soon.
             ("client_connection_check_interval", "2s"),

@@ -1,10 +1,11 @@
-//! What tests share: databases and queues of their own, refusals as they read them, what must hold for every
-//! database, and both services as the programs that they are.
+//! What tests share: databases and queues of their own, a network that fails, refusals as they read them, what
+//! must hold for every database, and both services as the programs that they are.
 
 pub mod attack;
 pub mod catalogue;
 mod database;
 mod programs;
+pub mod proxy;
 pub mod refusal;
 mod servers;
 

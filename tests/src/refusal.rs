@@ -14,6 +14,8 @@ pub struct Refusal {
     pub code: Code,
     /// The reason in its `ErrorInfo`.
     pub reason: String,
+    /// What it says to people.
+    pub message: String,
     /// The faulty fields in its `BadRequest`.
     pub fields: Vec<String>,
     /// Everything else.
@@ -41,6 +43,7 @@ pub fn refusal<T: Debug>(result: Result<T, Status>) -> Refusal {
     Refusal {
         code: status.code(),
         reason: info.reason.clone(),
+        message: status.message().to_owned(),
         fields: violations
             .unwrap_or_default()
             .iter()
@@ -67,8 +70,8 @@ pub fn assert_refused<T: Debug>(
     let expected = line(code, reason, fields);
     assert!(
         actual == expected,
-        "refused with {actual}, expected {expected}: {:?}",
-        refusal.details
+        "refused with {actual}, expected {expected}: {}",
+        refusal.message
     );
     refusal
 }

@@ -20,6 +20,7 @@ mod idempotency;
 mod invitations;
 mod login;
 mod organizations;
+mod outages;
 mod secrets;
 mod storage;
 mod support;

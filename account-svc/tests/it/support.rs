@@ -17,6 +17,9 @@ use sqlx::{PgConnection, PgPool};
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use usher_proto::{
     account::v1::{
         Account, ActivateAccountRequest, ActivateAccountResponse, AuthenticateRequest,
@@ -47,6 +50,9 @@ pub use self::requests::{new_account, update_account, update_organization};
 /// A password that no rule refuses.
 pub const PASSWORD: &str = "correct horse battery staple";
 
+/// Most connections to the database that calls have at the same time.
+pub const CALL_CONNECTIONS: usize = 16;
+
 /// How long a test waits for what should happen at once.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -60,6 +66,7 @@ pub struct Service {
     pub pool: PgPool,
     pub database: Database,
     pub address: std::net::SocketAddr,
+    health: HealthClient<Channel>,
     bus: EventBus,
     mailroom: Subscription,
     key: PrivateKey,
@@ -87,6 +94,12 @@ impl Service {
     /// Starts a service with further settings.
     pub async fn start_with(settings: &[&str]) -> Self {
         let database = database().await;
+        let url = database.service_url();
+        Self::start_on(database, &url, settings).await
+    }
+
+    /// Starts a service on a database that it reaches at `url`.
+    pub async fn start_on(database: Database, url: &str, settings: &[&str]) -> Self {
         let (key, public) = PrivateKey::generate();
         let public = public.to_base64();
         let arguments = [
@@ -103,8 +116,8 @@ impl Service {
         let Command::Serve(args) = Cli::parse_from(arguments).command else {
             unreachable!("`serve` was asked for");
         };
-        let url = SecretString::from(database.service_url());
-        let pools = Pools::connect(&url, ROLE, 16, 8).unwrap();
+        let calls = u32::try_from(CALL_CONNECTIONS).unwrap();
+        let pools = Pools::connect(&SecretString::from(url), ROLE, calls, 8).unwrap();
         let bus = EventBus::in_process();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -121,7 +134,8 @@ impl Service {
             organizations: OrganizationServiceClient::new(channel.clone()),
             accounts: AccountServiceClient::new(channel.clone()),
             invitations: InvitationServiceClient::new(channel.clone()),
-            activation: ActivationServiceClient::new(channel),
+            activation: ActivationServiceClient::new(channel.clone()),
+            health: HealthClient::new(channel),
             pool: pools.calls,
             database,
             address,
@@ -131,6 +145,13 @@ impl Service {
             stop,
             running,
         }
+    }
+
+    /// Whether it says that calls should be sent to it.
+    pub async fn is_ready(&self) -> bool {
+        let request = HealthCheckRequest::default();
+        let response = self.health.clone().check(request).await.unwrap();
+        response.into_inner().status() == ServingStatus::Serving
     }
 
     /// An administrator's connection, which row-level security does not bind.
@@ -373,6 +394,15 @@ impl Service {
         self.stop.cancel();
         within(self.running).await.unwrap().unwrap();
         self.database
+    }
+}
+
+/// Waits for a condition.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

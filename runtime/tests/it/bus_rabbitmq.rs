@@ -12,8 +12,9 @@ use usher_proto::topology::{
 };
 use usher_runtime::bus::{BusError, EventBus, PublishError};
 use usher_runtime::trace_context::TraceContext;
+use usher_tests::proxy::{Mode, Proxy};
 
-use super::support::{Broker, Mode, Proxy, event, events, receive, receive_one, soon};
+use super::support::{Broker, amqp_url, event, events, receive, receive_one, soon};
 
 const INVITATION: &str = routing_key::INVITATION_REQUESTED;
 const DELIVERY: &str = routing_key::DELIVERY_CHANGED;
@@ -21,7 +22,7 @@ const DELIVERY: &str = routing_key::DELIVERY_CHANGED;
 #[tokio::test(flavor = "multi_thread")]
 async fn names_exactly_the_events_that_found_no_queue() {
     let broker = Broker::new();
-    let bus = broker.bus(&super::support::amqp_url());
+    let bus = broker.bus(&amqp_url());
     assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
     broker.delete_queue(ACCOUNT_DELIVERIES.name).await;
 
@@ -48,7 +49,7 @@ async fn names_exactly_the_events_that_found_no_queue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_batch_does_not_confuse_the_next() {
     let broker = Broker::new();
-    let bus = broker.bus(&super::support::amqp_url());
+    let bus = broker.bus(&amqp_url());
     for round in 0..20 {
         assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
         broker.delete_queue(ACCOUNT_DELIVERIES.name).await;
@@ -65,8 +66,8 @@ async fn a_cancelled_batch_does_not_confuse_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn goes_on_after_its_connections_were_cut() {
     let broker = Broker::new();
-    let proxy = Proxy::start().await;
-    let bus = broker.bus(&proxy.url());
+    let proxy = Proxy::in_front_of(&amqp_url()).await.expect("proxy");
+    let bus = broker.bus(proxy.url());
     let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
 
     for _ in 0..5 {
@@ -94,8 +95,8 @@ async fn goes_on_after_its_connections_were_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn loses_nothing_that_was_confirmed_while_connections_are_cut() {
     let broker = Broker::new();
-    let proxy = Proxy::start().await;
-    let bus = broker.bus(&proxy.url());
+    let proxy = Proxy::in_front_of(&amqp_url()).await.expect("proxy");
+    let bus = broker.bus(proxy.url());
     let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
     let publisher = bus.clone();
     let mut publishing = tokio::spawn(async move {
@@ -140,8 +141,8 @@ async fn loses_nothing_that_was_confirmed_while_connections_are_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fails_within_a_bound_while_the_broker_is_away() {
     let broker = Broker::new();
-    let proxy = Proxy::start().await;
-    let bus = broker.bus(&proxy.url());
+    let proxy = Proxy::in_front_of(&amqp_url()).await.expect("proxy");
+    let bus = broker.bus(proxy.url());
     soon("connected", bus.connected()).await;
     proxy.set(Mode::Refuse);
     proxy.cut();
@@ -163,8 +164,8 @@ async fn fails_within_a_bound_while_the_broker_is_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gives_up_a_connection_that_does_not_answer() {
     let broker = Broker::new();
-    let proxy = Proxy::start().await;
-    let bus = broker.bus(&proxy.url());
+    let proxy = Proxy::in_front_of(&amqp_url()).await.expect("proxy");
+    let bus = broker.bus(proxy.url());
     assert_eq!(bus.publish(&[event(INVITATION)]).await, [Ok(())]);
     proxy.set(Mode::Hold);
     let results = soon("results", bus.publish(&events(700, INVITATION))).await;
@@ -184,7 +185,7 @@ async fn gives_up_a_connection_that_does_not_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_the_properties_that_others_rely_on() {
     let broker = Broker::new();
-    let bus = broker.bus(&super::support::amqp_url());
+    let bus = broker.bus(&amqp_url());
     let mut sent = event(INVITATION);
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     sent.trace_context = TraceContext(Some(traceparent.to_owned()));
@@ -229,7 +230,7 @@ async fn writes_the_properties_that_others_rely_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parks_what_carries_no_id_and_goes_on() {
     let broker = Broker::new();
-    let bus = broker.bus(&super::support::amqp_url());
+    let bus = broker.bus(&amqp_url());
     let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
     soon("connected", bus.connected()).await;
     assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]); // Declares the topology.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, PgPool, migrate::Migrator};
 use usher_runtime::database::{Scope, Tx, begin, connect, is_outage, migrate, within};
-use usher_tests::{Database, ServiceName};
+use usher_tests::{Database, ServiceName, proxy::Proxy};
 
-use crate::support::{Proxy, database_role, database_url, soon};
+use crate::support::{database_role, database_url, soon};
 
 static ACCOUNT_MIGRATIONS: Migrator = sqlx::migrate!("../account-svc/migrations");
 static NOTIFY_MIGRATIONS: Migrator = sqlx::migrate!("../notify-svc/migrations");
@@ -78,8 +78,8 @@ async fn a_transaction_without_a_commit_is_rolled_back() {
 
 #[tokio::test]
 async fn connections_that_died_silently_cost_one_call_a_moment() {
-    let proxy = Proxy::in_front_of_postgresql().await;
-    let pool = pool(&proxy.database_url(), 4);
+    let proxy = Proxy::in_front_of(&database_url()).await.expect("proxy");
+    let pool = pool(proxy.url(), 4);
     let mut used = Vec::new();
     for _ in 0..4 {
         used.push(begin(&pool, Scope::Platform).await.expect("begin"));
@@ -103,8 +103,8 @@ async fn connections_that_died_silently_cost_one_call_a_moment() {
 
 #[tokio::test]
 async fn connections_that_die_in_a_transaction_free_their_places() {
-    let proxy = Proxy::in_front_of_postgresql().await;
-    let pool = pool(&proxy.database_url(), 2);
+    let proxy = Proxy::in_front_of(&database_url()).await.expect("proxy");
+    let pool = pool(proxy.url(), 2);
     let mut open = Vec::new();
     for _ in 0..2 {
         open.push(begin(&pool, Scope::Platform).await.expect("begin"));
@@ -129,8 +129,8 @@ async fn connections_that_die_in_a_transaction_free_their_places() {
 
 #[tokio::test]
 async fn a_restart_of_the_database_costs_no_call() {
-    let proxy = Proxy::in_front_of_postgresql().await;
-    let pool = pool(&proxy.database_url(), 4);
+    let proxy = Proxy::in_front_of(&database_url()).await.expect("proxy");
+    let pool = pool(proxy.url(), 4);
     for _ in 0..4 {
         let tx = begin(&pool, Scope::Platform).await.expect("begin");
         tx.commit().await.expect("commit");

@@ -23,8 +23,9 @@ use usher_runtime::{
     service::{Listeners, Service},
     workers::Workers,
 };
+use usher_tests::proxy::{Mode, Proxy};
 
-use crate::support::{Proxy, database_role, database_url, soon};
+use crate::support::{database_role, database_url, soon};
 
 #[derive(clap::Parser)]
 struct Cli {
@@ -152,17 +153,17 @@ async fn calls_that_use_up_their_connections_leave_the_service_ready() {
 
 #[tokio::test]
 async fn a_silent_database_is_named_and_its_return_seen() {
-    let proxy = Proxy::in_front_of_postgresql().await;
-    let service = run(&proxy.database_url(), |_| {}).await;
+    let proxy = Proxy::in_front_of(&database_url()).await.expect("proxy");
+    let service = run(proxy.url(), |_| {}).await;
     service.until_ready().await;
-    proxy.set(crate::support::Mode::Hold);
+    proxy.set(Mode::Hold);
     proxy.silence();
     service
         .until("not ready", |answer| {
             answer.starts_with("HTTP/1.1 503") && answer.contains("the database does not answer")
         })
         .await;
-    proxy.set(crate::support::Mode::Forward);
+    proxy.set(Mode::Forward);
     service.until_ready().await;
     service.stop().await;
 }

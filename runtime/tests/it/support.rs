@@ -1,18 +1,11 @@
-//! What the tests share: a bus of their own each, a raw look at the broker, the database, a proxy that makes
-//! faults.
+//! What the tests share: a bus of their own each, a raw look at the broker, the database.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
-use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use usher_proto::topology::{self, NOTIFY_INVITATIONS, Queue};
 use usher_runtime::bus::{EventBus, Message, Received, Subscription};
 use usher_runtime::trace_context::TraceContext;
@@ -128,13 +121,10 @@ pub fn database_url() -> String {
     )
 }
 
-fn database_options() -> PgConnectOptions {
-    database_url().parse().expect("DATABASE_URL")
-}
-
 /// The role of the login in `DATABASE_URL`: everybody may take on their own.
 pub fn database_role() -> String {
-    database_options().get_username().to_owned()
+    let options: PgConnectOptions = database_url().parse().expect("DATABASE_URL");
+    options.get_username().to_owned()
 }
 
 pub fn event(event_type: &str) -> Message {
@@ -174,137 +164,4 @@ pub async fn receive(subscription: &mut Subscription, max: usize) -> Vec<Receive
 
 pub async fn receive_one(subscription: &mut Subscription) -> Received {
     receive(subscription, 1).await.remove(0)
-}
-
-/// A TCP proxy in front of a server that cuts, holds, refuses or falls silent.
-pub struct Proxy {
-    address: SocketAddr,
-    control: watch::Sender<Control>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Control {
-    mode: Mode,
-    cuts: u64,
-    silences: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    Forward,
-    /// Connections stay open and carry nothing.
-    Hold,
-    /// Connections are closed as soon as they are made.
-    Refuse,
-}
-
-impl Proxy {
-    /// In front of RabbitMQ.
-    pub async fn start() -> Self {
-        let uri: AMQPUri = amqp_url().parse().expect("AMQP_URL");
-        Self::in_front_of((uri.authority.host, uri.authority.port)).await
-    }
-
-    pub async fn in_front_of_postgresql() -> Self {
-        let server = database_options();
-        Self::in_front_of((server.get_host().to_owned(), server.get_port())).await
-    }
-
-    async fn in_front_of(upstream: (String, u16)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let address = listener.local_addr().expect("address");
-        let (control, state) = watch::channel(Control {
-            mode: Mode::Forward,
-            cuts: 0,
-            silences: 0,
-        });
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                if state.borrow().mode != Mode::Refuse {
-                    tokio::spawn(carry(client, upstream.clone(), state.clone()));
-                }
-            }
-        });
-        Self { address, control }
-    }
-
-    /// `AMQP_URL` by way of this proxy.
-    pub fn url(&self) -> String {
-        let mut uri: AMQPUri = amqp_url().parse().expect("AMQP_URL");
-        uri.authority.host = self.address.ip().to_string();
-        uri.authority.port = self.address.port();
-        uri.to_string()
-    }
-
-    /// `DATABASE_URL` by way of this proxy.
-    pub fn database_url(&self) -> String {
-        let server = database_options();
-        format!(
-            "postgres://{}@{}/{}",
-            server.get_username(),
-            self.address,
-            server
-                .get_database()
-                .expect("DATABASE_URL names a database")
-        )
-    }
-
-    pub fn set(&self, mode: Mode) {
-        self.control.send_modify(|control| control.mode = mode);
-    }
-
-    /// From now on the connections that are open swallow what is sent, in both directions, and never end; new
-    /// ones work.
-    pub fn silence(&self) {
-        self.control.send_modify(|control| control.silences += 1);
-    }
-
-    /// Ends every connection.
-    pub fn cut(&self) {
-        self.control.send_modify(|control| control.cuts += 1);
-    }
-}
-
-async fn carry(client: TcpStream, upstream: (String, u16), state: watch::Receiver<Control>) {
-    let Ok(server) = TcpStream::connect(upstream).await else {
-        return;
-    };
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    let cuts = state.borrow().cuts;
-    let mut cut = state.clone();
-    tokio::select! {
-        () = pump(from_client, to_server, state.clone()) => {}
-        () = pump(from_server, to_client, state) => {}
-        _ = cut.wait_for(|control| control.cuts != cuts) => {}
-    }
-}
-
-async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut state: watch::Receiver<Control>,
-) {
-    let mut buffer = vec![0; 64 * 1024];
-    let silences = state.borrow().silences;
-    loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else {
-            if state.borrow().silences != silences {
-                // Nor does the other side learn that this one has gone.
-                std::future::pending::<()>().await;
-            }
-            return;
-        };
-        if state.borrow().silences != silences {
-            continue;
-        }
-        if state
-            .wait_for(|control| control.mode != Mode::Hold)
-            .await
-            .is_err()
-            || to.write_all(&buffer[..count]).await.is_err()
-        {
-            return;
-        }
-    }
 }
