@@ -1,5 +1,7 @@
 //! What an organization sets for itself.
 
+use std::ops::RangeInclusive;
+
 use usher_proto::account::v1 as proto;
 use usher_runtime::fields::FieldParser;
 
@@ -121,36 +123,29 @@ fn settings_change(
             text::required(&time_zone, 64),
         );
     }
-    if wanted("invitation_lifetime") {
-        change.invitation_lifetime_seconds = duration(
-            fields,
-            "invitation_lifetime",
-            settings.invitation_lifetime,
-            DEFAULT_INVITATION_LIFETIME,
-            60 * 60,
-            365 * DAY,
-        );
-    }
-    if wanted("reinvite_after") {
-        change.reinvite_after_seconds = duration(
-            fields,
-            "reinvite_after",
-            settings.reinvite_after,
-            DEFAULT_REINVITE_AFTER,
-            0,
-            365 * DAY,
-        );
-    }
-    if wanted("link_prompt_lifetime") {
-        change.link_prompt_lifetime_seconds = duration(
-            fields,
-            "link_prompt_lifetime",
-            settings.link_prompt_lifetime,
-            DEFAULT_LINK_PROMPT_LIFETIME,
-            DAY,
-            3650 * DAY,
-        );
-    }
+    let mut seconds = |field, value, default, bounds| {
+        wanted(field)
+            .then(|| duration(fields, field, value, default, bounds))
+            .flatten()
+    };
+    change.invitation_lifetime_seconds = seconds(
+        "invitation_lifetime",
+        settings.invitation_lifetime,
+        DEFAULT_INVITATION_LIFETIME,
+        60 * 60..=365 * DAY,
+    );
+    change.reinvite_after_seconds = seconds(
+        "reinvite_after",
+        settings.reinvite_after,
+        DEFAULT_REINVITE_AFTER,
+        0..=365 * DAY,
+    );
+    change.link_prompt_lifetime_seconds = seconds(
+        "link_prompt_lifetime",
+        settings.link_prompt_lifetime,
+        DEFAULT_LINK_PROMPT_LIFETIME,
+        DAY..=3650 * DAY,
+    );
     if wanted("reminders") {
         change.reminders = fields.list(
             "organization.settings.reminders",
@@ -166,14 +161,13 @@ fn duration(
     field: &str,
     value: Option<prost_types::Duration>,
     default: i64,
-    least: i64,
-    most: i64,
+    bounds: RangeInclusive<i64>,
 ) -> Option<i64> {
     let seconds = value.map_or(default, |value| value.seconds);
-    let in_bounds = (least..=most)
+    let in_bounds = bounds
         .contains(&seconds)
         .then_some(seconds)
-        .ok_or_else(|| format!("expected {least}s to {most}s"));
+        .ok_or_else(|| format!("expected {}s to {}s", bounds.start(), bounds.end()));
     fields.take(&format!("organization.settings.{field}"), in_bounds)
 }
 
