@@ -9,6 +9,7 @@ pub mod callers;
 pub mod config;
 pub mod consumer;
 pub mod database;
+pub mod email;
 pub mod error;
 pub mod fields;
 pub mod health;

@@ -1,18 +1,16 @@
 //! Email addresses.
 
+use std::fmt;
+
 use email_address::{EmailAddress, Options};
+use usher_runtime::email::{MAX_ADDRESS, MAX_LOCAL_PART, canonical, masked};
 
-/// Most bytes of a local part (RFC 5321, section 4.5.3.1.1).
-const MAX_LOCAL_PART: usize = 64;
-/// Most bytes of an address (RFC 5321, section 4.5.3.1.3, less the angle brackets of the path).
-const MAX_ADDRESS: usize = 254;
-
-/// An address that mail can be sent to.
+/// An address that mail can be sent to, as a person typed it. `Debug` shows it masked.
 ///
 /// The domain is in A-label form (RFC 5890), so that every mail server can read it. Local parts outside
 /// ASCII would need SMTPUTF8 (RFC 6531) on the whole way and are refused, as are quoted local parts,
 /// address literals and domains without a dot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Email {
     address: String,
     canonical: String,
@@ -80,14 +78,13 @@ impl Email {
             .without_domain_literal()
             .without_display_text();
         EmailAddress::parse_with_options(&address, options).map_err(|_| EmailError::LocalPart)?;
-        let canonical = address.to_ascii_lowercase();
-        Ok(Self { address, canonical })
+        Ok(Self::stored(address))
     }
 
     /// An address that was parsed when it was stored: a rule that became stricter since must not lose it.
     #[must_use]
     pub fn stored(address: String) -> Self {
-        let canonical = address.to_ascii_lowercase();
+        let canonical = canonical(&address);
         Self { address, canonical }
     }
 
@@ -97,9 +94,7 @@ impl Email {
         &self.address
     }
 
-    /// The form that addresses are compared in: in lower case as a whole. RFC 5321, section 2.4, lets servers
-    /// tell the cases of a local part apart; none in use does, and people do not. Dots and `+tags` are left
-    /// alone, for what they mean differs from server to server.
+    /// The form that addresses are compared in.
     #[must_use]
     pub fn canonical(&self) -> &str {
         &self.canonical
@@ -115,15 +110,10 @@ fn is_address_literal(domain: &str) -> bool {
         .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// An address as it may be shown to staff and on the activation page: enough to recognize one's own, too
-/// little to learn another's.
-#[must_use]
-pub fn masked(address: &str) -> String {
-    let Some((local_part, domain)) = address.rsplit_once('@') else {
-        return "***".to_owned();
-    };
-    let first: String = local_part.chars().take(1).collect();
-    format!("{first}***@{domain}")
+impl fmt::Debug for Email {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&masked(&self.address))
+    }
 }
 
 #[cfg(test)]
@@ -204,9 +194,9 @@ mod tests {
     }
 
     #[test]
-    fn masks_show_the_first_letter_and_the_domain() {
-        assert_eq!(masked("ann@example.org"), "a***@example.org");
-        assert_eq!(masked("no address"), "***");
+    fn debug_shows_no_whole_address() {
+        let email = Email::parse("ann@example.org").unwrap();
+        assert_eq!(format!("{email:?}"), "a***@example.org");
     }
 
     proptest! {

@@ -7,16 +7,11 @@ use usher_proto::account::v1::{
     Brand, InspectTokenRequest, InspectTokenResponse, OrganizationProfile, PasswordPolicy,
     TokenPurpose, TokenStatus, activation_service_server::ActivationService,
 };
-use usher_runtime::{call::Call, database::Scope, timestamp};
+use usher_runtime::{call::Call, database::Scope, email, timestamp};
 
 use super::Service;
 use crate::{
-    domain::{
-        email::{Email, masked},
-        password,
-        state::InvitationKind,
-        text, token,
-    },
+    domain::{email::Email, password, state::InvitationKind, text, token},
     error::Error,
     use_cases::{
         activation::{self, Activation},
@@ -58,7 +53,7 @@ impl ActivationService for Service {
                     color: token.color,
                 }),
             }),
-            masked_email: masked(&token.recipient),
+            masked_email: email::masked(&token.recipient),
             expire_time: Some(timestamp::encode(token.expire_time)),
             password_policy: Some(self.password_policy()),
             return_url: inspection.return_url,

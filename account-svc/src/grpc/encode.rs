@@ -3,7 +3,7 @@
 use prost_types::Duration;
 use time::Date;
 use usher_proto::account::v1::{self as proto, reminder::Moment};
-use usher_runtime::timestamp::encode as timestamp;
+use usher_runtime::{email, timestamp::encode as timestamp};
 use uuid::Uuid;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     domain::{
         audit::AuditEvent,
         duplicate::{Candidate, DuplicateReport, EmailVerdict, FieldComparison},
-        email::{Email, masked},
+        email::Email,
         organization::{Organization, Reminder},
         profile::{Address, Contact, Member},
         state::InvitationState,
@@ -145,7 +145,7 @@ pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
         account_id: invitation.account_id.to_string(),
         kind: proto::InvitationKind::from(invitation.kind).into(),
         state: proto::InvitationState::from(invitation.state).into(),
-        recipient: masked(&invitation.recipient),
+        recipient: email::masked(&invitation.recipient),
         send_count: invitation.send_count.try_into().unwrap_or_default(),
         create_time: Some(timestamp(invitation.create_time)),
         sent_time: invitation.sent_time.map(timestamp),

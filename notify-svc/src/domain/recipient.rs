@@ -8,10 +8,7 @@ use sqlx::{
     error::BoxDynError,
     postgres::{PgTypeInfo, PgValueRef},
 };
-
-/// RFC 5321, section 4.5.3.1: 64 octets before the @, and a path of 256 octets with its brackets.
-const MAX_LOCAL_PART: usize = 64;
-const MAX_ADDRESS: usize = 254;
+use usher_runtime::email::{MAX_ADDRESS, MAX_LOCAL_PART, canonical, masked};
 
 /// Why an address was refused. Says nothing of the address itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +24,7 @@ pub enum InvalidRecipient {
     DomainNotAscii,
 }
 
-/// An address that an email can go to. `Debug` and `Display` show it masked.
+/// An address that SMTP can carry. `Debug` shows it masked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Recipient(Address);
 
@@ -67,11 +64,10 @@ impl Recipient {
         self.0.as_ref()
     }
 
-    /// The form in which addresses are compared: all in lower case, because hardly any mail server tells
-    /// mailboxes apart by case.
+    /// The form that addresses are compared in.
     #[must_use]
     pub fn canonical(&self) -> String {
-        self.as_str().to_lowercase()
+        canonical(self.as_str())
     }
 
     /// The domain, in lower case.
@@ -83,8 +79,7 @@ impl Recipient {
     /// The address for people who may not see it: `a***@example.org`.
     #[must_use]
     pub fn masked(&self) -> String {
-        let first = self.0.user().chars().next().unwrap_or('*');
-        format!("{first}***@{}", self.0.domain())
+        masked(self.as_str())
     }
 }
 
