@@ -4,17 +4,17 @@
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use sqlx::{AssertSqlSafe, PgPool, migrate::Migrator};
+use sqlx::{PgPool, migrate::Migrator};
 use usher_runtime::database::{Scope, Tx, begin, connect, is_outage, migrate, within};
 use usher_tests::{Database, ServiceName, proxy::Proxy};
 
-use crate::support::{database_role, database_url, soon};
+use crate::support::{database, soon};
 
 static ACCOUNT_MIGRATIONS: Migrator = sqlx::migrate!("../account-svc/migrations");
 static NOTIFY_MIGRATIONS: Migrator = sqlx::migrate!("../notify-svc/migrations");
 
 fn pool(url: &str, max_connections: u32) -> PgPool {
-    connect(&url.into(), &database_role(), max_connections).expect("DATABASE_URL")
+    connect(&url.into(), ServiceName::Account.role(), max_connections).expect("DATABASE_URL")
 }
 
 async fn wait_for(tx: &mut Tx, statement: &'static str) -> Result<(), sqlx::Error> {
@@ -31,7 +31,8 @@ async fn scope_outside_a_transaction(pool: &PgPool) -> Option<String> {
 
 #[tokio::test]
 async fn a_transaction_that_is_dropped_at_any_moment_leaves_nothing_behind() {
-    let pool = pool(&database_url(), 1);
+    let database = database().await;
+    let pool = pool(&database.service_url(), 1);
     drop(begin(&pool, Scope::Platform).await.expect("begin"));
     for micros in (0..2_000).step_by(20) {
         let used = within(Duration::from_micros(micros), async {
@@ -48,37 +49,35 @@ async fn a_transaction_that_is_dropped_at_any_moment_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_transaction_without_a_commit_is_rolled_back() {
-    let pool = pool(&database_url(), 1);
-    let table = format!("dropped_{}", uuid::Uuid::now_v7().simple());
-    for commits in [false, true] {
+    let database = Database::migrated(ServiceName::Account, &ACCOUNT_MIGRATIONS).await;
+    let database = database.expect("database");
+    let pool = pool(&database.service_url(), 1);
+    let count = async || {
         let mut tx = begin(&pool, Scope::Platform).await.expect("begin");
-        sqlx::query(AssertSqlSafe(format!("CREATE TABLE {table} ()")))
-            .execute(&mut *tx)
-            .await
-            .expect("create");
+        let count = sqlx::query_scalar("SELECT count(*) FROM outbox");
+        let count: i64 = count.fetch_one(&mut *tx).await.expect("count");
+        tx.rollback().await.expect("rollback");
+        count
+    };
+    for (commits, expected) in [(false, 0), (true, 1)] {
+        let mut tx = begin(&pool, Scope::Platform).await.expect("begin");
+        let insert = "INSERT INTO outbox (event_id, organization_id, event_type, payload)
+            VALUES (gen_random_uuid(), gen_random_uuid(), 'test', '')";
+        wait_for(&mut tx, insert).await.expect("insert");
         if commits {
             tx.commit().await.expect("commit");
         } else {
             drop(tx);
         }
-        let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-            .bind(&table)
-            .fetch_one(&pool)
-            .await
-            .expect("look");
-        assert_eq!(exists, commits);
+        assert_eq!(count().await, expected);
     }
-    let tx = begin(&pool, Scope::Platform).await.expect("begin");
-    tx.rollback().await.expect("rollback");
-    sqlx::query(AssertSqlSafe(format!("DROP TABLE {table}")))
-        .execute(&pool)
-        .await
-        .expect("drop");
 }
 
 #[tokio::test]
 async fn connections_that_died_silently_cost_one_call_a_moment() {
-    let proxy = Proxy::in_front_of(&database_url()).await.expect("proxy");
+    let database = database().await;
+    let proxy = Proxy::in_front_of(&database.service_url()).await;
+    let proxy = proxy.expect("proxy");
     let pool = pool(proxy.url(), 4);
     let mut used = Vec::new();
     for _ in 0..4 {
@@ -103,7 +102,9 @@ async fn connections_that_died_silently_cost_one_call_a_moment() {
 
 #[tokio::test]
 async fn connections_that_die_in_a_transaction_free_their_places() {
-    let proxy = Proxy::in_front_of(&database_url()).await.expect("proxy");
+    let database = database().await;
+    let proxy = Proxy::in_front_of(&database.service_url()).await;
+    let proxy = proxy.expect("proxy");
     let pool = pool(proxy.url(), 2);
     let mut open = Vec::new();
     for _ in 0..2 {
@@ -129,7 +130,9 @@ async fn connections_that_die_in_a_transaction_free_their_places() {
 
 #[tokio::test]
 async fn a_restart_of_the_database_costs_no_call() {
-    let proxy = Proxy::in_front_of(&database_url()).await.expect("proxy");
+    let database = database().await;
+    let proxy = Proxy::in_front_of(&database.service_url()).await;
+    let proxy = proxy.expect("proxy");
     let pool = pool(proxy.url(), 4);
     for _ in 0..4 {
         let tx = begin(&pool, Scope::Platform).await.expect("begin");
@@ -140,7 +143,8 @@ async fn a_restart_of_the_database_costs_no_call() {
 
 #[tokio::test]
 async fn a_lock_is_not_waited_for_without_end() {
-    let pool = pool(&database_url(), 2);
+    let database = database().await;
+    let pool = pool(&database.service_url(), 2);
     let lock = "SELECT pg_advisory_xact_lock(7205759403792794)";
     let mut holder = begin(&pool, Scope::Platform).await.expect("begin");
     wait_for(&mut holder, lock).await.expect("free");

@@ -23,9 +23,12 @@ use usher_runtime::{
     service::{Listeners, Service},
     workers::Workers,
 };
-use usher_tests::proxy::{Mode, Proxy};
+use usher_tests::{
+    ServiceName,
+    proxy::{Mode, Proxy},
+};
 
-use crate::support::{database_role, database_url, soon};
+use crate::support::{database, soon};
 
 #[derive(clap::Parser)]
 struct Cli {
@@ -53,7 +56,8 @@ async fn run_with_table(
     let stop = CancellationToken::new();
     let workers = Workers::new(stop.clone());
     spawn(&workers);
-    let pools = Pools::connect(&database_url.into(), &database_role(), 2, 2).expect("DATABASE_URL");
+    let pools = Pools::connect(&database_url.into(), ServiceName::Account.role(), 2, 2)
+        .expect("DATABASE_URL");
     let server =
         Cli::parse_from(["test", "--allow-unauthenticated", "--shutdown-timeout=1s"]).server;
     let service = Service {
@@ -124,7 +128,8 @@ async fn until_stopped(stop: CancellationToken) {
 
 #[tokio::test]
 async fn calls_that_use_up_their_connections_leave_the_service_ready() {
-    let service = run(&database_url(), |_| {}).await;
+    let database = database().await;
+    let service = run(&database.service_url(), |_| {}).await;
     service.until_ready().await;
     let mut busy = Vec::new();
     for _ in 0..2 {
@@ -153,7 +158,9 @@ async fn calls_that_use_up_their_connections_leave_the_service_ready() {
 
 #[tokio::test]
 async fn a_silent_database_is_named_and_its_return_seen() {
-    let proxy = Proxy::in_front_of(&database_url()).await.expect("proxy");
+    let database = database().await;
+    let proxy = Proxy::in_front_of(&database.service_url()).await;
+    let proxy = proxy.expect("proxy");
     let service = run(proxy.url(), |_| {}).await;
     service.until_ready().await;
     proxy.set(Mode::Hold);
@@ -170,7 +177,8 @@ async fn a_silent_database_is_named_and_its_return_seen() {
 
 #[tokio::test]
 async fn what_is_wrong_with_the_database_is_told() {
-    let options: PgConnectOptions = database_url().parse().expect("DATABASE_URL");
+    let database = database().await;
+    let options: PgConnectOptions = database.service_url().parse().expect("DATABASE_URL");
     let nobody = options.clone().username("nobody_at_all").to_url_lossy();
     let nowhere = options.database("not_there").to_url_lossy();
     let closed = "postgres://127.0.0.1:1/usher";
@@ -196,7 +204,8 @@ async fn what_is_wrong_with_the_database_is_told() {
 
 #[tokio::test]
 async fn a_database_that_is_not_migrated_is_named() {
-    let service = run_with_table(&database_url(), "public.not_there", |_| {}).await;
+    let database = database().await;
+    let service = run_with_table(&database.service_url(), "public.not_there", |_| {}).await;
     service
         .until("not ready", |answer| {
             answer.starts_with("HTTP/1.1 503")
@@ -208,7 +217,8 @@ async fn a_database_that_is_not_migrated_is_named() {
 
 #[tokio::test]
 async fn a_worker_that_fails_is_named() {
-    let service = run(&database_url(), |workers| {
+    let database = database().await;
+    let service = run(&database.service_url(), |workers| {
         workers.spawn("steady", until_stopped);
         workers.spawn("fragile", |_| async { panic!("on purpose") });
     })
@@ -224,7 +234,8 @@ async fn a_worker_that_fails_is_named() {
 
 #[tokio::test]
 async fn a_stop_has_a_limit_and_is_shown_until_the_end() {
-    let service = run(&database_url(), |workers| {
+    let database = database().await;
+    let service = run(&database.service_url(), |workers| {
         workers.spawn("stubborn", |_| std::future::pending());
     })
     .await;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::{Channel, Connection, ConnectionProperties};
 use secrecy::SecretString;
-use sqlx::postgres::PgConnectOptions;
 use usher_proto::topology::{self, NOTIFY_INVITATIONS, Queue};
 use usher_runtime::bus::{EventBus, Message, Received, Subscription};
 use usher_runtime::trace_context::TraceContext;
+use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
 /// Longer than anything here takes unless it hangs.
@@ -113,18 +113,10 @@ pub fn amqp_url() -> String {
     )
 }
 
-/// A database on a PostgreSQL server; the tests leave nothing behind in it.
-pub fn database_url() -> String {
-    std::env::var("DATABASE_URL").expect(
-        "DATABASE_URL is not set: run `make test`, which starts PostgreSQL, or set it to \
-         postgres://user@host:port/database",
-    )
-}
-
-/// The role of the login in `DATABASE_URL`: everybody may take on their own.
-pub fn database_role() -> String {
-    let options: PgConnectOptions = database_url().parse().expect("DATABASE_URL");
-    options.get_username().to_owned()
+/// An empty database, used with the login of a service.
+pub async fn database() -> Database {
+    let database = Database::create(ServiceName::Account).await;
+    database.expect("a database: `make test` starts a server")
 }
 
 pub fn event(event_type: &str) -> Message {
