@@ -6,7 +6,9 @@ use prost::{
     Message as _,
     bytes::{Buf as _, BufMut as _},
 };
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage as _, Value,
+};
 use tonic::{
     Code, Request, Status,
     client::Grpc,
@@ -48,26 +50,8 @@ impl Answer {
     }
 }
 
-/// Sends an encoded message to `path`. A refusal may come before the request is read, and its stream is reset
-/// then: a client that sees the reset first, or whose connection is closed after many of them, has no answer and
-/// asks again. Every refusal of the services has details; what has none comes from the transport.
+/// Sends an encoded message to `path`.
 pub async fn call(
-    channel: &Channel,
-    path: &str,
-    body: Vec<u8>,
-    headers: &[(&'static str, String)],
-) -> Answer {
-    let mut answer = call_once(channel, path, body.clone(), headers).await;
-    for _ in 0..20 {
-        if answer.code == Code::Ok || !answer.details.is_empty() {
-            break;
-        }
-        answer = call_once(channel, path, body.clone(), headers).await;
-    }
-    answer
-}
-
-async fn call_once(
     channel: &Channel,
     path: &str,
     body: Vec<u8>,
@@ -97,13 +81,28 @@ async fn call_once(
 
 /// A request of `rpc` that says nothing but which organization it is about, and whether it says that.
 pub fn request_about(rpc: &Rpc, organization_id: &str) -> (Vec<u8>, bool) {
+    let (message, names_it) = about(&input(rpc), organization_id);
+    (message.encode_to_vec(), names_it)
+}
+
+/// A request of `rpc` with a token from a link, and a password where one belongs to it.
+pub fn request_with_token(rpc: &Rpc, token: &str) -> Vec<u8> {
+    let mut message = DynamicMessage::new(input(rpc));
+    message.set_field_by_name("token", Value::String(token.to_owned()));
+    if message.descriptor().get_field_by_name("password").is_some() {
+        let password = Value::String("correct horse battery staple".to_owned());
+        message.set_field_by_name("password", password);
+    }
+    message.encode_to_vec()
+}
+
+fn input(rpc: &Rpc) -> MessageDescriptor {
     let service = CONTRACT.get_service_by_name(rpc.service).expect("service");
     let method = service
         .methods()
         .find(|method| rpc.path.ends_with(&format!("/{}", method.name())))
         .expect("method");
-    let (message, names_it) = about(&method.input(), organization_id);
-    (message.encode_to_vec(), names_it)
+    method.input()
 }
 
 fn about(descriptor: &MessageDescriptor, organization_id: &str) -> (DynamicMessage, bool) {
