@@ -38,7 +38,7 @@ pub struct TelemetryArgs {
 
     /// OTLP/gRPC collector for traces and metrics, for example `http://localhost:4317`; none means that
     /// nothing is exported
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = otlp_endpoint)]
     pub otlp_endpoint: Option<String>,
 }
 
@@ -64,7 +64,8 @@ pub struct ServerArgs {
     #[arg(long, env = "STREAM_IDLE_TIMEOUT", default_value = "5m", value_parser = positive_duration)]
     pub stream_idle_timeout: Duration,
 
-    /// Connections at the same time; more are closed at once
+    /// Connections at the same time. If there are more, the oldest one over which no call was let in yet is closed
+    /// for the new one; if there is none, the new one is
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 4096, value_parser = count())]
     pub max_connections: usize,
 
@@ -215,6 +216,19 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
         return Err("must be longer than nothing, and 365 days at most".to_owned());
     }
     Ok(duration)
+}
+
+/// An empty one counts as none, as OpenTelemetry asks for.
+fn otlp_endpoint(text: &str) -> Result<String, &'static str> {
+    let is_url = text.parse::<http::Uri>().is_ok_and(|uri| {
+        uri.authority().is_some() && matches!(uri.scheme_str(), Some("http" | "https"))
+    });
+    if text.is_empty() || is_url {
+        return Ok(text.to_owned());
+    }
+    Err(
+        "OTEL_EXPORTER_OTLP_ENDPOINT must be the URL of a collector, for example http://localhost:4317",
+    )
 }
 
 fn amqp_prefix(text: &str) -> Result<String, &'static str> {

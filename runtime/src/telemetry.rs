@@ -1,6 +1,9 @@
 //! Logs, traces and metrics of a process.
 
-use std::panic::{Location, PanicHookInfo};
+use std::{
+    io::IsTerminal as _,
+    panic::{Location, PanicHookInfo},
+};
 
 use anyhow::Context as _;
 use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
@@ -50,7 +53,12 @@ pub fn init(service_name: &'static str, args: &TelemetryArgs) -> anyhow::Result<
     let filter = EnvFilter::try_new(&args.log_filter)
         .context("LOG_FILTER is malformed")?
         .add_directive(no_bodies.parse()?);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Colours are for terminals alone, and not for people who want none (no-color.org).
+    let has_colors = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(has_colors)
+        .with_writer(std::io::stderr);
     let lines = match args.log_format {
         LogFormat::Json => lines
             .json()
@@ -88,9 +96,15 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     );
 }
 
+fn collector(args: &TelemetryArgs) -> Option<&String> {
+    args.otlp_endpoint
+        .as_ref()
+        .filter(|endpoint| !endpoint.is_empty())
+}
+
 fn tracer_provider(resource: Resource, args: &TelemetryArgs) -> anyhow::Result<SdkTracerProvider> {
     let provider = SdkTracerProvider::builder().with_resource(resource);
-    let Some(endpoint) = &args.otlp_endpoint else {
+    let Some(endpoint) = collector(args) else {
         return Ok(provider.build());
     };
     let exporter = opentelemetry_otlp::SpanExporter::builder()
@@ -112,7 +126,7 @@ fn meter_provider(
     let provider = SdkMeterProvider::builder()
         .with_resource(resource)
         .with_reader(prometheus);
-    let Some(endpoint) = &args.otlp_endpoint else {
+    let Some(endpoint) = collector(args) else {
         return Ok(provider.build());
     };
     let exporter = opentelemetry_otlp::MetricExporter::builder()

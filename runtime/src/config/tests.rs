@@ -3,7 +3,7 @@ use std::{io::Write as _, path::PathBuf};
 use clap::Parser;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{DatabaseArgs, ServerArgs, secret};
+use super::{DatabaseArgs, ServerArgs, TelemetryArgs, secret};
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -11,6 +11,8 @@ struct Cli {
     _server: ServerArgs,
     #[command(flatten)]
     _database: DatabaseArgs,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
 }
 
 #[test]
@@ -38,6 +40,29 @@ fn counts_and_durations_that_make_no_sense_are_refused() {
             message.contains(name) && message.contains(value),
             "{message}"
         );
+    }
+}
+
+#[test]
+fn a_collector_is_named_by_a_url() {
+    for wrong in [
+        "collector",
+        "localhost:4317",
+        "grpc://localhost",
+        "http://",
+        "http://a b",
+    ] {
+        let error = Cli::try_parse_from(["test", "--otlp-endpoint", wrong]).expect_err(wrong);
+        let message = error.to_string();
+        assert!(
+            message.contains("OTEL_EXPORTER_OTLP_ENDPOINT must be"),
+            "{message}"
+        );
+    }
+    for right in ["http://localhost:4317", "https://collector.example", ""] {
+        let cli = Cli::try_parse_from(["test", "--otlp-endpoint", right]).expect(right);
+        let endpoint = cli.telemetry.otlp_endpoint.expect("an endpoint");
+        assert_eq!(endpoint, right);
     }
 }
 
