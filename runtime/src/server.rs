@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_request_with_state};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
@@ -10,14 +10,16 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::auxiliary::MAX_HEALTH_BYTES;
 use self::{auxiliary::MAX_REFLECTION_BYTES, calls::Calls};
-use crate::{callers::Callers, config::ServerArgs, tls};
+use crate::{callers::Callers, config::ServerArgs};
 
 mod auxiliary;
 mod calls;
 mod connections;
+mod drain;
 mod explain;
 mod identify;
 mod observe;
+mod places;
 mod streaming;
 mod unary;
 
@@ -60,7 +62,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let calls = Calls::new(args, stop.clone());
-    let incoming = tls::incoming(listener, callers.tls());
+    let incoming = connections::incoming(listener, callers.tls(), args.max_connections);
     let server = Server::builder()
         .max_concurrent_streams(args.max_concurrent_streams)
         .max_connection_age(args.max_connection_age)
@@ -71,10 +73,7 @@ pub async fn serve(
         .http2_max_local_error_reset_streams(Some(MAX_RESETS))
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .add_routes(through_layers(routes, &calls, &callers))
-        .serve_with_incoming_shutdown(
-            connections::limit(incoming, args.max_connections),
-            stop.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let finished = async {
         let result = server.await;
         // A caller that hung up leaves its call running; its transaction is finished too.
@@ -110,6 +109,8 @@ fn through_layers(routes: Routes, calls: &Calls, callers: &Callers) -> Routes {
         .layer(CatchPanicLayer::custom(explain::PanicAnswer))
         // 2. One span, one log line, one measurement for each call.
         .layer(from_fn(observe::observe))
-        // 1. The caller.
+        // 1. What the others leave of a request is received all the same, within bounds.
+        .layer(map_request_with_state(calls.max_body, drain::drain_when_dropped))
+        // 0. The caller.
         .into()
 }

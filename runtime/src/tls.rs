@@ -1,40 +1,18 @@
-//! Connections of the gRPC server, with or without TLS, and who is at their other end.
+//! TLS of the gRPC server, and who is at the other end of its connections.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{Arc, PoisonError, RwLock},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use anyhow::Context as _;
+use anyhow::{anyhow, ensure};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
-};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::either::Either;
-use tonic::transport::server::Connected;
 
 use crate::{config::TlsArgs, watched_files::WatchedFiles};
-
-/// Longest that a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// TLS handshakes at the same time; further connections wait in the kernel's queue.
-const MAX_HANDSHAKES: usize = 1024;
-
-/// Pause after a connection could not be accepted, mostly because no file descriptor was free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The certificates of the server, as they are at the moment.
 #[derive(Debug)]
@@ -67,7 +45,7 @@ impl Tls {
             files.push(("TLS_CLIENT_CA_FILE", authorities.clone()));
         }
         let (files, contents) = WatchedFiles::read(files)?;
-        let current = RwLock::new(Arc::new(server_config(&contents)?));
+        let current = RwLock::new(Arc::new(server_config(&files, &contents)?));
         Ok(Some(Self { files, current }))
     }
 
@@ -75,87 +53,117 @@ impl Tls {
     pub(crate) async fn follow_files(&self) {
         self.files
             .follow(|contents| {
-                let config = Arc::new(server_config(contents)?);
+                let config = Arc::new(server_config(&self.files, contents)?);
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
                 Ok(())
             })
             .await;
     }
 
-    fn acceptor(&self) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         TlsAcceptor::from(Arc::clone(&current))
     }
 }
 
-/// From the contents of certificate, key and, for mutual TLS, the clients' authorities.
-fn server_config(contents: &[Vec<u8>]) -> anyhow::Result<ServerConfig> {
+/// From certificate, key and, for mutual TLS, the clients' authorities.
+fn server_config(files: &WatchedFiles, contents: &[Vec<u8>]) -> anyhow::Result<ServerConfig> {
     let [certificate, key, authorities @ ..] = contents else {
         anyhow::bail!("no certificate");
     };
-    let chain = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<Vec<_>, _>>()
-        .context("TLS_CERTIFICATE_FILE")?;
-    let key = PrivateKeyDer::from_pem_slice(key).context("TLS_KEY_FILE")?;
+    let chain = certificates(&files.name(0), certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+        let name = files.name(1);
+        anyhow!("{name} holds no private key: {error}; write the key of the certificate there, in PEM, without a password")
+    })?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
     let builder = match authorities {
         [] => builder.with_no_client_auth(),
-        [authorities, ..] => builder.with_client_cert_verifier(
-            client_verifier(authorities, provider).context("TLS_CLIENT_CA_FILE")?,
-        ),
+        [authorities, ..] => builder.with_client_cert_verifier(client_verifier(
+            &files.name(2),
+            authorities,
+            provider,
+        )?),
     };
     let mut config = builder
         .with_single_cert(chain, key)
-        .context("TLS_CERTIFICATE_FILE, TLS_KEY_FILE")?;
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => anyhow!(
+                "{} does not belong to the certificate of {}; write both files of one pair",
+                files.name(1),
+                files.name(0)
+            ),
+            rustls::Error::InvalidCertificate(_) => unusable(&files.name(0), &error),
+            error => anyhow!(
+                "{} cannot be used: {error}; write an RSA, ECDSA or Ed25519 key there",
+                files.name(1)
+            ),
+        })?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 
 fn client_verifier(
+    name: &str,
     authorities: &[u8],
     provider: Arc<CryptoProvider>,
 ) -> anyhow::Result<Arc<dyn rustls::server::danger::ClientCertVerifier>> {
-    let mut roots = RootCertStore::empty();
-    for authority in CertificateDer::pem_slice_iter(authorities) {
-        roots.add(authority?)?;
-    }
-    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?)
+    let roots = Arc::new(authorities_from(name, authorities)?);
+    Ok(WebPkiClientVerifier::builder_with_provider(roots, provider).build()?)
 }
 
-/// Who is at the other end of a connection. In the extensions of each of its requests.
+/// The authorities in a file; `name` is its setting and path.
+///
+/// # Errors
+/// If it holds none, or anything that is none.
+pub(crate) fn authorities_from(name: &str, content: &[u8]) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(name, content)? {
+        roots
+            .add(authority)
+            .map_err(|error| unusable(name, &error))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(name: &str, content: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let certificates = CertificateDer::pem_slice_iter(content)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable(name, &error))?;
+    ensure!(
+        !certificates.is_empty(),
+        "{name} holds no certificate; write one there in PEM, which begins with `-----BEGIN CERTIFICATE-----`"
+    );
+    Ok(certificates)
+}
+
+fn unusable(name: &str, error: &dyn std::fmt::Display) -> anyhow::Error {
+    anyhow!("{name} holds a certificate that cannot be used: {error}; write the file again")
+}
+
+/// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Peer {
     /// The name in the verified certificate; `None` without one, or if it holds no name or several.
     pub(crate) certificate_name: Option<Arc<str>>,
 }
 
-/// A connection of the gRPC server.
-pub(crate) struct Connection {
-    io: Either<TcpStream, Box<TlsStream<TcpStream>>>,
-    peer: Peer,
-}
-
-impl Connection {
-    fn plain(stream: TcpStream) -> Self {
+impl Peer {
+    /// Over a connection without TLS.
+    pub(crate) fn unknown() -> Self {
         Self {
-            io: Either::Left(stream),
-            peer: Peer {
-                certificate_name: None,
-            },
+            certificate_name: None,
         }
     }
 
-    fn encrypted(stream: TlsStream<TcpStream>) -> Self {
+    pub(crate) fn of(stream: &TlsStream<TcpStream>) -> Self {
         let certificates = stream.get_ref().1.peer_certificates();
         let certificate_name = certificates
             .and_then(|chain| name_in(chain.first()?))
             .map(Arc::from);
-        Self {
-            io: Either::Right(Box::new(stream)),
-            peer: Peer { certificate_name },
-        }
+        Self { certificate_name }
     }
 }
 
@@ -172,111 +180,61 @@ fn name_in(certificate: &CertificateDer<'_>) -> Option<String> {
     second.is_none().then(|| first.to_owned())
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Peer;
+#[cfg(test)]
+mod tests {
+    use std::fs;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
+    use rcgen::{CertificateParams, KeyPair};
+    use tempfile::TempDir;
 
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
+    use super::*;
 
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, buffer)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-}
-
-/// The connections of a listener, until the stream is dropped.
-pub(crate) fn incoming(
-    listener: TcpListener,
-    tls: Option<Arc<Tls>>,
-) -> ReceiverStream<io::Result<Connection>> {
-    let (sender, receiver) = mpsc::channel(64);
-    tokio::spawn(accept(listener, tls, sender));
-    ReceiverStream::new(receiver)
-}
-
-async fn accept(
-    listener: TcpListener,
-    tls: Option<Arc<Tls>>,
-    connections: mpsc::Sender<io::Result<Connection>>,
-) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    loop {
-        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else {
-            return;
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_with_what_to_do() {
+        let pair = || {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap().pem();
+            (certificate, key.serialize_pem())
         };
-        let accepted = tokio::select! {
-            () = connections.closed() => return,
-            accepted = listener.accept() => accepted,
+        let ((certificate, key), (_, other_key)) = (pair(), pair());
+        let pem = |label: &str, content: &str| {
+            format!("-----BEGIN {label}-----\n{content}\n-----END {label}-----\n")
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+        let garbled = pem("CERTIFICATE", "not base64!");
+        let not_der = pem("CERTIFICATE", "AAAA");
+        let no_key = pem("PRIVATE KEY", "AAAA");
+        let directory = TempDir::new().unwrap();
+        let refused = |certificate: &str, key: &str, authorities: &str| {
+            let write = |name: &str, content: &str| {
+                let path = directory.path().join(name);
+                fs::write(&path, content).unwrap();
+                Some(path)
+            };
+            let args = TlsArgs {
+                tls_certificate_file: write("server.pem", certificate),
+                tls_key_file: write("server.key", key),
+                tls_client_ca_file: write("clients.pem", authorities),
+            };
+            Tls::from_args(&args).unwrap_err().to_string()
+        };
+        let of_certificate = ["TLS_CERTIFICATE_FILE: /", "/server.pem holds ", "; write "];
+        let of_key = ["TLS_KEY_FILE: /", "/server.key ", "; write "];
+        let of_authorities = ["TLS_CLIENT_CA_FILE: /", "/clients.pem holds ", "; write "];
+        for (message, said) in [
+            (refused("", &key, &certificate), of_certificate),
+            (refused(&garbled, &key, &certificate), of_certificate),
+            (refused(&not_der, &key, &certificate), of_certificate),
+            (refused(&certificate, "", &certificate), of_key),
+            (refused(&certificate, &certificate, &certificate), of_key),
+            (refused(&certificate, &no_key, &certificate), of_key),
+            (refused(&certificate, &other_key, &certificate), of_key),
+            (refused(&certificate, &key, ""), of_authorities),
+            (refused(&certificate, &key, &not_der), of_authorities),
+        ] {
+            for part in said {
+                assert!(message.contains(part), "{part}: {message}");
             }
-        };
-        // Otherwise each answer would wait 40 ms. It fails only for a connection that is gone.
-        let _ = stream.set_nodelay(true);
-        let Some(tls) = &tls else {
-            if connections
-                .send(Ok(Connection::plain(stream)))
-                .await
-                .is_err()
-            {
-                return;
-            }
-            continue;
-        };
-        let acceptor = tls.acceptor();
-        let connections = connections.clone();
-        tokio::spawn(async move {
-            let result = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
-            drop(handshake);
-            match result {
-                Ok(Ok(stream)) => {
-                    let _ = connections.send(Ok(Connection::encrypted(stream))).await;
-                }
-                // Also whoever comes without a certificate. Scanners come too: no reason to worry anybody.
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
-            }
-        });
+        }
     }
 }

@@ -29,11 +29,22 @@ impl WatchedFiles {
         let contents = files
             .iter()
             .map(|(setting, path)| {
-                fs::read(path).with_context(|| format!("{setting}: cannot read {}", path.display()))
+                fs::read(path).with_context(|| {
+                    let path = path.display();
+                    format!("{setting}: cannot read {path}; name a file that exists and that this program may read")
+                })
             })
             .collect::<Result<Vec<_>, _>>()?;
         let digest = digest_of(&contents);
         Ok((Self { files, digest }, contents))
+    }
+
+    /// The setting and the path of a file, for messages.
+    pub(crate) fn name(&self, index: usize) -> String {
+        let file = self.files.get(index);
+        file.map_or_else(String::new, |(setting, path)| {
+            format!("{setting}: {}", path.display())
+        })
     }
 
     /// Calls `apply` with the contents whenever they have changed; never ends. What cannot be read or used is

@@ -39,7 +39,11 @@ struct Entry {
 impl CertificateGrants {
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let (file, contents) = WatchedFiles::read(vec![(SETTING, path.to_owned())])?;
-        let callers = RwLock::new(Arc::new(parse(&contents.concat())?));
+        let callers = parse(&contents.concat()).with_context(|| {
+            let name = file.name(0);
+            format!("{name} cannot be used; the README shows what it holds")
+        })?;
+        let callers = RwLock::new(Arc::new(callers));
         Ok(Self { file, callers })
     }
 
@@ -62,11 +66,11 @@ impl CertificateGrants {
 }
 
 fn parse(content: &[u8]) -> anyhow::Result<ByName> {
-    let entries: BTreeMap<String, Entry> = serde_json::from_slice(content).context(SETTING)?;
+    let entries: BTreeMap<String, Entry> = serde_json::from_slice(content)?;
     entries
         .into_iter()
         .map(|(name, entry)| {
-            let caller = caller(&name, entry).with_context(|| format!("{SETTING}: `{name}`"))?;
+            let caller = caller(&name, entry).with_context(|| format!("`{name}`"))?;
             Ok((name, caller))
         })
         .collect()
@@ -116,7 +120,7 @@ mod tests {
     #[test]
     fn mistakes_in_the_file_are_refused() {
         for (content, said) in [
-            ("{", "CALLER_GRANTS_FILE"),
+            ("{", "EOF"),
             (r#"{"a": {"scopes": ["accounts.raed"]}}"#, "accounts.raed"),
             (r#"{"a": {"scope": []}}"#, "unknown field"),
             (r#"{"a": {}}"#, "scopes"),

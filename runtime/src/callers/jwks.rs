@@ -102,12 +102,13 @@ impl Keys {
 
     fn from_file(expected: Expected, path: &Path) -> anyhow::Result<Self> {
         let (file, contents) = WatchedFiles::read(vec![("JWT_JWKS_FILE", path.to_owned())])?;
-        let keys = expected
-            .parse(&contents.concat())
-            .context("JWT_JWKS_FILE")?;
+        let name = file.name(0);
+        let keys = expected.parse(&contents.concat()).with_context(|| {
+            format!(r#"{name} is no JSON Web Key Set; write the issuer's there: {{"keys": […]}}"#)
+        })?;
         ensure!(
             !keys.is_empty(),
-            "JWT_JWKS_FILE holds no key for RS256, ES256 or EdDSA with a `kid`"
+            "{name} holds no key for RS256, ES256 or EdDSA with a `kid`; write the issuer's public keys there"
         );
         Ok(Self {
             expected,
@@ -167,7 +168,7 @@ impl Expected {
             keys: Vec<serde_json::Value>,
         }
         ensure!(content.len() <= MAX_BYTES, "larger than {MAX_BYTES} bytes");
-        let set: Set = serde_json::from_slice(content).context("not a JSON Web Key Set")?;
+        let set: Set = serde_json::from_slice(content)?;
         let keys = set.keys.into_iter().filter_map(|key| {
             let key: Jwk = serde_json::from_value(key).ok()?;
             Some((key.common.key_id.clone()?, Arc::new(self.key(&key)?)))

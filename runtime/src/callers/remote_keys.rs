@@ -1,6 +1,6 @@
 //! Keys that are fetched over HTTPS.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use axum::body::Bytes;
@@ -11,17 +11,14 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
 
 use super::jwks::MAX_BYTES;
+use crate::{tls, watched_files::WatchedFiles};
 
 /// Longest that fetching may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,20 +48,16 @@ impl RemoteKeys {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = authorities {
-            let content = fs::read(path)
-                .with_context(|| format!("JWT_CA_FILE: cannot read {}", path.display()))?;
-            for authority in CertificateDer::pem_slice_iter(&content) {
-                roots
-                    .add(authority.context("JWT_CA_FILE")?)
-                    .context("JWT_CA_FILE")?;
-            }
+            let (file, contents) = WatchedFiles::read(vec![("JWT_CA_FILE", path.to_owned())])?;
+            let added = tls::authorities_from(&file.name(0), &contents.concat())?;
+            roots.extend(added.roots);
         }
-        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(config)
             .https_only()
             .enable_http1()
             .build();

@@ -11,8 +11,10 @@ use tonic::Status;
 
 use super::{
     calls::{Calls, PREFIX, answer, deadline, deadline_exceeded},
+    connections::ConnectionInfo,
     streaming, unary,
 };
+use crate::error::RichError;
 
 /// Longest request for health, in bytes: it holds the name of a service.
 pub(crate) const MAX_HEALTH_BYTES: usize = 1024;
@@ -50,7 +52,14 @@ async fn health(
     let deadline = deadline(request.headers(), HEALTH_TIMEOUT);
     let (request, _) = unary::read(calls, request, MAX_HEALTH_BYTES + PREFIX, deadline).await?;
     if is_watch {
-        return Ok(streaming::carry_out(calls, &calls.health_watches, request, next).await);
+        // Each connection has permits of its own, so that nobody takes them from others: who watches health
+        // has not even said who it is.
+        let connection = request.extensions().get::<ConnectionInfo>();
+        let watches = connection
+            .ok_or_else(RichError::fault)?
+            .health_watches
+            .clone();
+        return Ok(streaming::carry_out(calls, &watches, request, next).await);
     }
     timeout_at(deadline, next.run(request))
         .await

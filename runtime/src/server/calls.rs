@@ -17,9 +17,6 @@ use crate::{config::ServerArgs, error::RichError};
 /// Length of the prefix of a gRPC message: a flag and the length.
 pub(super) const PREFIX: usize = 5;
 
-/// Calls of `grpc.health.v1.Health/Watch` at the same time.
-const MAX_HEALTH_WATCHES: usize = 64;
-
 /// Calls of reflection at the same time.
 const MAX_REFLECTIONS: usize = 16;
 
@@ -30,8 +27,6 @@ pub(super) struct Calls {
     pub(super) permits: Arc<Semaphore>,
     /// Apart from the permits, so that streams, which last, do not keep other calls out.
     pub(super) streams: Arc<Semaphore>,
-    /// Apart from all others: who watches health has not even said who it is.
-    pub(super) health_watches: Arc<Semaphore>,
     pub(super) reflections: Arc<Semaphore>,
     /// Bytes of large requests that the process holds at the same time.
     pub(super) buffer: Arc<Semaphore>,
@@ -53,7 +48,6 @@ impl Calls {
             tracker: TaskTracker::new(),
             permits: Arc::new(Semaphore::new(args.max_concurrent_requests)),
             streams: Arc::new(Semaphore::new(args.max_streaming_requests)),
-            health_watches: Arc::new(Semaphore::new(MAX_HEALTH_WATCHES)),
             reflections: Arc::new(Semaphore::new(MAX_REFLECTIONS)),
             buffer: Arc::new(Semaphore::new(buffer)),
             max_body,

@@ -11,11 +11,10 @@ use opentelemetry::{KeyValue, global, metrics::Counter};
 use tonic::Code;
 use usher_proto::{account::v1::ErrorReason, rpc::Rpc};
 
-use super::{auxiliary::HEALTH, calls::answer};
+use super::{auxiliary::HEALTH, calls::answer, connections::ConnectionInfo};
 use crate::{
     callers::{Callers, Refusal},
     error::RichError,
-    tls::Peer,
 };
 
 /// `usher.callers.refused`: calls, by what was wrong with who called.
@@ -39,7 +38,8 @@ pub(super) async fn identify(
         return next.run(request).await;
     }
     let rpc = Rpc::find(path);
-    let peer = request.extensions().get::<Peer>();
+    let connection = request.extensions().get::<ConnectionInfo>().cloned();
+    let peer = connection.as_ref().map(|connection| &connection.peer);
     let caller = match callers.authenticate(request.headers(), peer).await {
         Ok(caller) => caller,
         Err(Refusal(cause)) => {
@@ -50,6 +50,9 @@ pub(super) async fn identify(
     if let Some(Err(error)) = rpc.map(|rpc| caller.reach(rpc)) {
         count_refused("scope");
         return answer(RichError::from(error).into());
+    }
+    if let Some(connection) = connection {
+        connection.keep();
     }
     request.extensions_mut().insert(caller);
     next.run(request).await
