@@ -29,7 +29,7 @@ pub struct Account {
     pub account_id: Uuid,
     /// The organization it belongs to.
     pub organization_id: Uuid,
-    /// Where it stands.
+    /// Its state, derived from facts.
     pub state: AccountState,
     /// The Person who took it over; `None` if nobody did.
     pub person_id: Option<Uuid>,

@@ -22,7 +22,7 @@ pub struct Invitation {
     pub account_id: Uuid,
     /// What it asks.
     pub kind: InvitationKind,
-    /// Where it stands.
+    /// Its state, derived from facts.
     pub state: InvitationState,
     /// Address of the recipient.
     pub recipient: String,

@@ -110,7 +110,7 @@ pub async fn consume(
     .await
 }
 
-/// Deletes up to `limit` tokens that expired 400 days ago: until then a dead link is explained. Answers how
+/// Deletes up to `limit` tokens that expired 400 days ago: until then its link says that it expired. Answers how
 /// many there were.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! What mail programs turn into a link though nobody wrote one.
 //!
-//! A name that staff type stands in an email that the platform sends. Were it `evil.example/free-gift`, the
+//! Names that staff enter are part of emails that the platform sends. If one were `evil.example/free-gift`, the
 //! email would hold a link of theirs. Programs differ in what they link; what counts here is what any of them
 //! may: a scheme, a word with `www.`, an email address, or a host name under a top-level domain that exists.
 
@@ -47,7 +47,7 @@ fn has_scheme(text: &str) -> bool {
     text.contains("://") || text.contains(":\\\\")
 }
 
-/// Whether an `@` stands between two words.
+/// Whether there is an `@` between two words.
 fn has_address(text: &str) -> bool {
     text.match_indices('@')
         .any(|(at, _)| text[..at].ends_with(is_of_word) && text[at + 1..].starts_with(is_of_word))

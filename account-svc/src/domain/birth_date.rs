@@ -8,7 +8,7 @@ pub enum BirthDateError {
     /// No such day in the calendar.
     #[error("no such date; year, month and day are all required")]
     NotADate,
-    /// Nobody alive was born then.
+    /// Before 1850: earlier than any living person was born.
     #[error("before the year 1850")]
     TooEarly,
     /// After today.

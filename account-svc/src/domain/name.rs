@@ -1,4 +1,4 @@
-//! Names of people: what is kept, and how two of them compare.
+//! Names of people: what is accepted, and how two of them compare.
 
 use std::{cmp::Ordering, collections::HashMap, sync::LazyLock};
 

@@ -1,4 +1,4 @@
-//! What a password must be, and how it is kept.
+//! What a password must be, and how it is hashed.
 //!
 //! Rules: NIST SP 800-63B-4, section 3.1.1.2 (length, no composition rules, blocklist). Hash: Argon2id with
 //! 19 MiB and two passes (OWASP Password Storage Cheat Sheet).

@@ -3,11 +3,11 @@
 /// Most words that are looked for, and most characters of each: the work is bounded whatever a name holds.
 const MAX_WORDS: usize = 128;
 const MAX_WORD: usize = 64;
-/// Fewest characters of a word, and of a place in the password that counts as made of words: two letters stand
+/// Fewest characters of a word, and of a place in the password that counts as made of words: two letters occur
 /// everywhere by chance, `boli` for Bo Li does not.
 const MIN_WORD: usize = 2;
 const MIN_RUN: usize = 3;
-/// Most signs between two words, or around them, that add nothing to a password.
+/// Most separating characters between two words, or around them, that add nothing to a password.
 const MAX_SEPARATOR: usize = 2;
 
 /// The password without the words that are known of the person and the signs between them; `None` if it holds

@@ -64,7 +64,7 @@ pub struct Address {
     pub country_code: String,
 }
 
-/// Somebody else to talk to.
+/// A further contact person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contact {
     /// Full name.

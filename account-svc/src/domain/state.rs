@@ -46,7 +46,7 @@ macro_rules! stored_enum {
 }
 
 stored_enum! {
-    /// Where an account stands: derived from facts by the SQL function `account_state`.
+    /// State of an account, derived from facts by the SQL function `account_state`.
     AccountState of proto::AccountState {
         /// No email: nobody can log in.
         Managed = "MANAGED",
@@ -66,7 +66,7 @@ stored_enum! {
 }
 
 stored_enum! {
-    /// Where an invitation stands: derived from facts by the SQL function `invitation_state`.
+    /// State of an invitation, derived from facts by the SQL function `invitation_state`.
     InvitationState of proto::InvitationState {
         /// Waits to be sent.
         Queued = "QUEUED",

@@ -103,7 +103,7 @@ fn is_blank_sign(character: char) -> bool {
 }
 
 /// Whether a character can be seen by itself: a letter, digit, punctuation mark or symbol, and not a mark that
-/// needs another character to stand on.
+/// combines with another character.
 fn is_visible_base(character: char) -> bool {
     let base = GeneralCategoryGroup::Letter
         .union(GeneralCategoryGroup::Number)

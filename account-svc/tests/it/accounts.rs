@@ -44,18 +44,18 @@ async fn an_account_with_an_email_is_invited_at_once_unless_held_back() {
     assert_eq!(invitation.state(), InvitationState::Queued);
     assert_eq!(invitation.recipient, "a***@xn--bcher-kva.example");
 
-    // The only letter is the one that was not held back.
-    let letter = service.next_letter().await;
-    assert_eq!(letter.event.invitation_id, invitation.invitation_id);
-    assert_eq!(letter.event.recipient, "ann@xn--bcher-kva.example");
+    // The only link is the one that was not held back.
+    let link = service.next_link().await;
+    assert_eq!(link.event.invitation_id, invitation.invitation_id);
+    assert_eq!(link.event.recipient, "ann@xn--bcher-kva.example");
     assert_eq!(
-        (letter.event.send_number, letter.event.locale.as_str()),
+        (link.event.send_number, link.event.locale.as_str()),
         (1, "en")
     );
 }
 
 #[tokio::test]
-async fn everything_that_staff_enter_is_kept() {
+async fn everything_that_staff_enter_is_stored() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let mut request = new_account(&organization, "  Zoe\u{308} ", "O'Neil", "");
@@ -260,7 +260,7 @@ async fn a_new_email_revokes_the_old_invitation_and_invites_again() {
     let account = service
         .create(new_account(&organization, "Ann", "Lee", "old@example.org"))
         .await;
-    let old = service.next_letter().await;
+    let old = service.next_link().await;
 
     let request = update_account(
         &account,
@@ -290,10 +290,7 @@ async fn a_new_email_revokes_the_old_invitation_and_invites_again() {
         (revoked.invitation_id, revoked.send_number),
         (old.event.invitation_id, 1)
     );
-    assert_eq!(
-        service.next_letter().await.event.recipient,
-        "new@example.org"
-    );
+    assert_eq!(service.next_link().await.event.recipient, "new@example.org");
 
     // Somebody who read the account before is told.
     let result = service.accounts.update_account(request).await;
@@ -360,7 +357,7 @@ async fn only_named_fields_change_and_only_known_ones_can() {
 }
 
 #[tokio::test]
-async fn holders_are_adults() {
+async fn holders_under_the_minimum_age_are_refused() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let born = |year| {

@@ -19,9 +19,9 @@ async fn a_client_takes_an_account_over() {
     let account = service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
 
-    let inspected = service.inspect(&letter.token).await.unwrap();
+    let inspected = service.inspect(&link.token).await.unwrap();
     assert_eq!(inspected.purpose(), TokenPurpose::Activation);
     assert_eq!(inspected.status(), TokenStatus::Valid);
     assert_eq!(inspected.masked_email, "a***@example.org");
@@ -29,7 +29,7 @@ async fn a_client_takes_an_account_over() {
     assert_eq!(inspected.password_policy.unwrap().min_length, 15);
     assert!(!inspected.has_login);
 
-    let activated = service.activate(&letter.token, PASSWORD).await.unwrap();
+    let activated = service.activate(&link.token, PASSWORD).await.unwrap();
     assert_eq!(activated.account_id, account.account_id);
     let account = service.account(&organization, &account.account_id).await;
     assert_eq!(account.state(), AccountState::Active);
@@ -58,9 +58,9 @@ async fn of_64_callers_with_one_token_one_wins() {
     service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
 
-    let results = join_all((0..64).map(|_| service.activate(&letter.token, PASSWORD))).await;
+    let results = join_all((0..64).map(|_| service.activate(&link.token, PASSWORD))).await;
     let mut reasons: HashMap<String, usize> = HashMap::new();
     for result in results {
         let outcome = if result.is_ok() {
@@ -88,20 +88,20 @@ async fn a_thousand_inspections_consume_nothing() {
     service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
     for _ in 0..20 {
-        for result in join_all((0..50).map(|_| service.inspect(&letter.token))).await {
+        for result in join_all((0..50).map(|_| service.inspect(&link.token))).await {
             assert_eq!(result.unwrap().status(), TokenStatus::Valid);
         }
     }
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    service.activate(&link.token, PASSWORD).await.unwrap();
 }
 
 #[tokio::test]
-async fn every_dead_link_says_why() {
+async fn a_link_that_does_not_work_says_why() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let mut letters = HashMap::new();
+    let mut links = HashMap::new();
     for (reason, name) in [
         ("TOKEN_EXPIRED", "Abel"),
         ("TOKEN_REVOKED", "Bertha"),
@@ -117,9 +117,9 @@ async fn every_dead_link_says_why() {
                 &email,
             ))
             .await;
-        letters.insert(reason, (account, service.next_letter().await));
+        links.insert(reason, (account, service.next_link().await));
     }
-    let (_, expired) = &letters["TOKEN_EXPIRED"];
+    let (_, expired) = &links["TOKEN_EXPIRED"];
     for table in ["tokens", "invitations"] {
         let statement = format!(
             "UPDATE {table} SET expire_time = now() - interval '1 second' WHERE invitation_id = $1::uuid"
@@ -130,7 +130,7 @@ async fn every_dead_link_says_why() {
             .await
             .unwrap();
     }
-    let (_, revoked) = &letters["TOKEN_REVOKED"];
+    let (_, revoked) = &links["TOKEN_REVOKED"];
     let request = RevokeInvitationRequest {
         organization_id: organization.clone(),
         invitation_id: revoked.event.invitation_id.clone(),
@@ -141,9 +141,9 @@ async fn every_dead_link_says_why() {
         .revoke_invitation(request)
         .await
         .unwrap();
-    let (superseded, _) = &letters["TOKEN_SUPERSEDED"];
+    let (superseded, _) = &links["TOKEN_SUPERSEDED"];
     service.invite(superseded).await;
-    let (_, used) = &letters["TOKEN_USED"];
+    let (_, used) = &links["TOKEN_USED"];
     service.activate(&used.token, PASSWORD).await.unwrap();
 
     for (reason, status) in [
@@ -152,11 +152,11 @@ async fn every_dead_link_says_why() {
         ("TOKEN_SUPERSEDED", TokenStatus::Superseded),
         ("TOKEN_USED", TokenStatus::Used),
     ] {
-        let (_, letter) = &letters[reason];
-        let result = service.activate(&letter.token, PASSWORD).await;
+        let (_, link) = &links[reason];
+        let result = service.activate(&link.token, PASSWORD).await;
         assert_refused(result, Code::FailedPrecondition, reason, &[]);
         // The page can say so before a password is typed.
-        let inspected = service.inspect(&letter.token).await.unwrap();
+        let inspected = service.inspect(&link.token).await.unwrap();
         assert_eq!(inspected.status(), status);
     }
     let states = [
@@ -167,7 +167,7 @@ async fn every_dead_link_says_why() {
     ];
     for (reason, state) in states {
         let account = service
-            .account(&organization, &letters[reason].0.account_id)
+            .account(&organization, &links[reason].0.account_id)
             .await;
         assert_eq!(account.state(), state, "{reason}");
     }
@@ -182,7 +182,7 @@ async fn every_dead_link_says_why() {
 }
 
 #[tokio::test]
-async fn bad_passwords_are_refused_and_leave_the_link_alive() {
+async fn bad_passwords_are_refused_and_the_link_still_works() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     service
@@ -193,14 +193,14 @@ async fn bad_passwords_are_refused_and_leave_the_link_alive() {
             "zoe@example.org",
         ))
         .await;
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
     for password in [
         "short",
         "passwordpassword",
         "Zoe.OSullivan.2026",
         &"x".repeat(5_000),
     ] {
-        let result = service.activate(&letter.token, password).await;
+        let result = service.activate(&link.token, password).await;
         assert_refused(
             result,
             Code::InvalidArgument,
@@ -208,7 +208,7 @@ async fn bad_passwords_are_refused_and_leave_the_link_alive() {
             &["password"],
         );
     }
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    service.activate(&link.token, PASSWORD).await.unwrap();
 }
 
 #[tokio::test]
@@ -219,11 +219,11 @@ async fn a_link_does_not_set_the_password_of_somebody_who_has_one() {
     let mine = service
         .create(new_account(&one, "Ann", "Lee", "ann@example.org"))
         .await;
-    let first = service.next_letter().await;
+    let first = service.next_link().await;
     let theirs = service
         .create(new_account(&other, "Ann", "Lee", "ann@example.org"))
         .await;
-    let second = service.next_letter().await;
+    let second = service.next_link().await;
     let activated = service.activate(&first.token, PASSWORD).await.unwrap();
 
     // Whoever runs the other portal sees its token.
@@ -252,9 +252,9 @@ async fn a_repeated_activation_gets_the_same_answer() {
     service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
     let request = ActivateAccountRequest {
-        token: letter.token,
+        token: link.token,
         password: PASSWORD.to_owned(),
         request_id: "11111111-1111-4111-8111-111111111111".to_owned(),
         ..Default::default()
@@ -281,9 +281,9 @@ async fn a_repeated_activation_with_a_wrong_password_gets_no_answer() {
     service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
     let request = ActivateAccountRequest {
-        token: letter.token,
+        token: link.token,
         password: PASSWORD.to_owned(),
         request_id: "11111111-1111-4111-8111-111111111111".to_owned(),
         source: "192.0.2.7".to_owned(),
@@ -323,15 +323,15 @@ async fn a_return_origin_that_was_removed_is_not_returned_to() {
     let mut request = new_account(&organization, "Ann", "Lee", "ann@example.org");
     request.return_url = "https://app.example.org/done".to_owned();
     service.create(request).await;
-    let letter = service.next_letter().await;
-    let inspected = service.inspect(&letter.token).await.unwrap();
+    let link = service.next_link().await;
+    let inspected = service.inspect(&link.token).await.unwrap();
     assert_eq!(inspected.return_url, "https://app.example.org/done");
     service
         .update_organization(allow("https://other.example.org"))
         .await;
-    let inspected = service.inspect(&letter.token).await.unwrap();
+    let inspected = service.inspect(&link.token).await.unwrap();
     assert_eq!(inspected.return_url, "");
-    let activated = service.activate(&letter.token, PASSWORD).await.unwrap();
+    let activated = service.activate(&link.token, PASSWORD).await.unwrap();
     assert_eq!(activated.return_url, "");
 }
 
@@ -345,10 +345,10 @@ async fn of_two_activations_at_once_with_one_request_id_the_right_password_is_an
         service
             .create(new_account(&organization, given, family, &email))
             .await;
-        let letter = service.next_letter().await;
+        let link = service.next_link().await;
         let activate = async |password: &str, request_id: &str| {
             let request = ActivateAccountRequest {
-                token: letter.token.clone(),
+                token: link.token.clone(),
                 password: password.to_owned(),
                 request_id: request_id.to_owned(),
                 source: String::new(),

@@ -55,7 +55,7 @@ async fn change_everything(service: &mut Service) -> (String, Account) {
     service
         .update(update_account(&account, &["plan"], upgraded))
         .await;
-    service.next_letter().await;
+    service.next_link().await;
     let invitation = service.invite(&account).await;
     let revoke = RevokeInvitationRequest {
         organization_id: organization_id.clone(),
@@ -63,10 +63,10 @@ async fn change_everything(service: &mut Service) -> (String, Account) {
         ..Default::default()
     };
     service.invitations.revoke_invitation(revoke).await.unwrap();
-    service.next_letter().await;
+    service.next_link().await;
     service.invite(&account).await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let link = service.next_link().await;
+    service.activate(&link.token, PASSWORD).await.unwrap();
     let close = CloseAccountRequest {
         organization_id: organization_id.clone(),
         account_id: account.account_id.clone(),

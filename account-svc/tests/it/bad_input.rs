@@ -144,7 +144,7 @@ async fn ids_and_enums_that_do_not_exist_are_named() {
 }
 
 #[tokio::test]
-async fn pages_that_cannot_be_are_refused() {
+async fn malformed_page_fields_are_refused() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let list = |page_size, page_token: &str| ListInvitationsRequest {
@@ -177,7 +177,7 @@ async fn a_message_over_the_limit_is_refused_with_the_limit() {
 }
 
 #[tokio::test]
-async fn what_is_not_served_yet_says_so() {
+async fn calls_that_are_not_served_yet_say_so() {
     let mut service = Service::start().await;
     let channel = Channel::from_shared(format!("http://{}", service.address)).unwrap();
     let mut groups = GroupServiceClient::new(channel.connect().await.unwrap());
@@ -193,7 +193,7 @@ async fn what_is_not_served_yet_says_so() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_grpc_hurt_nobody() {
+async fn bytes_that_are_not_grpc_do_not_stop_the_service() {
     let mut service = Service::start().await;
     for bytes in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],

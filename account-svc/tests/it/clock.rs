@@ -22,13 +22,13 @@ fn with_settings(settings: OrganizationSettings) -> Organization {
 }
 
 #[tokio::test]
-async fn a_link_that_expires_during_a_wait_for_a_lock_is_dead() {
+async fn a_link_that_expires_during_a_wait_for_a_lock_is_refused() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let account = service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
     // The link dies while the activation waits for the account, which this transaction holds.
     let mut admin = service.admin().await;
     let mut lock = admin.begin().await.unwrap();
@@ -42,7 +42,7 @@ async fn a_link_that_expires_during_a_wait_for_a_lock_is_dead() {
         .execute(&mut other)
         .await
         .unwrap();
-    let activation = service.activate(&letter.token, PASSWORD);
+    let activation = service.activate(&link.token, PASSWORD);
     let release = async {
         loop {
             let (expired, waits): (bool, bool) = sqlx::query_as(
@@ -72,7 +72,7 @@ async fn an_expired_invitation_stays_expired_when_another_is_sent() {
     let account = service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let old = service.next_letter().await;
+    let old = service.next_link().await;
     let mut admin = service.admin().await;
     for table in ["invitations", "tokens"] {
         let past = format!("UPDATE {table} SET expire_time = now() - interval '1 hour'");
@@ -218,14 +218,14 @@ async fn a_stored_email_survives_a_rule_that_became_stricter() {
 }
 
 #[tokio::test]
-async fn what_is_outdated_is_deleted() {
+async fn rows_past_their_retention_are_deleted() {
     let mut service = Service::start().await;
     let organization_id = service.organization().await;
     let mut request = new_account(&organization_id, "Ann", "Lee", "ann@example.org");
     request.request_id = uuid::Uuid::now_v7().to_string();
     service.create(request).await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let link = service.next_link().await;
+    service.activate(&link.token, PASSWORD).await.unwrap();
     let mut admin = service.admin().await;
     sqlx::raw_sql(
         "UPDATE stored_responses SET create_time = now() - interval '25 hours';

@@ -42,7 +42,7 @@ async fn a_closed_account_has_no_invitation_and_no_login() {
     let invited = service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
     let closed = service.close(&invited).await;
     assert_eq!(closed.state(), AccountState::Closed);
     assert_ne!(closed.etag, invited.etag);
@@ -52,14 +52,14 @@ async fn a_closed_account_has_no_invitation_and_no_login() {
         service.next_event().await.payload,
         Some(Payload::InvitationRevoked(_))
     ));
-    let result = service.activate(&letter.token, PASSWORD).await;
+    let result = service.activate(&link.token, PASSWORD).await;
     assert_refused(result, Code::FailedPrecondition, "TOKEN_REVOKED", &[]);
 
     let active = service
         .create(new_account(&organization, "Bo", "Diaz", "bo@example.org"))
         .await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let link = service.next_link().await;
+    service.activate(&link.token, PASSWORD).await.unwrap();
     service.close(&active).await;
     let login = service
         .authenticate(&organization, "bo@example.org", PASSWORD)

@@ -132,7 +132,7 @@ async fn similar_names_warn_until_exactly_they_are_acknowledged() {
 }
 
 #[tokio::test]
-async fn checking_changes_nothing_and_says_the_same() {
+async fn a_check_reports_what_a_create_would_and_changes_nothing() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let mut request = new_account(&organization, "William", "Smith", "will@example.org");
@@ -206,14 +206,14 @@ async fn a_person_elsewhere_is_asked_to_share() {
         account.last_invitation.unwrap().kind(),
         InvitationKind::ShareRequest
     );
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
     assert_eq!(
-        letter.event.kind(),
+        link.event.kind(),
         usher_proto::event::v1::InvitationKind::ShareRequest
     );
 
     // A consent is not given with a password.
-    let result = service.activate(&letter.token, PASSWORD).await;
+    let result = service.activate(&link.token, PASSWORD).await;
     assert_refused(result, Code::NotFound, "TOKEN_UNKNOWN", &[]);
 }
 
@@ -245,7 +245,7 @@ async fn a_changed_name_is_checked_like_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_warning_of_many_namesakes_still_holds_its_report() {
+async fn a_warning_of_many_namesakes_holds_its_report() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let request = new_account(&organization, "Ann", "Lee", "");

@@ -23,8 +23,8 @@ async fn a_repeated_create_gets_the_same_answer_and_creates_once() {
         async move { client.create_account(request).await.unwrap().into_inner() }
     }))
     .await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let link = service.next_link().await;
+    service.activate(&link.token, PASSWORD).await.unwrap();
     let later = service
         .accounts
         .create_account(request)
@@ -50,7 +50,7 @@ async fn a_repeated_create_gets_the_same_answer_and_creates_once() {
 }
 
 #[tokio::test]
-async fn maps_have_no_order_that_a_repetition_could_miss() {
+async fn a_request_with_a_map_is_the_same_when_repeated() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let mut request = CreateAccountRequest {
@@ -94,7 +94,7 @@ async fn a_request_id_with_another_request_is_refused() {
 }
 
 #[tokio::test]
-async fn an_error_is_not_kept() {
+async fn an_error_is_not_stored() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let request_id = Uuid::now_v7().to_string();

@@ -18,7 +18,7 @@ async fn a_resend_supersedes_the_link_and_stops_its_email() {
     let account = service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let first = service.next_letter().await;
+    let first = service.next_link().await;
     let again = service.invite(&account).await;
     assert_eq!(again.state(), InvitationState::Queued);
 
@@ -26,7 +26,7 @@ async fn a_resend_supersedes_the_link_and_stops_its_email() {
         panic!("the first email is to be stopped");
     };
     assert_eq!(stopped.invitation_id, first.event.invitation_id);
-    let second = service.next_letter().await;
+    let second = service.next_link().await;
     assert_eq!(second.event.invitation_id, again.invitation_id);
     assert_ne!(second.token, first.token);
 
@@ -55,7 +55,7 @@ async fn a_resend_supersedes_the_link_and_stops_its_email() {
 }
 
 #[tokio::test]
-async fn whom_nobody_can_invite_is_told_with_a_reason() {
+async fn accounts_that_cannot_be_invited_are_refused_with_a_reason() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let managed = service
@@ -64,8 +64,8 @@ async fn whom_nobody_can_invite_is_told_with_a_reason() {
     let active = service
         .create(new_account(&organization, "Bo", "Diaz", "bo@example.org"))
         .await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let link = service.next_link().await;
+    service.activate(&link.token, PASSWORD).await.unwrap();
     for (account_id, code, reason) in [
         (
             managed.account_id,
@@ -96,16 +96,16 @@ async fn whom_nobody_can_invite_is_told_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_revoked_invitation_is_dead_at_once_and_stays_revoked() {
+async fn the_link_of_a_revoked_invitation_stops_at_once_and_it_stays_revoked() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let account = service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let letter = service.next_letter().await;
+    let link = service.next_link().await;
     let revoke = RevokeInvitationRequest {
         organization_id: organization.clone(),
-        invitation_id: letter.event.invitation_id.clone(),
+        invitation_id: link.event.invitation_id.clone(),
         ..Default::default()
     };
     for _ in 0..2 {
@@ -119,17 +119,17 @@ async fn a_revoked_invitation_is_dead_at_once_and_stays_revoked() {
             InvitationState::Revoked
         );
     }
-    let result = service.activate(&letter.token, PASSWORD).await;
+    let result = service.activate(&link.token, PASSWORD).await;
     assert_refused(result, Code::FailedPrecondition, "TOKEN_REVOKED", &[]);
     let account = service.account(&organization, &account.account_id).await;
     assert_eq!(account.state(), AccountState::NotInvited);
 
     // It does not block the person.
     service.invite(&account).await;
-    let letter = service.next_letter().await;
-    service.activate(&letter.token, PASSWORD).await.unwrap();
+    let link = service.next_link().await;
+    service.activate(&link.token, PASSWORD).await.unwrap();
     let revoke = RevokeInvitationRequest {
-        invitation_id: letter.event.invitation_id,
+        invitation_id: link.event.invitation_id,
         ..revoke
     };
     let result = service.invitations.revoke_invitation(revoke).await;
@@ -137,7 +137,7 @@ async fn a_revoked_invitation_is_dead_at_once_and_stays_revoked() {
 }
 
 #[tokio::test]
-async fn an_invitation_shows_the_path_of_its_email_in_the_right_order() {
+async fn an_invitation_shows_the_newest_state_of_its_email() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let account = service
@@ -219,8 +219,8 @@ async fn a_link_returns_only_to_origins_of_the_organization() {
     service
         .create(request("https://portal.acme.example/welcome?a=1"))
         .await;
-    let letter = service.next_letter().await;
-    let activated = service.activate(&letter.token, PASSWORD).await.unwrap();
+    let link = service.next_link().await;
+    let activated = service.activate(&link.token, PASSWORD).await.unwrap();
     assert_eq!(
         activated.return_url,
         "https://portal.acme.example/welcome?a=1"
@@ -228,7 +228,7 @@ async fn a_link_returns_only_to_origins_of_the_organization() {
 }
 
 #[tokio::test]
-async fn who_asked_is_kept() {
+async fn the_caller_is_stored_as_requested_by() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let mut request =

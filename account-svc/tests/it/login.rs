@@ -93,7 +93,7 @@ async fn a_blocked_source_uses_up_no_attempts_of_the_email() {
 }
 
 #[tokio::test]
-async fn guesses_from_many_sources_spare_the_source_of_an_earlier_login() {
+async fn guesses_from_many_sources_do_not_slow_the_source_of_an_earlier_login() {
     let mut service = Service::start().await;
     let organization = with_client(&mut service).await;
     let home = "198.51.100.1";
@@ -207,7 +207,7 @@ async fn guessing_is_slowed_for_a_source() {
 }
 
 #[tokio::test]
-async fn a_right_password_forgets_the_wrong_ones() {
+async fn a_login_resets_the_count_of_failures() {
     let mut service = Service::start().await;
     let organization = with_client(&mut service).await;
     for _ in 0..3 {

@@ -74,7 +74,7 @@ async fn calls_that_wait_for_a_lock_stop_neither_others_nor_background_work() {
         .create(new_account(&organization, "Bo", "Diaz", "bo@example.org"))
         .await;
     let invitation = invited.last_invitation.clone().unwrap();
-    service.next_letter().await;
+    service.next_link().await;
     until("ready", async || service.is_ready().await).await;
 
     let mut holder = service.admin().await;
@@ -117,8 +117,8 @@ async fn calls_that_wait_for_a_lock_stop_neither_others_nor_background_work() {
     service
         .create(new_account(&organization, "Cy", "Fox", "cy@example.org"))
         .await;
-    let letter = service.next_letter().await;
-    assert_eq!(letter.event.recipient, "cy@example.org");
+    let link = service.next_link().await;
+    assert_eq!(link.event.recipient, "cy@example.org");
     assert!(service.is_ready().await);
 
     // Those that waited are told to come back.
@@ -200,8 +200,8 @@ async fn a_database_that_falls_silent_costs_each_call_a_bounded_time() {
         forwarded.elapsed()
     );
     let created = service.create(create).await;
-    let letter = service.next_letter().await;
-    assert_eq!(letter.event.account_id, created.account_id);
+    let link = service.next_link().await;
+    assert_eq!(link.event.account_id, created.account_id);
     until("ready again", async || service.is_ready().await).await;
 
     // No dead connection is left, and none of their places is lost.

@@ -9,9 +9,9 @@ async fn no_table_holds_a_token_or_a_password() {
     let account = service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    let used = service.next_letter().await;
+    let used = service.next_link().await;
     service.invite(&account).await;
-    let used_again = service.next_letter().await;
+    let used_again = service.next_link().await;
     service.activate(&used_again.token, PASSWORD).await.unwrap();
     service
         .authenticate(&organization, "ann@example.org", PASSWORD)
@@ -20,7 +20,7 @@ async fn no_table_holds_a_token_or_a_password() {
     service
         .create(new_account(&organization, "Bo", "Diaz", "bo@example.org"))
         .await;
-    let waiting = service.next_letter().await;
+    let waiting = service.next_link().await;
 
     let mut admin = service.admin().await;
     let tables: Vec<String> = sqlx::query_scalar(

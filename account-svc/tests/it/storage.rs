@@ -55,14 +55,14 @@ const EXCEPTIONS: Exceptions<'_> = Exceptions {
 };
 
 #[tokio::test]
-async fn the_catalogue_keeps_the_rules() {
+async fn tables_indexes_and_functions_follow_the_rules() {
     let database = database().await;
     let violations = catalogue::violations(&database, &EXCEPTIONS).await.unwrap();
     assert_eq!(violations, [] as [String; 0]);
 }
 
 #[tokio::test]
-async fn a_stolen_login_gets_no_further() {
+async fn a_stolen_login_does_no_more_than_the_service() {
     let database = database().await;
     let further = [
         "UPDATE audit_events SET actor = 'nobody'",
@@ -83,7 +83,7 @@ async fn a_stolen_login_gets_no_further() {
 #[tokio::test]
 async fn a_function_of_the_owner_does_not_look_into_the_temporary_schema() {
     let database = database().await;
-    // As if the first wall had fallen.
+    // As if somebody had granted it.
     sqlx::raw_sql("DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO account_service', current_database()); END $$")
         .execute(&mut database.admin().await.unwrap())
         .await
@@ -114,8 +114,8 @@ async fn a_stolen_login_sees_no_other_organization_from_inside_one() {
         let email = format!("{organization}@example.org");
         let request = new_account(organization, "Ann", "Lee", &email);
         service.create(request).await;
-        let letter = service.next_letter().await;
-        service.activate(&letter.token, PASSWORD).await.unwrap();
+        let link = service.next_link().await;
+        service.activate(&link.token, PASSWORD).await.unwrap();
         let login = service.authenticate(organization, &email, PASSWORD).await;
         login.unwrap();
     }
@@ -232,7 +232,7 @@ async fn a_service_that_stops_has_published_everything() {
     service
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
-    service.next_letter().await;
+    service.next_link().await;
     let database = service.stop().await;
     let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox")
         .fetch_one(&mut database.admin().await.unwrap())

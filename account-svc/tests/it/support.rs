@@ -68,14 +68,14 @@ pub struct Service {
     pub address: std::net::SocketAddr,
     health: HealthClient<Channel>,
     bus: EventBus,
-    mailroom: Subscription,
+    invitations_queue: Subscription,
     key: PrivateKey,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
 
 /// An invitation as notify-svc gets it, with its token opened.
-pub struct Letter {
+pub struct Link {
     pub event: InvitationRequested,
     pub token: String,
 }
@@ -139,7 +139,7 @@ impl Service {
             pool: pools.calls,
             database,
             address,
-            mailroom: bus.subscribe(NOTIFY_INVITATIONS),
+            invitations_queue: bus.subscribe(NOTIFY_INVITATIONS),
             bus,
             key,
             stop,
@@ -205,8 +205,8 @@ impl Service {
     pub async fn activated(&mut self, organization_id: &str) -> Account {
         let request = new_account(organization_id, "Ann", "Lee", "ann@example.org");
         let account = self.create(request).await;
-        let letter = self.next_letter().await;
-        self.activate(&letter.token, PASSWORD).await.unwrap();
+        let link = self.next_link().await;
+        self.activate(&link.token, PASSWORD).await.unwrap();
         self.account(organization_id, &account.account_id).await
     }
 
@@ -271,7 +271,7 @@ impl Service {
 
     /// The next event for notify-svc.
     pub async fn next_event(&mut self) -> Event {
-        let batch = within(self.mailroom.next_batch(1)).await;
+        let batch = within(self.invitations_queue.next_batch(1)).await;
         let received = batch.into_iter().next().unwrap();
         let event = Event::decode(received.message.body.as_slice()).unwrap();
         received.ack().await.unwrap();
@@ -279,7 +279,7 @@ impl Service {
     }
 
     /// The next invitation that notify-svc gets.
-    pub async fn next_letter(&mut self) -> Letter {
+    pub async fn next_link(&mut self) -> Link {
         loop {
             if let Some(Payload::InvitationRequested(event)) = self.next_event().await.payload {
                 return self.open(event);
@@ -287,7 +287,7 @@ impl Service {
         }
     }
 
-    fn open(&self, event: InvitationRequested) -> Letter {
+    fn open(&self, event: InvitationRequested) -> Link {
         let sealed = event.sealed_token.clone().unwrap();
         let sealed = Sealed {
             encapsulated_key: sealed.encapsulated_key,
@@ -299,7 +299,7 @@ impl Service {
             event.invitation_id.as_bytes(),
         )
         .unwrap();
-        Letter {
+        Link {
             token: token.to_string(),
             event,
         }
