@@ -66,11 +66,13 @@ fn rpc_code(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         let scope = scope(pool, &method);
         writeln!(
             table,
-            "    Rpc {{ service: {:?}, path: \"/{}/{}\", scope: {scope:?}, is_streaming: {} }},",
+            "    Rpc {{ service: {:?}, path: \"/{}/{}\", scope: {scope:?}, \
+             is_client_streaming: {}, is_server_streaming: {} }},",
             method.parent_service().full_name(),
             method.parent_service().full_name(),
             method.name(),
-            method.is_client_streaming() || method.is_server_streaming(),
+            method.is_client_streaming(),
+            method.is_server_streaming(),
         )?;
         if !method.is_client_streaming() {
             requests.push_str(&request_code(&method, scope.starts_with("platform/"))?);

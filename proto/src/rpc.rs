@@ -11,8 +11,10 @@ pub struct Rpc {
     pub path: &'static str,
     /// The scope that its callers need (option `usher.options.v1.scope`). Empty if the contract forgot it.
     pub scope: &'static str,
-    /// Whether requests or responses are streams.
-    pub is_streaming: bool,
+    /// Whether its request is a stream.
+    pub is_client_streaming: bool,
+    /// Whether its response is a stream.
+    pub is_server_streaming: bool,
 }
 
 impl Rpc {
@@ -20,6 +22,12 @@ impl Rpc {
     #[must_use]
     pub fn is_of_platform(&self) -> bool {
         self.scope.starts_with("platform/")
+    }
+
+    /// Whether request or response is a stream.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.is_client_streaming || self.is_server_streaming
     }
 
     /// The RPC with this path.

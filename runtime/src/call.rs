@@ -1,6 +1,6 @@
 //! One RPC under way: who calls, for which organization, under which request id.
 
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, codegen::BoxStream};
 use tracing::{Span, field};
 use usher_proto::{
     account::v1::ErrorReason,
@@ -13,6 +13,7 @@ use crate::{
     error::RichError,
     fields::{FieldParser, parse_uuid},
     request_key::RequestKey,
+    stream::{Producers, Sender},
 };
 
 /// What every use case knows of the RPC that it serves. Having one means that the caller may call the RPC,
@@ -30,6 +31,8 @@ pub struct Call {
     pub is_of_platform: bool,
     /// The key that makes a repeated call safe; `None` if the caller sent no `request_id`.
     pub request_key: Option<RequestKey>,
+    /// Only for calls that are answered with a stream.
+    producers: Option<Producers>,
 }
 
 impl Call {
@@ -68,8 +71,30 @@ impl Call {
             reach,
             is_of_platform: rpc.is_of_platform(),
             request_key,
+            producers: extensions.get::<Producers>().cloned(),
         };
         Ok((call, fields, message))
+    }
+
+    /// Lets `producer` answer a streaming call, in a task that its caller cannot drop and that shutdown waits
+    /// for. The stream ends when it returns, with its error if it has one, and with INTERNAL if it panics.
+    ///
+    /// When nobody takes further responses, `producer` learns it from [`Sender::send`] and [`Sender::gone`],
+    /// and is dropped if it goes on for longer than a call may take. Statements have no end of their own: put
+    /// [`within`](crate::database::within) around them.
+    ///
+    /// # Errors
+    /// INTERNAL if the response of the RPC is no stream.
+    pub fn produce<T, F>(
+        &self,
+        producer: impl FnOnce(Sender<T>) -> F,
+    ) -> Result<BoxStream<T>, Status>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(), Status>> + Send + 'static,
+    {
+        let producers = self.producers.as_ref().ok_or_else(RichError::fault)?;
+        Ok(producers.produce(producer))
     }
 }
 

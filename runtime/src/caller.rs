@@ -128,7 +128,8 @@ mod tests {
         service: "s",
         path: "/s/M",
         scope: "accounts.read",
-        is_streaming: false,
+        is_client_streaming: false,
+        is_server_streaming: false,
     };
     const PLATFORM_RPC: Rpc = Rpc {
         scope: "platform/accounts.read",

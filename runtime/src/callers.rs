@@ -228,7 +228,8 @@ mod tests {
             service: "s",
             path: "/s/Forgotten",
             scope: "",
-            is_streaming: false,
+            is_client_streaming: false,
+            is_server_streaming: false,
         };
         let error = require_scopes(&[usher_proto::rpc::RPCS[0], forgotten]).unwrap_err();
         assert!(error.to_string().contains("/s/Forgotten"), "{error}");

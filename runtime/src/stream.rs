@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
-use tonic::{Code, Request, Status, codegen::BoxStream};
+use tonic::{Code, Status, codegen::BoxStream};
 use tracing::Instrument as _;
 use usher_proto::account::v1::ErrorReason;
 
@@ -56,60 +56,7 @@ impl<T> Sender<T> {
     }
 }
 
-/// Lets `producer` answer a streaming call, in a task that its caller cannot drop and that shutdown waits
-/// for. The stream ends when it returns, with its error if it has one, and with INTERNAL if it panics.
-///
-/// When nobody takes further responses, `producer` learns it from [`Sender::send`] and [`Sender::gone`], and
-/// is dropped if it goes on for longer than a call may take. Statements have no end of their own: put
-/// [`within`](crate::database::within) around them.
-///
-/// # Errors
-/// INTERNAL if the call did not come through the layers of the server.
-pub fn produce<R, T, F>(
-    request: &Request<R>,
-    producer: impl FnOnce(Sender<T>) -> F,
-) -> Result<BoxStream<T>, Status>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<(), Status>> + Send + 'static,
-{
-    let producers = request.extensions().get::<Producers>();
-    let Producers {
-        tracker,
-        permit,
-        grace,
-    } = producers.ok_or_else(RichError::fault)?.clone();
-    let (queue, responses) = mpsc::channel(QUEUE);
-    let producer = producer(Sender(queue.clone()));
-    tracker.spawn(
-        async move {
-            let end = tokio::select! {
-                end = AssertUnwindSafe(producer).catch_unwind() => end,
-                () = async { queue.closed().await; sleep(grace).await } => {
-                    tracing::warn!("a stream went on for too long after its caller had gone");
-                    return;
-                }
-            };
-            let error = match end {
-                Ok(Ok(())) => None,
-                Ok(Err(status)) => Some(status),
-                Err(_) => {
-                    tracing::error!("a stream panicked");
-                    Some(RichError::fault().into())
-                }
-            };
-            if let Some(error) = error {
-                // Fails if nobody takes it.
-                let _ = queue.send(Err(error)).await;
-            }
-            drop(permit);
-        }
-        .in_current_span(),
-    );
-    Ok(Box::pin(ReceiverStream::new(responses)))
-}
-
-/// What [`produce`] needs; in the extensions of each streaming request.
+/// What [`Call::produce`](crate::call::Call::produce) needs; in the extensions of each streaming request.
 #[derive(Debug, Clone)]
 pub(crate) struct Producers {
     tracker: TaskTracker,
@@ -130,5 +77,41 @@ impl Producers {
             permit,
             grace,
         }
+    }
+
+    pub(crate) fn produce<T, F>(&self, producer: impl FnOnce(Sender<T>) -> F) -> BoxStream<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(), Status>> + Send + 'static,
+    {
+        let (permit, grace) = (Arc::clone(&self.permit), self.grace);
+        let (queue, responses) = mpsc::channel(QUEUE);
+        let producer = producer(Sender(queue.clone()));
+        self.tracker.spawn(
+            async move {
+                let end = tokio::select! {
+                    end = AssertUnwindSafe(producer).catch_unwind() => end,
+                    () = async { queue.closed().await; sleep(grace).await } => {
+                        tracing::warn!("a stream went on for too long after its caller had gone");
+                        return;
+                    }
+                };
+                let error = match end {
+                    Ok(Ok(())) => None,
+                    Ok(Err(status)) => Some(status),
+                    Err(_) => {
+                        tracing::error!("a stream panicked");
+                        Some(RichError::fault().into())
+                    }
+                };
+                if let Some(error) = error {
+                    // Fails if nobody takes it.
+                    let _ = queue.send(Err(error)).await;
+                }
+                drop(permit);
+            }
+            .in_current_span(),
+        );
+        Box::pin(ReceiverStream::new(responses))
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     );
     set_parent_from_headers(&span, request.headers());
 
-    let is_streaming = rpc.is_some_and(|rpc| rpc.is_streaming);
+    let is_streaming = rpc.is_some_and(Rpc::is_streaming);
     let mut measurement = Measurement {
         span,
         path,

@@ -2,8 +2,11 @@
 //! the response: permit, span, measurement, and an answer with a reason after a panic.
 
 use std::{
+    future::poll_fn,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -15,11 +18,11 @@ use axum::{
     response::Response,
 };
 use futures::{FutureExt as _, stream};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout_at},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -63,14 +66,17 @@ pub(super) async fn carry_out(
         // It ended before its first message.
         return response;
     }
-    let stop = calls.stop.clone();
     response.map(|body| {
+        let (open, ended) = Open::new(body, permit);
+        tokio::spawn(
+            open.clone()
+                .end_when_due(activity.clone(), calls.stop.clone()),
+        );
         let responses = Responses {
-            body,
+            open,
+            ended,
             activity,
-            stop,
             method,
-            _permit: permit,
         };
         responses.into_body()
     })
@@ -95,19 +101,30 @@ impl Activity {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) + self.idle_limit
     }
 
-    /// Waits for the next thing to be sent; `None` if the call is idle for too long.
-    async fn limit<T>(&self, next: impl Future<Output = T>) -> Option<T> {
-        tokio::pin!(next);
+    /// Something was sent.
+    fn now(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Waits until nothing was sent for the idle limit.
+    async fn over(&self) {
         loop {
             let end = self.end();
-            if let Ok(next) = timeout_at(end, &mut next).await {
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                return Some(next);
-            }
-            // Unless the other direction was busy in the meantime.
+            sleep_until(end).await;
             if self.end() <= end {
-                return None;
+                return;
             }
+        }
+    }
+
+    /// Waits for the next thing to be sent; `None` if the call is idle for too long.
+    async fn limit<T>(&self, next: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            next = next => {
+                self.now();
+                Some(next)
+            }
+            () = self.over() => None,
         }
     }
 }
@@ -134,23 +151,82 @@ fn requests(body: Body, activity: Activity) -> Body {
     Body::new(StreamBody::new(frames))
 }
 
-/// The messages of a handler, with everything that is held until their end.
-struct Responses {
+/// A response under way, with everything that is held until its end.
+///
+/// Shared with the task that ends it: the server asks for the next part only when the caller reads, so that a
+/// caller who stops reading would otherwise keep permit and producer for as long as the connection lasts.
+#[derive(Clone)]
+struct Open {
+    held: Arc<Mutex<Option<Held>>>,
+    /// Why the response was ended, once it was.
+    ended: watch::Sender<Option<Status>>,
+}
+
+struct Held {
     body: Body,
-    activity: Activity,
-    stop: CancellationToken,
-    method: String,
     _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl Open {
+    fn new(
+        body: Body,
+        permit: Arc<OwnedSemaphorePermit>,
+    ) -> (Self, watch::Receiver<Option<Status>>) {
+        let held = Held {
+            body,
+            _permit: permit,
+        };
+        let (ended, receiver) = watch::channel(None);
+        let open = Self {
+            held: Arc::new(Mutex::new(Some(held))),
+            ended,
+        };
+        (open, receiver)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next part of the handler's response. Waits for ever once the response was ended.
+    async fn frame(&self) -> Option<Result<Frame<Bytes>, Error>> {
+        poll_fn(|context| match self.lock().as_mut() {
+            Some(held) => Pin::new(&mut held.body).poll_frame(context),
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Ends the response when it was idle for too long or the service stops, whether its caller reads or not.
+    async fn end_when_due(self, activity: Activity, stop: CancellationToken) {
+        let status = tokio::select! {
+            () = activity.over() => idle(),
+            () = stop.cancelled() => stopping(),
+            // `Responses` is gone: the response has ended.
+            () = self.ended.closed() => return,
+        };
+        let held = self.lock().take();
+        drop(held);
+        self.ended.send_replace(Some(status));
+    }
+}
+
+/// The messages of a handler.
+struct Responses {
+    open: Open,
+    ended: watch::Receiver<Option<Status>>,
+    activity: Activity,
+    method: String,
 }
 
 impl Responses {
     fn into_body(self) -> Body {
         let span = Span::current();
-        let frames = stream::unfold(Some(self), move |open| {
+        let frames = stream::unfold(Some(self), move |responses| {
             async {
-                let mut open = open?;
-                let (frame, goes_on) = open.next().await?;
-                Some((frame, goes_on.then_some(open)))
+                let mut responses = responses?;
+                let (frame, goes_on) = responses.next().await?;
+                Some((frame, goes_on.then_some(responses)))
             }
             .instrument(span.clone())
         });
@@ -159,23 +235,25 @@ impl Responses {
 
     /// The next part, and whether there may be more.
     async fn next(&mut self) -> Option<(Result<Frame<Bytes>, Error>, bool)> {
-        let next = AssertUnwindSafe(self.activity.limit(self.body.frame())).catch_unwind();
         let status = tokio::select! {
-            next = next => match next {
-                Ok(Some(None)) => return None,
-                Ok(Some(Some(Err(error)))) => return Some((Err(error), false)),
-                Ok(Some(Some(Ok(frame)))) => {
-                    return Some(match frame.into_trailers() {
+            frame = AssertUnwindSafe(self.open.frame()).catch_unwind() => {
+                self.activity.now();
+                match frame {
+                    Ok(None) => return None,
+                    Ok(Some(Err(error))) => return Some((Err(error), false)),
+                    Ok(Some(Ok(frame))) => return Some(match frame.into_trailers() {
                         Ok(trailers) => {
                             (Ok(Frame::trailers(explain_trailers(trailers, &self.method))), false)
                         }
                         Err(frame) => (Ok(frame), true),
-                    });
+                    }),
+                    Err(panic) => panicked(panic),
                 }
-                Ok(None) => idle(),
-                Err(panic) => panicked(panic),
-            },
-            () = self.stop.cancelled() => stopping(),
+            }
+            ended = self.ended.wait_for(Option::is_some) => {
+                // Some, and no error: the sender is in `self`.
+                ended.ok().and_then(|status| status.clone()).unwrap_or_else(stopping)
+            }
         };
         Some((Ok(Frame::trailers(trailers(&status))), false))
     }

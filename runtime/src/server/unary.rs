@@ -37,11 +37,23 @@ pub(super) async fn carry_out(
 ) -> Response {
     match Rpc::find(request.uri().path()) {
         None => auxiliary::carry_out(&calls, request, next).await,
-        Some(rpc) if rpc.is_streaming => {
+        Some(rpc) if rpc.is_client_streaming => {
             streaming::carry_out(&calls, &calls.streams, request, next).await
         }
+        Some(rpc) if rpc.is_server_streaming => server_streaming(&calls, request, next)
+            .await
+            .unwrap_or_else(answer),
         Some(_) => unary(&calls, request, next).await.unwrap_or_else(answer),
     }
+}
+
+/// Answers one message with a stream.
+async fn server_streaming(calls: &Calls, request: Request, next: Next) -> Result<Response, Status> {
+    let deadline = deadline(request.headers(), calls.timeout);
+    let (request, budget) = read(calls, request, calls.max_body, deadline).await?;
+    let response = streaming::carry_out(calls, &calls.streams, request, next).await;
+    drop(budget);
+    Ok(response)
 }
 
 async fn unary(calls: &Calls, request: Request, next: Next) -> Result<Response, Status> {

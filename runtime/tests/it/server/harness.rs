@@ -20,15 +20,16 @@ use tonic::{Request, Response, Status, codegen::BoxStream, service::Routes, tran
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 use usher_proto::notify::v1::{
-    GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
+    Delivery, GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
     WatchDeliveriesRequest, WatchDeliveriesResponse,
     delivery_service_client::DeliveryServiceClient,
     delivery_service_server::{DeliveryService, DeliveryServiceServer},
 };
 use usher_runtime::{
+    call::Call,
     callers::Callers,
     config::{ServerArgs, TelemetryArgs},
-    server, stream,
+    server,
 };
 
 use crate::support::soon;
@@ -36,6 +37,7 @@ use crate::support::soon;
 pub const UNAUTHENTICATED: &str = "--allow-unauthenticated";
 pub const CHECK: &str = "/grpc.health.v1.Health/Check";
 pub const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+pub const WATCH: &str = "/usher.notify.v1.DeliveryService/WatchDeliveries";
 pub const GET: &str = "/usher.notify.v1.DeliveryService/GetDelivery";
 
 #[derive(clap::Parser)]
@@ -98,12 +100,13 @@ impl DeliveryService for Handler {
         &self,
         request: Request<WatchDeliveriesRequest>,
     ) -> Result<Response<BoxStream<WatchDeliveriesResponse>>, Status> {
-        let what = request.get_ref().invitation_id.clone();
+        let (call, _, request) = Call::open(request)?;
+        let what = request.invitation_id;
         if what == "refuse" {
             return Err(Status::unavailable("no details"));
         }
         let (events, go_on) = (Arc::clone(&self.events), Arc::clone(&self.go_on));
-        let responses = stream::produce(&request, |sender| async move {
+        let responses = call.produce(|sender| async move {
             sender.send(WatchDeliveriesResponse::default()).await?;
             match what.as_str() {
                 "panic" => panic!("on purpose"),
@@ -112,6 +115,16 @@ impl DeliveryService for Handler {
                 "hang" => std::future::pending().await,
                 "watch" => {
                     sender.gone().await;
+                    events.lock().unwrap().push("gone");
+                }
+                "flood" => {
+                    let response = WatchDeliveriesResponse {
+                        delivery: Some(Delivery {
+                            reason: "x".repeat(10_000),
+                            ..Default::default()
+                        }),
+                    };
+                    while sender.send(response.clone()).await.is_ok() {}
                     events.lock().unwrap().push("gone");
                 }
                 "busy" => {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use tonic::Code;
 use tonic_types::StatusExt as _;
+use usher_proto::notify::v1::WatchDeliveriesRequest;
 
-use super::harness::{Server, reason};
+use super::harness::{Server, WATCH, framed, post, reason};
 use crate::support::soon;
 
 #[tokio::test]
@@ -76,6 +78,46 @@ async fn streams_end_with_a_reason() {
         count += 1;
     }
     assert_eq!(count, 21);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_keeps_no_permit() {
+    let settings = ["--max-streaming-requests=1", "--stream-idle-timeout=200ms"];
+    let server = Server::start(&settings).await;
+    let request = WatchDeliveriesRequest {
+        invitation_id: "flood".to_owned(),
+        ..Default::default()
+    };
+    let client = server.raw().await;
+    let mut ready = client.ready().await.expect("ready");
+    let (answer, mut body) = ready.send_request(post(WATCH), false).expect("send");
+    body.send_data(framed(&request.encode_to_vec()).into(), true)
+        .expect("send");
+    // Held, and never read.
+    let _answer = soon("the first responses", answer).await.expect("an answer");
+    server.handler.until("gone").await;
+    let mut next = server.watch("").await.expect("the permit is free");
+    assert!(next.message().await.expect("a message").is_some());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_takes_no_permit_of_streams() {
+    let server = Server::start(&["--max-streaming-requests=1"]).await;
+    let client = server.raw().await;
+    let mut ready = client.ready().await.expect("ready");
+    let (_answer, mut body) = ready.send_request(post(WATCH), false).expect("send");
+    body.send_data(vec![0, 0].into(), false).expect("send");
+    // The answer to the next request says that the server has seen this one.
+    let mut ready = ready.ready().await.expect("ready");
+    let (answer, _) = ready
+        .send_request(post("/invented/Path"), true)
+        .expect("send");
+    soon("an answer", answer).await.expect("an answer");
+    let mut stream = server.watch("").await.expect("a stream");
+    assert!(stream.message().await.expect("a message").is_some());
+    drop((body, stream));
     server.stop().await;
 }
 
