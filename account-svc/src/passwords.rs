@@ -1,31 +1,35 @@
 //! Hashing of passwords, apart from other work: on threads of its own, with a bounded queue.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
-    domain::password::{self, PasswordPolicy},
+    domain::password::{Hasher, PasswordPolicy},
     error::Error,
 };
 
-/// Calls that may wait for each hash that is worked on: a second or so of waiting. More would only pile up,
-/// and take the places of calls that hash nothing.
-const WAITING_PER_HASH: usize = 32;
+/// Calls that may be hashing or wait for it, for each hash that is worked on: a second or so of waiting. More
+/// would only pile up, and take the places of calls that hash nothing.
+const PLACES_PER_HASH: usize = 33;
 
 /// Hashes and checks passwords. Clones share the limits.
 #[derive(Clone)]
 pub struct Passwords {
     /// What a new password must be.
     policy: PasswordPolicy,
-    /// Calls that hash or wait for it.
-    admitted: Arc<Semaphore>,
+    queue: Arc<Queue>,
     /// Bounds the processors and the memory (19 MiB each) that hashing takes.
     hashing: Arc<Semaphore>,
-    /// What a password is checked against where nobody has the email: the answer takes as long.
-    hash_of_nobody: Arc<OnceLock<String>>,
+    /// One for each hash that is worked on.
+    hashers: Arc<Mutex<Vec<Hasher>>>,
+    /// What is checked where nobody has the email, so that the answer takes as long.
+    decoy_hash: Arc<OnceLock<String>>,
 }
 
 impl Passwords {
@@ -34,9 +38,13 @@ impl Passwords {
     pub fn new(policy: PasswordPolicy, max_concurrent: usize) -> Self {
         Self {
             policy,
-            admitted: Arc::new(Semaphore::new(max_concurrent * (1 + WAITING_PER_HASH))),
+            queue: Arc::new(Queue {
+                places: max_concurrent * PLACES_PER_HASH,
+                taken: Mutex::default(),
+            }),
             hashing: Arc::new(Semaphore::new(max_concurrent)),
-            hash_of_nobody: Arc::default(),
+            hashers: Arc::default(),
+            decoy_hash: Arc::default(),
         }
     }
 
@@ -46,14 +54,15 @@ impl Passwords {
     /// If a rule refuses it, or too many calls wait already.
     pub async fn hash_new(
         &self,
+        organization_id: Uuid,
         password: SecretString,
         personal: Vec<String>,
     ) -> Result<String, Error> {
         let policy = self.policy;
-        self.run(move || {
+        self.run(organization_id, move |hasher| {
             let personal: Vec<&str> = personal.iter().map(String::as_str).collect();
             policy.check(&password, &personal)?;
-            Ok(password::hash(&password)?)
+            Ok(hasher.hash(&password)?)
         })
         .await
     }
@@ -64,15 +73,22 @@ impl Passwords {
     /// If the hash is malformed, or too many calls wait already.
     pub async fn verify(
         &self,
+        organization_id: Uuid,
         password: SecretString,
         hash: Option<String>,
     ) -> Result<bool, Error> {
-        let nobody = Arc::clone(&self.hash_of_nobody);
-        self.run(move || {
+        let decoy_hash = Arc::clone(&self.decoy_hash);
+        self.run(organization_id, move |hasher| {
             if let Some(hash) = hash {
-                return Ok(password::verify(&password, &hash)?);
+                return Ok(hasher.verify(&password, &hash)?);
             }
-            password::verify(&password, hash_of_nobody(&nobody)?)?;
+            let decoy = if let Some(decoy) = decoy_hash.get() {
+                decoy
+            } else {
+                let decoy = hasher.hash(&SecretString::from(Uuid::now_v7().to_string()))?;
+                decoy_hash.get_or_init(|| decoy)
+            };
+            hasher.verify(&password, decoy)?;
             Ok(false)
         })
         .await
@@ -80,19 +96,21 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+        organization_id: Uuid,
+        work: impl FnOnce(&mut Hasher) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let admitted = Arc::clone(&self.admitted)
-            .try_acquire_owned()
-            .map_err(|_| Error::Overloaded)?;
+        let place = self.queue.enter(organization_id).ok_or(Error::Overloaded)?;
         let hashing = Arc::clone(&self.hashing)
             .acquire_owned()
             .await
             .map_err(|error| Error::Internal(error.to_string()))?;
-        // Both permits go with the work: a caller that leaves does not let another one in before it ends.
+        let hashers = Arc::clone(&self.hashers);
+        // Place and permit go with the work: a caller that leaves does not let another one in before it ends.
         tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop((admitted, hashing));
+            let mut hasher = lock(&hashers).pop().unwrap_or_default();
+            let result = work(&mut hasher);
+            lock(&hashers).push(hasher);
+            drop((place, hashing));
             result
         })
         .await
@@ -100,12 +118,50 @@ impl Passwords {
     }
 }
 
-fn hash_of_nobody(known: &OnceLock<String>) -> Result<&str, Error> {
-    if let Some(hash) = known.get() {
-        return Ok(hash);
+/// Who hashes or waits for it.
+struct Queue {
+    places: usize,
+    /// How many places the calls of each organization take.
+    taken: Mutex<HashMap<Uuid, usize>>,
+}
+
+impl Queue {
+    /// Takes a place; none if there is no more, or if the organization has half of them already: the calls of
+    /// one do not keep out those of all others.
+    fn enter(self: &Arc<Self>, organization_id: Uuid) -> Option<Place> {
+        let mut taken = lock(&self.taken);
+        let all: usize = taken.values().sum();
+        let own = taken.entry(organization_id).or_default();
+        if all >= self.places || *own >= self.places.div_ceil(2) {
+            return None;
+        }
+        *own += 1;
+        Some(Place {
+            queue: Arc::clone(self),
+            organization_id,
+        })
     }
-    let hash = password::hash(&SecretString::from(Uuid::now_v7().to_string()))?;
-    Ok(known.get_or_init(|| hash))
+}
+
+/// A place in the queue; free again when dropped.
+struct Place {
+    queue: Arc<Queue>,
+    organization_id: Uuid,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.queue.taken);
+        if let Some(own) = taken.get_mut(&self.organization_id) {
+            *own -= 1;
+        }
+        // Only those that have a place are known.
+        taken.retain(|_, own| *own > 0);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl From<argon2::password_hash::Error> for Error {

@@ -13,6 +13,25 @@ pub struct Limit {
     pub burst: i64,
 }
 
+impl Limit {
+    fn interval(self) -> PgInterval {
+        seconds(self.interval_seconds)
+    }
+
+    /// How far the arrival time may be ahead of the clock.
+    fn tolerance(self) -> PgInterval {
+        seconds(self.interval_seconds * self.burst)
+    }
+}
+
+fn seconds(seconds: i64) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: seconds * 1_000_000,
+    }
+}
+
 /// Counts an attempt under `key`. `Err` holds the seconds to wait if there were too many; the attempt is
 /// not counted then.
 ///
@@ -23,13 +42,8 @@ pub async fn attempt(
     key: &[u8],
     limit: Limit,
 ) -> Result<Result<(), f64>, sqlx::Error> {
-    let seconds = |seconds: i64| PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: seconds * 1_000_000,
-    };
-    let interval = seconds(limit.interval_seconds);
-    let tolerance = seconds(limit.interval_seconds * limit.burst);
+    let interval = limit.interval();
+    let tolerance = limit.tolerance();
     let counted = sqlx::query_scalar!(
         "INSERT INTO login_throttles AS t (throttle_key, arrival_time)
         VALUES ($1, clock_timestamp() + $2::interval)
@@ -58,6 +72,26 @@ pub async fn attempt(
     .fetch_optional(connection)
     .await?;
     Ok(Err(wait.unwrap_or_default().max(1.0)))
+}
+
+/// Takes back one attempt that was counted under `key`.
+///
+/// # Errors
+/// If the database fails.
+pub async fn give_back(
+    connection: &mut PgConnection,
+    key: &[u8],
+    limit: Limit,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE login_throttles SET arrival_time = arrival_time - $2::interval
+        WHERE throttle_key = $1",
+        key,
+        limit.interval(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Forgets the attempts under `key`: the password was right.

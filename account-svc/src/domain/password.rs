@@ -6,8 +6,11 @@
 use std::collections::HashSet;
 
 use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
-    password_hash::phc::PasswordHash,
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{
+        Error as HashError,
+        phc::{Output, ParamsString, PasswordHash, Salt},
+    },
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use unicode_normalization::UnicodeNormalization as _;
@@ -122,37 +125,76 @@ fn normalized(password: &SecretString) -> SecretString {
     SecretString::from(password.expose_secret().nfc().collect::<String>())
 }
 
-fn argon2() -> Result<Argon2<'static>, argon2::password_hash::Error> {
-    let params = Params::new(19 * 1024, 2, 1, None)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+/// Hashes passwords, one at a time. Keeps its 19 MiB of memory: allocated anew on changing threads, they would
+/// stay with the allocator many times over.
+#[derive(Default)]
+pub struct Hasher {
+    memory: Vec<Block>,
 }
 
-/// The hash of a password, in PHC format with its own salt. Takes some 20 ms of processor time and 19 MiB.
-///
-/// # Errors
-/// If there is no memory or randomness to be had.
-pub fn hash(password: &SecretString) -> Result<String, argon2::password_hash::Error> {
-    let password = normalized(password);
-    let hash = argon2()?.hash_password(password.expose_secret().as_bytes())?;
-    Ok(hash.to_string())
-}
-
-/// Whether `password` is the one that `hash` was made of. Takes as long as [`hash`], but for one of more bytes than
-/// are accepted.
-///
-/// # Errors
-/// If the hash is malformed or there is no memory to be had.
-pub fn verify(password: &SecretString, hash: &str) -> Result<bool, argon2::password_hash::Error> {
-    let hash = PasswordHash::new(hash)?;
-    if is_oversized(password) {
-        // No password of this size was ever accepted.
-        return Ok(false);
+impl Hasher {
+    /// The hash of a password, in PHC format with its own salt. Takes some 20 ms of processor time.
+    ///
+    /// # Errors
+    /// If there is no randomness to be had.
+    pub fn hash(&mut self, password: &SecretString) -> Result<String, HashError> {
+        let params = Params::new(19 * 1024, 2, 1, None)?;
+        let salt = Salt::new(&argon2::password_hash::try_generate_salt()?)?;
+        let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
+        let output = self.compute(algorithm, version, &params, password, &salt)?;
+        let hash = PasswordHash {
+            algorithm: algorithm.ident(),
+            version: Some(version.into()),
+            params: ParamsString::try_from(&params)?,
+            salt: Some(salt),
+            hash: Some(output),
+        };
+        Ok(hash.to_string())
     }
-    let password = normalized(password);
-    match argon2()?.verify_password(password.expose_secret().as_bytes(), &hash) {
-        Ok(()) => Ok(true),
-        Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
-        Err(error) => Err(error),
+
+    /// Whether `password` is the one that `hash` was made of. Takes as long as [`Self::hash`], but for one of
+    /// more bytes than are accepted.
+    ///
+    /// # Errors
+    /// If the hash is malformed.
+    pub fn verify(&mut self, password: &SecretString, hash: &str) -> Result<bool, HashError> {
+        let hash = PasswordHash::new(hash)?;
+        let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+            return Err(HashError::EncodingInvalid);
+        };
+        if is_oversized(password) {
+            // No password of this size was ever accepted.
+            return Ok(false);
+        }
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str())?;
+        let version = hash.version.map(Version::try_from).transpose()?;
+        let params = Params::try_from(&hash)?;
+        let version = version.unwrap_or_default();
+        // Compared in constant time.
+        Ok(self.compute(algorithm, version, &params, password, salt)? == *expected)
+    }
+
+    fn compute(
+        &mut self,
+        algorithm: Algorithm,
+        version: Version,
+        params: &Params,
+        password: &SecretString,
+        salt: &[u8],
+    ) -> Result<Output, HashError> {
+        let password = normalized(password);
+        let mut output = [0; Output::MAX_LENGTH];
+        let output = output
+            .get_mut(..params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN))
+            .ok_or(HashError::OutputSize)?;
+        self.memory.resize(params.block_count(), Block::new());
+        Argon2::new(algorithm, version, params.clone()).hash_password_into_with_memory(
+            password.expose_secret().as_bytes(),
+            salt,
+            output,
+            &mut self.memory,
+        )?;
+        Ok(Output::new(output)?)
     }
 }
 
@@ -268,9 +310,12 @@ mod tests {
         for password in ["x y z ".repeat(1_000_000), decomposed, "x".repeat(257)] {
             assert_eq!(check(&password, &PERSON), Err(PasswordError::TooLong));
         }
-        let hash = hash(&SecretString::from("correct horse battery")).unwrap();
+        let mut hasher = Hasher::default();
+        let hash = hasher
+            .hash(&SecretString::from("correct horse battery"))
+            .unwrap();
         let oversized = SecretString::from("x".repeat(MAX_BYTES + 1));
-        assert!(!verify(&oversized, &hash).unwrap());
+        assert!(!hasher.verify(&oversized, &hash).unwrap());
     }
 
     #[test]
@@ -286,11 +331,35 @@ mod tests {
     }
 
     #[test]
+    fn hashes_are_those_of_other_implementations() {
+        use argon2::PasswordVerifier as _;
+        // Made by argon2-cffi 25.1.0 with parameters of its own.
+        const OTHER: &str = "$argon2id$v=19$m=1024,t=1,p=2$FO3jRrLC69hYMEYTBpOzfw$hIJrGYkWQBRw0k6VvwcYRKiaFqqsHNrvDQCfRqG6rdA";
+        let password = SecretString::from("kettle harbour umbrella");
+        let mut hasher = Hasher::default();
+        assert!(hasher.verify(&password, OTHER).unwrap());
+        let hash = hasher.hash(&password).unwrap();
+        let known = PasswordHash::new(&hash).unwrap();
+        Argon2::default()
+            .verify_password(b"kettle harbour umbrella", &known)
+            .unwrap();
+        // The memory holds what the hash before left.
+        assert!(hasher.verify(&password, &hash).unwrap());
+    }
+
+    #[test]
     fn composed_and_decomposed_letters_are_the_same_password() {
-        let hash = hash(&SecretString::from("caf\u{e9} au lait s'il vous plaît")).unwrap();
+        let mut hasher = Hasher::default();
+        let hash = hasher
+            .hash(&SecretString::from("caf\u{e9} au lait s'il vous plaît"))
+            .unwrap();
         let decomposed = SecretString::from("cafe\u{301} au lait s'il vous plaît");
-        assert!(verify(&decomposed, &hash).unwrap());
-        assert!(!verify(&SecretString::from("another"), &hash).unwrap());
+        assert!(hasher.verify(&decomposed, &hash).unwrap());
+        assert!(
+            !hasher
+                .verify(&SecretString::from("another"), &hash)
+                .unwrap()
+        );
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
     }
 

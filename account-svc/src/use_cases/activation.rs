@@ -83,16 +83,23 @@ pub async fn activate(
         person_id,
         response,
     } = prepare(context, call, hash).await?;
+    let organization_id = token.organization_id;
     let recipient = token.recipient_canonical.clone();
     if let Some(response) = response {
         // Only to whoever knows the password: the request id and the token alone prove nothing.
-        authentication::verify(context, &recipient, &source, password).await?;
+        authentication::verify(context, organization_id, &recipient, &source, password).await?;
         return Ok(response);
     }
     let person = if person_id.is_some() {
         // Whoever runs the portal sees the token; it must not open the Person's other accounts.
-        let credentials =
-            authentication::verify(context, &recipient, &source, password.clone()).await?;
+        let credentials = authentication::verify(
+            context,
+            organization_id,
+            &recipient,
+            &source,
+            password.clone(),
+        )
+        .await?;
         PersonToLink::Existing(credentials.person_id)
     } else {
         let personal = vec![
@@ -104,11 +111,10 @@ pub async fn activate(
         authentication::count_activation(context, hash).await?;
         let hashed = context
             .passwords
-            .hash_new(password.clone(), personal)
+            .hash_new(organization_id, password.clone(), personal)
             .await?;
         PersonToLink::New(hashed)
     };
-    let organization_id = token.organization_id;
     let changed = context
         .change_in(
             call,
@@ -122,7 +128,7 @@ pub async fn activate(
         .await?;
     if let Changed::Repeated(_) = &changed {
         // The first call was carried out since the stored response was looked for.
-        authentication::verify(context, &recipient, &source, password).await?;
+        authentication::verify(context, organization_id, &recipient, &source, password).await?;
     }
     Ok(changed.into_response())
 }

@@ -18,7 +18,8 @@ use crate::{
     error::Error,
 };
 
-/// A hundred attempts from one source at once, then one in a second: offices share an address.
+/// A hundred attempts from one source at once, then one in a second: offices share an address. What an
+/// organization says of its clients' sources counts for that organization alone.
 const PER_SOURCE: Limit = Limit {
     interval_seconds: 1,
     burst: 100,
@@ -29,16 +30,23 @@ const PER_EMAIL_AND_SOURCE: Limit = Limit {
     interval_seconds: 30,
     burst: 10,
 };
-/// A hundred attempts on one email from all sources together at once, then one in half a minute: against
-/// guesses that come from many sources. Sources from which the Person logged in before are exempt, so that
-/// nobody can lock them out (the idea of device cookies: OWASP, Slow Down Online Guessing Attacks).
+/// A hundred attempts on one email from all sources of an organization together at once, then one in half a
+/// minute: against guesses that come from many sources. Sources from which the Person logged in before are
+/// exempt, so that nobody can lock them out (the idea of device cookies: OWASP, Slow Down Online Guessing
+/// Attacks).
 const PER_EMAIL: Limit = Limit {
     interval_seconds: 30,
     burst: 100,
 };
+/// The same for all organizations together: more than one organization can use up, so that none locks the
+/// clients of others out.
+const PER_EMAIL_ON_PLATFORM: Limit = Limit {
+    interval_seconds: 10,
+    burst: 300,
+};
 
-/// A hundred new passwords for one link at once, then one in ten seconds: hashing is dear, and a link that its
-/// caller never uses up could be asked for ever.
+/// A hundred new passwords for one link at once, then one in ten seconds: hashing is expensive, and a link that
+/// is never used up could be sent any number of times.
 const PER_LINK: Limit = Limit {
     interval_seconds: 10,
     burst: 100,
@@ -71,7 +79,7 @@ pub async fn authenticate(
     let _ = tx.rollback().await;
     organization?;
 
-    let credentials = verify(context, canonical_email, source, password).await?;
+    let credentials = verify(context, organization_id, canonical_email, source, password).await?;
 
     let mut tx = database::begin(&context.pool, Scope::Organization(organization_id)).await?;
     let login = db::account::record_login(&mut tx, organization_id, credentials.person_id).await?;
@@ -83,33 +91,52 @@ pub async fn authenticate(
     })
 }
 
-/// Checks email and password, and counts the attempt unless they belong together. All callers without a
-/// `source` share one.
+/// Checks email and password. Only wrong ones count as attempts. All callers without a `source` share one.
 ///
 /// # Errors
 /// If they do not belong together, or after too many attempts.
 pub async fn verify(
     context: &Context,
+    organization_id: Uuid,
     canonical_email: &str,
     source: &str,
     password: SecretString,
 ) -> Result<Credentials, Error> {
-    let keys = Keys::new(canonical_email, source);
-    let credentials = count_attempt(context, canonical_email, &keys).await?;
+    let keys = Keys::new(organization_id, canonical_email, source);
+    let (credentials, counted) = count_attempt(context, canonical_email, &keys).await?;
     let hash = credentials
         .as_ref()
         .map(|credentials| credentials.password_hash.clone());
-    let is_right = context.passwords.verify(password, hash).await?;
+    let result = context
+        .passwords
+        .verify(organization_id, password, hash)
+        .await;
+    if let Err(error) = result {
+        // Nothing was checked: who repeats the call as told must not use up attempts.
+        let mut tx = database::begin(&context.pool, Scope::Platform).await?;
+        give_back(&mut tx, &counted).await?;
+        tx.commit().await?;
+        return Err(error);
+    }
     let credentials = credentials
-        .filter(|_| is_right)
+        .filter(|_| matches!(result, Ok(true)))
         .ok_or(Error::CredentialsInvalid)?;
     let mut tx = database::begin(&context.pool, Scope::Platform).await?;
+    give_back(&mut tx, &counted).await?;
     db::login_throttle::forget(&mut tx, &keys.email_and_source).await?;
     if keys.source.is_some() {
         db::login_throttle::remember_source(&mut tx, &keys.email_and_source).await?;
     }
     tx.commit().await?;
     Ok(credentials)
+}
+
+/// Takes back what an attempt was counted under, in the order in which it was counted.
+async fn give_back(connection: &mut PgConnection, counted: &[Counted<'_>]) -> Result<(), Error> {
+    for (key, limit) in counted {
+        db::login_throttle::give_back(connection, key, *limit).await?;
+    }
+    Ok(())
 }
 
 /// Counts a new password that is to be hashed for a link.
@@ -130,40 +157,51 @@ fn too_many_attempts(seconds: f64) -> Error {
     }
 }
 
+/// A key under which an attempt was counted, with its limit.
+type Counted<'a> = (&'a [u8], Limit);
+
 /// Counts an attempt before it is made, so that many at once are slowed too.
-async fn count_attempt(
+async fn count_attempt<'a>(
     context: &Context,
     canonical_email: &str,
-    keys: &Keys,
-) -> Result<Option<Credentials>, Error> {
+    keys: &'a Keys,
+) -> Result<(Option<Credentials>, Vec<Counted<'a>>), Error> {
     let mut tx = database::begin(&context.pool, Scope::Platform).await?;
-    let allowed = attempt(&mut tx, keys).await?;
+    let counted = attempt(&mut tx, keys).await?;
     let credentials = db::person::get_credentials(&mut tx, canonical_email).await?;
     tx.commit().await?;
-    allowed.map_err(too_many_attempts)?;
-    Ok(credentials)
+    Ok((credentials, counted.map_err(too_many_attempts)?))
 }
 
 /// The narrowest limit comes first: a source that is blocked must not use up the email's attempts.
-async fn attempt(
+async fn attempt<'a>(
     connection: &mut PgConnection,
-    keys: &Keys,
-) -> Result<Result<(), f64>, sqlx::Error> {
-    if let Some(source) = &keys.source {
-        let allowed = db::login_throttle::attempt(connection, source, PER_SOURCE).await?;
-        if allowed.is_err() {
-            return Ok(allowed);
+    keys: &'a Keys,
+) -> Result<Result<Vec<Counted<'a>>, f64>, sqlx::Error> {
+    let pair = keys.email_and_source.as_slice();
+    let source = keys.source.as_deref().map(|source| (source, PER_SOURCE));
+    let narrow = source.into_iter().chain([(pair, PER_EMAIL_AND_SOURCE)]);
+    let wide = [
+        (keys.email.as_slice(), PER_EMAIL),
+        (keys.email_on_platform.as_slice(), PER_EMAIL_ON_PLATFORM),
+    ];
+    let mut counted = Vec::with_capacity(4);
+    for (key, limit) in narrow {
+        if let Err(seconds) = db::login_throttle::attempt(connection, key, limit).await? {
+            return Ok(Err(seconds));
         }
+        counted.push((key, limit));
     }
-    let pair = &keys.email_and_source;
-    let allowed = db::login_throttle::attempt(connection, pair, PER_EMAIL_AND_SOURCE).await?;
-    if allowed.is_err() {
-        return Ok(allowed);
+    if source.is_some() && db::login_throttle::is_known_source(connection, pair).await? {
+        return Ok(Ok(counted));
     }
-    if keys.source.is_some() && db::login_throttle::is_known_source(connection, pair).await? {
-        return Ok(Ok(()));
+    for (key, limit) in wide {
+        if let Err(seconds) = db::login_throttle::attempt(connection, key, limit).await? {
+            return Ok(Err(seconds));
+        }
+        counted.push((key, limit));
     }
-    db::login_throttle::attempt(connection, &keys.email, PER_EMAIL).await
+    Ok(Ok(counted))
 }
 
 /// What attempts are counted under: hashes, so that no address is stored.
@@ -172,14 +210,17 @@ struct Keys {
     source: Option<Vec<u8>>,
     email_and_source: Vec<u8>,
     email: Vec<u8>,
+    email_on_platform: Vec<u8>,
 }
 
 impl Keys {
-    fn new(canonical_email: &str, source: &str) -> Self {
+    fn new(organization_id: Uuid, canonical_email: &str, source: &str) -> Self {
+        let organization = &organization_id.to_string();
         Self {
-            source: (!source.is_empty()).then(|| key(&["source", source])),
-            email_and_source: key(&["email and source", canonical_email, source]),
-            email: key(&["email", canonical_email]),
+            source: (!source.is_empty()).then(|| key(&["source", organization, source])),
+            email_and_source: key(&["email and source", organization, canonical_email, source]),
+            email: key(&["email", organization, canonical_email]),
+            email_on_platform: key(&["email on platform", canonical_email]),
         }
     }
 }

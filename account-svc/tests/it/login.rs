@@ -117,9 +117,46 @@ async fn guesses_from_many_sources_do_not_slow_the_source_of_an_earlier_login() 
 }
 
 #[tokio::test]
+async fn no_organization_slows_the_logins_of_another() {
+    let mut service = Service::start().await;
+    let one = with_client(&mut service).await;
+    let other = service.organization().await;
+    let home = "198.51.100.1";
+    for _ in 0..12 {
+        login_from(&service, &one, home, "wrong").await;
+    }
+    assert_eq!(login_from(&service, &other, home, PASSWORD).await, "OK");
+    let mut reasons = std::collections::BTreeSet::new();
+    for source in 0..110 {
+        let source = format!("192.0.2.{source}");
+        reasons.insert(login_from(&service, &one, &source, "wrong").await);
+    }
+    assert!(reasons.contains("TOO_MANY_ATTEMPTS"), "{reasons:?}");
+    let elsewhere = login_from(&service, &other, "203.0.113.1", PASSWORD).await;
+    assert_eq!(elsewhere, "OK");
+}
+
+#[tokio::test]
+async fn right_passwords_use_up_no_attempts() {
+    let mut service = Service::start().await;
+    let organization = with_client(&mut service).await;
+    // More than an email, and more than a source, may be tried with wrong ones.
+    for source in 0..110 {
+        let source = format!("192.0.2.{source}");
+        let reason = login_from(&service, &organization, &source, PASSWORD).await;
+        assert_eq!(reason, "OK", "{source}");
+    }
+    for login in 0..130 {
+        let reason = login_from(&service, &organization, "198.51.100.1", PASSWORD).await;
+        assert_eq!(reason, "OK", "{login}");
+    }
+}
+
+#[tokio::test]
 async fn passwords_beyond_the_queue_are_refused_and_other_calls_go_on() {
     let mut service = Service::start_with(&["--max-concurrent-hashes", "1"]).await;
     let organization = with_client(&mut service).await;
+    let other = service.organization().await;
     let logins = (0..120).map(|source| {
         let service = &service;
         let organization = &organization;
@@ -137,10 +174,21 @@ async fn passwords_beyond_the_queue_are_refused_and_other_calls_go_on() {
             organizations.get_organization(request).await.unwrap();
         }
     };
-    let (reasons, ()) = tokio::join!(futures::future::join_all(logins), reading);
+    let elsewhere = async {
+        for _ in 0..5 {
+            let reason = login_from(&service, &other, "203.0.113.2", PASSWORD).await;
+            assert_eq!(reason, "OK", "another organization's client");
+        }
+    };
+    let (reasons, (), ()) = tokio::join!(futures::future::join_all(logins), reading, elsewhere);
     let count = |reason: &str| reasons.iter().filter(|found| *found == reason).count();
     assert!(count("OVERLOADED") > 0, "{reasons:?}");
-    assert!(count("OK") >= 33, "{reasons:?}");
+    assert!(count("OK") >= 17, "{reasons:?}");
+    // Neither those that were right nor those that were not checked used up attempts on the email.
+    assert_eq!(
+        login_from(&service, &organization, "203.0.113.1", PASSWORD).await,
+        "OK"
+    );
 }
 
 #[tokio::test]

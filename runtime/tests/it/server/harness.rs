@@ -20,8 +20,8 @@ use tonic::{Request, Response, Status, codegen::BoxStream, service::Routes, tran
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 use usher_proto::notify::v1::{
-    Delivery, GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
-    WatchDeliveriesRequest, WatchDeliveriesResponse,
+    Delivery, GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest,
+    ListDeliveriesResponse, WatchDeliveriesRequest, WatchDeliveriesResponse,
     delivery_service_client::DeliveryServiceClient,
     delivery_service_server::{DeliveryService, DeliveryServiceServer},
 };

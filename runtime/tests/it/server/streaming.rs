@@ -95,7 +95,9 @@ async fn a_caller_that_stops_reading_keeps_no_permit() {
     body.send_data(framed(&request.encode_to_vec()).into(), true)
         .expect("send");
     // Held, and never read.
-    let _answer = soon("the first responses", answer).await.expect("an answer");
+    let _answer = soon("the first responses", answer)
+        .await
+        .expect("an answer");
     server.handler.until("gone").await;
     let mut next = server.watch("").await.expect("the permit is free");
     assert!(next.message().await.expect("a message").is_some());
