@@ -77,8 +77,8 @@ pub struct ServerArgs {
     #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 1024 * 1024, value_parser = RangedU64ValueParser::<usize>::new().range(1_000..=67_108_864))]
     pub max_message_bytes: usize,
 
-    /// Bytes of requests that are held at the same time, beyond the first 16 KiB of each; what does not fit is
-    /// refused with `UNAVAILABLE`. At least one largest message
+    /// Bytes of requests beyond the first 16 KiB of each, and of responses of more than 16 KiB, that are held at
+    /// the same time; what does not fit is refused with `UNAVAILABLE`. At least one largest message
     #[arg(long, env = "MAX_BUFFERED_BYTES", default_value_t = 64 * 1024 * 1024)]
     pub max_buffered_bytes: usize,
 

@@ -20,6 +20,7 @@ mod explain;
 mod identify;
 mod observe;
 mod places;
+mod response;
 mod streaming;
 mod unary;
 

@@ -28,7 +28,7 @@ pub(super) struct Calls {
     /// Apart from the permits, so that streams, which last, do not keep other calls out.
     pub(super) streams: Arc<Semaphore>,
     pub(super) reflections: Arc<Semaphore>,
-    /// Bytes of large requests that the process holds at the same time.
+    /// Bytes of large requests and responses that the process holds at the same time.
     pub(super) buffer: Arc<Semaphore>,
     /// Longest body of a request that is one message.
     pub(super) max_body: usize,

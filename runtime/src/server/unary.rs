@@ -18,13 +18,13 @@ use usher_proto::{account::v1::ErrorReason, rpc::Rpc};
 use super::{
     auxiliary,
     calls::{Calls, PREFIX, answer, deadline, deadline_exceeded, hung_up, permit},
-    streaming,
+    response, streaming,
 };
 use crate::error::RichError;
 
-/// What of each request may be held beyond the budget: small calls are not refused because large ones use the
-/// budget up.
-const SMALL: usize = 16 * 1024;
+/// What of each request, and the largest response, that may be held beyond the budget: small calls are not
+/// refused because large ones use the budget up.
+pub(super) const SMALL: usize = 16 * 1024;
 
 /// Carries a call out: the innermost layer.
 ///
@@ -60,15 +60,17 @@ async fn unary(calls: &Calls, request: Request, next: Next) -> Result<Response, 
     let deadline = deadline(request.headers(), calls.timeout);
     let (request, budget) = read(calls, request, calls.max_body, deadline).await?;
     let permit = permit(&calls.permits, 1)?;
+    let of_response = calls.clone();
     let call = async move {
         let response = timeout_at(deadline, next.run(request)).await;
         drop((permit, budget));
-        response.unwrap_or_else(|_| {
+        let response = response.unwrap_or_else(|_| {
             answer(deadline_exceeded(
                 "the call took too long and may have been carried out all the same; repeat it with the same \
                  request_id to learn the answer",
             ))
-        })
+        });
+        response::limit(&of_response, response).await
     };
     Ok(calls.run(call).await)
 }

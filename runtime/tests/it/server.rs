@@ -7,5 +7,6 @@ mod health;
 mod reflection;
 mod refusals;
 mod requests;
+mod responses;
 mod streaming;
 mod telemetry;

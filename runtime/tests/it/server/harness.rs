@@ -37,8 +37,12 @@ use crate::support::soon;
 pub const UNAUTHENTICATED: &str = "--allow-unauthenticated";
 pub const CHECK: &str = "/grpc.health.v1.Health/Check";
 pub const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+pub const LIST: &str = "/usher.notify.v1.DeliveryService/ListDeliveries";
 pub const WATCH: &str = "/usher.notify.v1.DeliveryService/WatchDeliveries";
 pub const GET: &str = "/usher.notify.v1.DeliveryService/GetDelivery";
+
+/// Bytes of a large response.
+pub const LARGE: usize = 700_000;
 
 #[derive(clap::Parser)]
 pub struct Cli {
@@ -90,8 +94,12 @@ impl DeliveryService for Handler {
         &self,
         request: Request<ListDeliveriesRequest>,
     ) -> Result<Response<ListDeliveriesResponse>, Status> {
+        let next_page_token = match request.get_ref().invitation_id.as_str() {
+            "large" => "x".repeat(LARGE),
+            _ => request.get_ref().states.len().to_string(),
+        };
         Ok(Response::new(ListDeliveriesResponse {
-            next_page_token: request.get_ref().states.len().to_string(),
+            next_page_token,
             ..Default::default()
         }))
     }
