@@ -16,7 +16,7 @@ test: ## Runs all tests on a PostgreSQL and a RabbitMQ of their own
 	tests/e2e/run
 	tests/browser/run
 
-check: ## Checks format, lints, contract, licenses, and SQL against the migrations
+check: ## Checks format, lints, contract, licenses, SQL against the migrations, and that each query is explained
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@tests/tools/ensure buf >/dev/null
@@ -25,6 +25,7 @@ check: ## Checks format, lints, contract, licenses, and SQL against the migratio
 	@tests/tools/ensure cargo-deny >/dev/null
 	cargo deny --log-level warn check bans licenses sources
 	tests/tools/sqlx-data check
+	tests/explain
 
 format: ## Formats Rust and the contract
 	cargo fmt --all

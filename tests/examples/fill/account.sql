@@ -5,7 +5,9 @@ SELECT sha256(invitation_id::text::bytea), organization_id, invitation_id, expir
     CASE WHEN end_state IN ('REVOKED', 'DECLINED') THEN end_time END
 FROM invitations;
 
-INSERT INTO credentials (person_id, password_hash) SELECT person_id, '$argon2id$none' FROM persons;
+-- All but one, for `tests/explain` to give it a password.
+INSERT INTO credentials (person_id, password_hash)
+SELECT person_id, '$argon2id$none' FROM persons ORDER BY person_id OFFSET 1;
 
 INSERT INTO audit_events (organization_id, audit_event_id, account_id, actor, action, details, trace_id)
 SELECT organization_id, gen_random_uuid(), account_id, 'staff', 'account.create', '{}', '' FROM accounts;
@@ -19,6 +21,9 @@ FROM generate_series(1, 100000) AS n;
 INSERT INTO login_throttles (throttle_key, arrival_time)
 SELECT sha256(n::text::bytea), now() + (n % 2000 - 1000) * interval '1 second'
 FROM generate_series(1, 100000) AS n;
+
+INSERT INTO login_sources (source_key, last_login_time)
+SELECT sha256(n::text::bytea), now() - n * interval '2 minutes' FROM generate_series(1, 300000) AS n;
 
 -- 100,000 events wait; as many went out before and were not vacuumed away yet.
 ALTER TABLE outbox SET (autovacuum_enabled = false);
