@@ -29,11 +29,11 @@ pub struct Rate {
     pub p99: f64,
 }
 
-/// The statements of a `CreateAccount` with an email, in their order: a part of the text that .sqlx has, and
-/// the parameters. `:n` is a number for each transaction; `bench_id` makes the ids of a transaction.
+/// The statements of a `CreateAccount` with a request id and an email, in their order: a part of the text that
+/// .sqlx has, and the parameters. `:n` is a number for each transaction; `bench_id` makes the ids of a transaction.
 const STATEMENTS: [(&str, &[&str]); 11] = [
     (
-        "INSERT INTO idempotency_keys",
+        "INSERT INTO stored_responses",
         &["ORG", "bench_id(:n, 1)", "sha256('x')"],
     ),
     ("FROM organizations WHERE organization_id = $1\"", &["ORG"]),
@@ -97,43 +97,76 @@ const STATEMENTS: [(&str, &[&str]); 11] = [
     (
         "INSERT INTO outbox",
         &[
-            "ORG",
             "ARRAY[bench_id(:n, 4), bench_id(:n, 5)]",
+            "ARRAY[ORG, ORG]",
             "ARRAY['account.created.v1', 'invitation.requested.v1']",
             "ARRAY[decode(repeat('00', 120), 'hex'), decode(repeat('00', 600), 'hex')]",
-            "'00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'",
+            "ARRAY['TRACE', 'TRACE']",
         ],
     ),
     (
         "INSERT INTO audit_events",
         &[
             "ORG",
-            "bench_id(:n, 6)",
-            "bench_id(:n, 2)",
+            "ARRAY[bench_id(:n, 6), bench_id(:n, 7)]",
+            "ARRAY[bench_id(:n, 2), bench_id(:n, 2)]",
+            "ARRAY['account.created', 'invitation.sent']",
             "'anonymous'",
-            "'account.create'",
-            "'{}'::jsonb",
+            "ARRAY['{}'::jsonb, '{}'::jsonb]",
+            "'4bf92f3577b34da6a3ce929d0e0e4736'",
         ],
     ),
     (
-        "UPDATE idempotency_keys",
+        "UPDATE stored_responses",
         &["ORG", "bench_id(:n, 1)", "decode(repeat('00', 500), 'hex')"],
     ),
 ];
 
 /// pgbench with the statements of `CreateAccount`.
-pub fn pgbench(system: &System, clients: usize, time: Duration) -> anyhow::Result<Rate> {
+pub fn own_statements(system: &System, clients: usize, time: Duration) -> anyhow::Result<Rate> {
+    let role = "-c role=account_service";
+    pgbench(&system.account_url, role, &script()?, clients, time)
+}
+
+/// pgbench with a minimal create as one statement on a minimal schema: what PostgreSQL can do at most.
+pub async fn limit(system: &System, clients: usize, time: Duration) -> anyhow::Result<Rate> {
+    let mut connection = PgConnection::connect(&system.account_admin_url).await?;
+    let schema = concat!(
+        "DROP SCHEMA IF EXISTS bench_limit CASCADE; CREATE SCHEMA bench_limit; SET search_path TO bench_limit;",
+        include_str!("limit_schema.sql")
+    );
+    sqlx::raw_sql(schema).execute(&mut connection).await?;
+    let rate = pgbench(
+        &system.account_admin_url,
+        "-c search_path=bench_limit",
+        include_str!("limit.pgbench"),
+        clients,
+        time,
+    );
+    sqlx::raw_sql("DROP SCHEMA bench_limit CASCADE")
+        .execute(&mut connection)
+        .await?;
+    rate
+}
+
+fn pgbench(
+    url: &str,
+    options: &str,
+    script: &str,
+    clients: usize,
+    time: Duration,
+) -> anyhow::Result<Rate> {
     let directory = std::env::temp_dir().join(format!("usher-bench-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
-    fs::write(directory.join("script"), script()?)?;
+    fs::write(directory.join("script"), script)?;
     let clients = clients.to_string();
     let output = Command::new("pgbench")
         .current_dir(&directory)
-        .env("PGOPTIONS", "-c role=account_service")
+        .env("PGOPTIONS", options)
         .args([
             "-n", "-M", "prepared", "-j", "2", "-l", "-f", "script", "-c", &clients,
         ])
-        .args(["-T", &time.as_secs().to_string(), &system.account_url])
+        .args(["-T", &time.as_secs().to_string(), url])
         .output()
         .context("pgbench: install Debian's package postgresql")?;
     let said = String::from_utf8_lossy(&output.stdout);
@@ -182,11 +215,14 @@ fn script() -> anyhow::Result<String> {
             .with_context(|| format!("no query with {part} in .sqlx"))?;
         let mut query = query.clone();
         for (index, parameter) in parameters.iter().enumerate().rev() {
-            let value = match *parameter {
-                "ORG" => format!("'{organization}'::uuid"),
-                "EMAIL" => "('new' || :n::text || '@mail.example')".to_owned(),
-                other => format!("({other})"),
-            };
+            let value = parameter
+                .replace("ORG", &format!("'{organization}'::uuid"))
+                .replace("EMAIL", "'new' || :n::text || '@mail.example'")
+                .replace(
+                    "TRACE",
+                    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                );
+            let value = format!("({value})");
             query = query.replace(&format!("${}", index + 1), &value);
         }
         writeln!(script, "{query};")?;
@@ -197,12 +233,14 @@ fn script() -> anyhow::Result<String> {
 
 /// The texts of the queries in .sqlx, each on one line.
 fn queries() -> anyhow::Result<Vec<String>> {
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../account-svc/.sqlx");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut queries = Vec::new();
-    for file in fs::read_dir(directory)? {
-        let data: serde_json::Value = serde_json::from_str(&fs::read_to_string(file?.path())?)?;
-        let query = data["query"].as_str().context("no query")?;
-        queries.push(query.split_whitespace().collect::<Vec<_>>().join(" "));
+    for data in ["account-svc/.sqlx", "runtime/.sqlx"] {
+        for file in fs::read_dir(root.join(data))? {
+            let data: serde_json::Value = serde_json::from_str(&fs::read_to_string(file?.path())?)?;
+            let query = data["query"].as_str().context("no query")?;
+            queries.push(query.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
     }
     // Shorter ones first: the same statement with more behind it is another.
     queries.sort_by_key(String::len);
@@ -284,6 +322,18 @@ async fn confirmed(confirm: lapin::PublisherConfirm) -> anyhow::Result<()> {
     let confirmation: Confirmation = confirm.await?;
     anyhow::ensure!(confirmation.is_ack(), "refused");
     Ok(())
+}
+
+/// The time of `SELECT 1`: half of 1,000 take less.
+pub async fn round_trip(system: &System) -> anyhow::Result<Duration> {
+    let mut connection = PgConnection::connect(&system.account_admin_url).await?;
+    let mut times = Vec::new();
+    for _ in 0..1_000 {
+        let started = Instant::now();
+        sqlx::query("SELECT 1").execute(&mut connection).await?;
+        times.push(started.elapsed());
+    }
+    Ok(percentile(&mut times, 50))
 }
 
 /// The time of one small commit: half of 60 take less.
