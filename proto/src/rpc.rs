@@ -18,6 +18,16 @@ pub struct Rpc {
 }
 
 impl Rpc {
+    /// The program that serves it: each serves one package of the contract.
+    #[must_use]
+    pub fn program(&self) -> &'static str {
+        if self.service.starts_with("usher.notify.") {
+            "notify-svc"
+        } else {
+            "account-svc"
+        }
+    }
+
     /// Whether the RPC belongs to no organization.
     #[must_use]
     pub fn is_of_platform(&self) -> bool {

@@ -1,12 +1,16 @@
 //! The gRPC server: what every call passes through, in one place and in order.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use axum::middleware::{from_fn, from_fn_with_state, map_request_with_state};
+use axum::{
+    http::Uri,
+    middleware::{from_fn, from_fn_with_state, map_request_with_state},
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tower_http::catch_panic::CatchPanicLayer;
+use usher_proto::rpc::RPCS;
 
 pub(crate) use self::auxiliary::MAX_HEALTH_BYTES;
 use self::{auxiliary::MAX_REFLECTION_BYTES, calls::Calls};
@@ -31,23 +35,49 @@ const MAX_RESETS: usize = 64;
 /// Longest headers of a request, in bytes, as HTTP/2 counts them.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
-/// Builds reflection (v1 and v1alpha, so that any grpcurl works) over the whole contract.
+/// Adds reflection (v1 and v1alpha, so that any grpcurl works), and an answer for methods that `routes` do not have.
+///
+/// Listed are the services that are `program`'s, for example `account-svc`, with health and reflection; every
+/// message of the contract and every type of error details can be looked up.
 ///
 /// # Errors
 /// If the descriptors are malformed.
-pub fn add_reflection(routes: &mut Routes) -> anyhow::Result<()> {
+pub fn add_reflection(routes: &mut Routes, program: &'static str) -> anyhow::Result<()> {
     let builder = || {
-        tonic_reflection::server::Builder::configure()
+        let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(usher_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(
+                tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+            );
+        listed_services(program).into_iter().fold(
+            builder,
+            tonic_reflection::server::Builder::with_service_name,
+        )
     };
     let v1 = builder().build_v1()?;
     let v1alpha = builder().build_v1alpha()?;
     *routes = std::mem::take(routes)
         .add_service(v1.max_decoding_message_size(MAX_REFLECTION_BYTES))
-        .add_service(v1alpha.max_decoding_message_size(MAX_REFLECTION_BYTES));
+        .add_service(v1alpha.max_decoding_message_size(MAX_REFLECTION_BYTES))
+        .into_axum_router()
+        .fallback(async move |uri: Uri| explain::not_served(program, uri.path()))
+        .into();
     Ok(())
+}
+
+fn listed_services(program: &str) -> BTreeSet<&'static str> {
+    RPCS.iter()
+        .filter(|rpc| rpc.program() == program)
+        .map(|rpc| rpc.service)
+        .chain([
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        ])
+        .collect()
 }
 
 /// Serves `routes` to `callers` until `stop`, then finishes the calls that are under way, for at most

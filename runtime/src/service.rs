@@ -107,7 +107,7 @@ impl Service {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health_service = health_service.max_decoding_message_size(server::MAX_HEALTH_BYTES);
         let mut routes = self.routes.clone().add_service(health_service);
-        server::add_reflection(&mut routes)?;
+        server::add_reflection(&mut routes, name)?;
 
         let observers_stop = CancellationToken::new();
         let observers = self.workers.group(observers_stop.clone());

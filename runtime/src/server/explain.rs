@@ -6,7 +6,7 @@ use axum::{body::Body, extract::Request, http, middleware::Next, response::Respo
 use http::HeaderMap;
 use tonic::{Code, Status};
 use tower_http::catch_panic::ResponseForPanic;
-use usher_proto::account::v1::ErrorReason;
+use usher_proto::{account::v1::ErrorReason, rpc::Rpc};
 
 use crate::error::RichError;
 
@@ -39,9 +39,11 @@ pub(super) fn trailers(status: &Status) -> HeaderMap {
     trailers
 }
 
-/// Who cancelled a call does not wait for a reason.
+/// Who cancelled a call does not wait for a reason. What is not found without one is a symbol that reflection does
+/// not know, and its clients understand the code.
 fn lacks_reason(status: &Status) -> bool {
-    !matches!(status.code(), Code::Ok | Code::Cancelled) && status.details().is_empty()
+    let needs_none = matches!(status.code(), Code::Ok | Code::Cancelled | Code::NotFound);
+    !needs_none && status.details().is_empty()
 }
 
 fn explained(status: &Status, method: &str) -> Status {
@@ -51,12 +53,8 @@ fn explained(status: &Status, method: &str) -> Status {
             ErrorReason::NotImplemented,
             "compressed requests are not accepted; send them as they are",
         ),
-        Code::Unimplemented => RichError::new(
-            Code::Unimplemented,
-            ErrorReason::NotImplemented,
-            format!("{method} is not served by this version; the README lists what is"),
-        )
-        .metadata("method", method),
+        // A method of a service that is served in part.
+        Code::Unimplemented => not_implemented(method, NOT_YET),
         // Says the size and the limit, and nothing else.
         Code::OutOfRange => RichError::new(
             Code::OutOfRange,
@@ -90,6 +88,34 @@ fn explained(status: &Status, method: &str) -> Status {
         }
     };
     error.into()
+}
+
+/// Why a method of the contract is not served by the program that will.
+const NOT_YET: &str = "is not served by this version; the README lists what is";
+
+/// Answers a call of a service that `program` does not serve.
+pub(super) fn not_served(program: &str, method: &str) -> Response {
+    let error = match Rpc::find(method) {
+        Some(rpc) if rpc.program() == program => not_implemented(method, NOT_YET),
+        Some(rpc) => {
+            let elsewhere = format!("is served by {}; this is {program}", rpc.program());
+            not_implemented(method, &elsewhere)
+        }
+        None => not_implemented(
+            method,
+            "does not exist; reflection lists the services, and methods, that do",
+        ),
+    };
+    Status::from(error).into_http()
+}
+
+fn not_implemented(method: &str, why: &str) -> RichError {
+    RichError::new(
+        Code::Unimplemented,
+        ErrorReason::NotImplemented,
+        format!("{method} {why}"),
+    )
+    .metadata("method", method)
 }
 
 /// Answers a call whose handler panicked.

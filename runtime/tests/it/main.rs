@@ -13,6 +13,7 @@ mod callers;
 mod consumer;
 mod database;
 mod housekeeping;
+mod reflection;
 mod relay;
 mod server;
 mod service;

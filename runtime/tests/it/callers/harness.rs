@@ -140,7 +140,7 @@ impl TestServer {
         let callers = Callers::from_args(&settings.server.callers).unwrap();
         let (_, health) = tonic_health::server::health_reporter();
         let mut routes = Routes::new(health);
-        server::add_reflection(&mut routes).unwrap();
+        server::add_reflection(&mut routes, "account-svc").unwrap();
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
         tokio::spawn(async move {

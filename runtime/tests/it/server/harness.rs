@@ -165,7 +165,7 @@ impl Server {
         let (_reporter, health) = tonic_health::server::health_reporter();
         let mut routes =
             Routes::new(DeliveryServiceServer::new(handler.clone())).add_service(health);
-        server::add_reflection(&mut routes).expect("descriptors");
+        server::add_reflection(&mut routes, "notify-svc").expect("descriptors");
         let args = Cli::parse_from(["test", UNAUTHENTICATED].iter().chain(settings)).server;
         let callers = Callers::from_args(&args.callers).expect("callers");
         let stop = CancellationToken::new();
