@@ -54,6 +54,10 @@ impl LocalInbox {
 impl MailTransport for LocalInbox {
     type Connection = Self;
 
+    fn name(&self) -> String {
+        "the local inbox".to_owned()
+    }
+
     async fn connect(&self) -> Result<Self, SendError> {
         Ok(self.clone())
     }

@@ -36,8 +36,8 @@ pub struct OutgoingMail {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The relay cannot be reached or does not let us in: no email can go.
-    #[error("the relay cannot be used: {0}")]
-    Relay(&'static str),
+    #[error("{0}")]
+    Relay(String),
     /// The relay went before it could accept the email: it was not accepted for certain.
     #[error("the connection was lost before the end of the email")]
     Interrupted,
@@ -61,6 +61,9 @@ pub enum SendError {
 pub trait MailTransport: Clone + Send + Sync + 'static {
     /// An open way.
     type Connection: MailConnection;
+
+    /// What the log calls it, for example `smtps://mail.example.org:465`.
+    fn name(&self) -> String;
 
     /// Opens a way, or takes one that is open. Waits while all are in use.
     ///

@@ -65,21 +65,18 @@ impl Connection {
         let address = (settings.url.host.as_str(), settings.url.port);
         let tcp = timeout(timeouts.connect, TcpStream::connect(address))
             .await
-            .map_err(|_| SendError::Relay("no connection in time"))?
-            .map_err(|_| SendError::Relay("no connection"))?;
+            .map_err(|_| unusable("no connection in time"))?
+            .map_err(|error| unusable(format!("no connection: {error}")))?;
         // Without this each email waits 40 ms for a delayed acknowledgement.
         tcp.set_nodelay(true)
-            .map_err(|_| SendError::Relay("no connection"))?;
+            .map_err(|error| unusable(format!("no connection: {error}")))?;
 
         let hello = ClientId::Domain(settings.ehlo_name.clone());
         let implicit = settings.url.security == Security::Implicit;
         let greeting = async {
             match tls {
                 Some(tls) if implicit => {
-                    let stream = tls
-                        .encrypt(tcp)
-                        .await
-                        .map_err(|_| SendError::Relay(TLS_FAILED))?;
+                    let stream = tls.encrypt(tcp).await.map_err(|_| unusable(TLS_FAILED))?;
                     connected(
                         AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await,
                     )
@@ -91,7 +88,7 @@ impl Connection {
         };
         let smtp = timeout(timeouts.connect + timeouts.command, greeting)
             .await
-            .map_err(|_| SendError::Relay("no greeting in time"))??;
+            .map_err(|_| unusable("no greeting in time"))??;
         let mut connection = Self {
             smtp,
             timeouts,
@@ -113,16 +110,16 @@ impl Connection {
         let Some(tls) = tls else { return Ok(false) };
         if !self.smtp.can_starttls() {
             return match settings.url.security {
-                Security::StartTls => Err(SendError::Relay("it offers no STARTTLS")),
+                Security::StartTls => Err(unusable("it offers no STARTTLS")),
                 _ => Ok(false),
             };
         }
         let upgrade = self.smtp.starttls(tls.upgrade.clone(), hello);
         match timeout(self.timeouts.connect + self.timeouts.command, upgrade).await {
             Ok(Ok(())) => Ok(true),
-            Ok(Err(error)) if error.status().is_none() => Err(SendError::Relay(TLS_FAILED)),
+            Ok(Err(error)) if error.status().is_none() => Err(unusable(TLS_FAILED)),
             Ok(Err(error)) => Err(refusal(Stage::Connect, &error)),
-            Err(_) => Err(SendError::Relay("no TLS in time")),
+            Err(_) => Err(unusable("no TLS in time")),
         }
     }
 
@@ -131,7 +128,7 @@ impl Connection {
             return Ok(());
         };
         if !encrypted && !login.allow_plaintext {
-            return Err(SendError::Relay(
+            return Err(unusable(
                 "the connection is not encrypted, and the password is not sent in the clear",
             ));
         }
@@ -144,11 +141,11 @@ impl Connection {
             .auth(&[Mechanism::Plain, Mechanism::Login], &credentials);
         match timeout(self.timeouts.command, attempt).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_client() => Err(SendError::Relay(
-                "it offers neither AUTH PLAIN nor AUTH LOGIN",
-            )),
+            Ok(Err(error)) if error.is_client() => {
+                Err(unusable("it offers neither AUTH PLAIN nor AUTH LOGIN"))
+            }
             Ok(Err(error)) => Err(refusal(Stage::Connect, &error)),
-            Err(_) => Err(SendError::Relay("no answer to AUTH in time")),
+            Err(_) => Err(unusable("no answer to AUTH in time")),
         }
     }
 
@@ -240,6 +237,10 @@ fn connected(result: Result<AsyncSmtpConnection, Error>) -> Result<AsyncSmtpConn
     result.map_err(|error| refusal(Stage::Connect, &error))
 }
 
+fn unusable(reason: impl Into<String>) -> SendError {
+    SendError::Relay(reason.into())
+}
+
 /// A 4yz or 5yz reply, or a connection that is gone.
 fn refusal(stage: Stage, error: &Error) -> SendError {
     match error.status() {
@@ -257,7 +258,7 @@ fn refusal(stage: Stage, error: &Error) -> SendError {
 /// The relay hung up or fell silent.
 fn gone(stage: Stage) -> SendError {
     match stage {
-        Stage::Connect => SendError::Relay("it hung up or did not answer in time"),
+        Stage::Connect => unusable("it hung up or did not answer in time"),
         Stage::Mail | Stage::Recipient | Stage::Data | Stage::Content => SendError::Interrupted,
     }
 }

@@ -87,12 +87,16 @@ impl SmtpTransport {
 impl MailTransport for SmtpTransport {
     type Connection = PooledConnection;
 
+    fn name(&self) -> String {
+        self.0.settings.url.to_string()
+    }
+
     async fn connect(&self) -> Result<PooledConnection, SendError> {
         let pool = Arc::clone(&self.0);
         let permit = Arc::clone(&pool.permits)
             .acquire_owned()
             .await
-            .map_err(|_| SendError::Relay("the pool is closed"))?;
+            .map_err(|_| SendError::Relay("the pool is closed".to_owned()))?;
         while let Some(mut connection) = pool.take_idle() {
             let idle = connection.used.elapsed();
             if idle < TRUSTED_IDLE

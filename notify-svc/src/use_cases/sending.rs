@@ -115,7 +115,7 @@ pub struct Sender<T> {
 impl<T: MailTransport> Sender<T> {
     /// Sends until `stop`, then waits for what is under way.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let relay = CircuitBreaker::default();
+        let relay = CircuitBreaker::new(&self.transport.name());
         let recorder = Recorder::new(self.pool.clone(), self.outbox.clone(), self.metrics.clone());
         let attempts = Arc::new(Attempts::new(&self, relay.clone(), recorder, stop.clone()));
         let mut lanes = Lanes::new(self.settings.capacity);

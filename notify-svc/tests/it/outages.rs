@@ -53,3 +53,31 @@ async fn an_answer_of_the_relay_outlasts_an_outage_of_the_database() {
     .await;
     service.stop().await;
 }
+
+#[tokio::test]
+async fn the_log_names_the_relay_that_cannot_be_used() {
+    let service = Service::start(&[]).await;
+    for (at, fault, recipient) in [
+        (
+            At::Connect,
+            Fault::Reply("421 4.3.2 too busy"),
+            "ann@example.org",
+        ),
+        (
+            At::Mail,
+            Fault::Reply("530 5.7.0 log in first"),
+            "zoe@example.org",
+        ),
+    ] {
+        service.smtp.fail_once(at, fault);
+        let request = service.request(recipient);
+        service.publish(request.message()).await;
+        service.reaches(&request, proto::DeliveryState::Sent).await;
+    }
+    let url = service.smtp.url();
+    for reply in ["421 4.3.2", "530 5.7.0"] {
+        let named = format!(r#""relay":"{url}","reason":"the relay answered {reply}""#);
+        assert!(crate::telemetry::logged(&named), "{named}");
+    }
+    service.stop().await;
+}

@@ -285,7 +285,7 @@ async fn required_tls_and_passwords_are_not_given_up() {
     let url = format!("smtp+starttls://127.0.0.1:{}", server.port());
     assert_eq!(
         send_one(settings(&url)).await,
-        Err(SendError::Relay("it offers no STARTTLS"))
+        Err(SendError::Relay("it offers no STARTTLS".to_owned()))
     );
     let mut with_login = settings(&server.url());
     with_login.login = Some(login(false));

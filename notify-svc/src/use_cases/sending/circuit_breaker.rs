@@ -13,7 +13,11 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Closed while the relay works, open while emails wait. Clones share it.
 #[derive(Clone)]
-pub(super) struct CircuitBreaker(Arc<Mutex<State>>);
+pub(super) struct CircuitBreaker {
+    /// What the log calls the relay.
+    relay: Arc<str>,
+    state: Arc<Mutex<State>>,
+}
 
 struct State {
     backoff: Backoff,
@@ -21,16 +25,17 @@ struct State {
     retry_at: Option<Instant>,
 }
 
-impl Default for CircuitBreaker {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            backoff: Backoff::new(FIRST, LONGEST),
-            retry_at: None,
-        })))
-    }
-}
-
 impl CircuitBreaker {
+    pub(super) fn new(relay: &str) -> Self {
+        Self {
+            relay: relay.into(),
+            state: Arc::new(Mutex::new(State {
+                backoff: Backoff::new(FIRST, LONGEST),
+                retry_at: None,
+            })),
+        }
+    }
+
     /// The relay could not be used. Returns how long all emails wait.
     pub(super) fn failed(&self, reason: &str) -> Duration {
         let mut state = self.lock();
@@ -42,7 +47,11 @@ impl CircuitBreaker {
             return retry_at - now;
         }
         if state.retry_at.is_none() {
-            tracing::warn!(reason, "the relay cannot be used; emails wait");
+            tracing::warn!(
+                relay = &*self.relay,
+                reason,
+                "the relay cannot be used; emails wait"
+            );
         }
         let delay = state.backoff.next_delay();
         state.retry_at = Some(now + delay);
@@ -54,7 +63,7 @@ impl CircuitBreaker {
         let mut state = self.lock();
         if state.retry_at.take().is_some() {
             state.backoff.reset();
-            tracing::info!("the relay can be used again");
+            tracing::info!(relay = &*self.relay, "the relay can be used again");
         }
     }
 
@@ -69,6 +78,6 @@ impl CircuitBreaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
