@@ -1,19 +1,21 @@
 //! The program `account-svc`.
 
+use std::process::ExitCode;
+
 use account_svc::{
     app::{Application, migrate},
     config::{Cli, Command, MigrateArgs, ServeArgs},
     db::ROLE,
 };
-use clap::Parser as _;
-use usher_runtime::{service::Listeners, shutdown, telemetry};
+use usher_runtime::{config, service::Listeners, shutdown, telemetry};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    config::run(async |cli: Cli| match cli.command {
         Command::Serve(args) => serve(*args).await,
         Command::Migrate(args) => run_migrations(args).await,
-    }
+    })
+    .await
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {

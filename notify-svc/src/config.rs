@@ -8,8 +8,8 @@ use lettre::Address;
 use secrecy::{ExposeSecret as _, SecretString};
 use usher_runtime::{
     config::{
-        BrokerArgs, DatabaseArgs, ListenArgs, ServerArgs, TelemetryArgs, count, positive_duration,
-        secret,
+        BrokerArgs, DatabaseArgs, ListenArgs, ServerArgs, TelemetryArgs, count, duration,
+        positive_duration, secret,
     },
     seal::PrivateKey,
 };
@@ -96,7 +96,8 @@ pub struct NotifyArgs {
     #[arg(
         long,
         env = "MAIL_FROM",
-        default_value = "no-reply@localhost.localdomain"
+        default_value = "no-reply@localhost.localdomain",
+        value_parser = mail_from
     )]
     pub mail_from: Address,
 
@@ -119,7 +120,7 @@ pub struct NotifyArgs {
     pub recipient_limit: Limit,
 
     /// Time between two invitations to one recipient; `0s` for none
-    #[arg(long, env = "RECIPIENT_GAP", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "RECIPIENT_GAP", default_value = "60s", value_parser = duration)]
     pub recipient_gap: Duration,
 
     /// Security mail to one recipient, which does not wait behind invitations
@@ -165,7 +166,7 @@ pub struct NotifyArgs {
 
     /// How long emails are kept after they were asked for, once they are not to be sent any more: 30 to 3650
     /// days
-    #[arg(long, env = "DELIVERY_RETENTION", default_value = "400days", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "DELIVERY_RETENTION", default_value = "400days", value_parser = duration)]
     pub delivery_retention: Duration,
 }
 
@@ -209,7 +210,7 @@ pub struct SmtpArgs {
     pub smtp_ca_file: Option<PathBuf>,
 
     /// Name that the service gives itself in EHLO
-    #[arg(long, env = "SMTP_EHLO_NAME", default_value = "localhost.localdomain")]
+    #[arg(long, env = "SMTP_EHLO_NAME", default_value = "localhost.localdomain", value_parser = ehlo_name)]
     pub smtp_ehlo_name: String,
 
     /// Most connections
@@ -357,7 +358,8 @@ impl SmtpArgs {
             self.smtp_password.as_ref(),
             self.smtp_password_file.as_ref(),
             "SMTP_PASSWORD",
-        )?;
+        )
+        .context("SMTP_USERNAME needs a password")?;
         Ok(Some(SmtpLogin {
             username,
             password,
@@ -372,4 +374,20 @@ impl SmtpArgs {
             data: self.smtp_data_timeout,
         }
     }
+}
+
+fn mail_from(text: &str) -> Result<Address, &'static str> {
+    text.parse()
+        .map_err(|_| "expected an address without a name, for example `no-reply@example.org`")
+}
+
+/// A domain, or an address literal (RFC 5321, section 4.1.3).
+fn ehlo_name(text: &str) -> Result<String, &'static str> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    if text.is_empty() || text.len() > 255 || !text.bytes().all(is_part) {
+        return Err(
+            "expected a host name, for example `mail.example.org`, or an address, `[192.0.2.1]`",
+        );
+    }
+    Ok(text.to_owned())
 }

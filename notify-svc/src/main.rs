@@ -1,23 +1,25 @@
 //! The program `notify-svc`.
 
-use clap::Parser as _;
+use std::process::ExitCode;
+
 use notify_svc::{
     app::{Application, migrate},
     config::{Cli, Command, MigrateArgs, ServeArgs},
     db::ROLE,
 };
-use usher_runtime::{seal::PrivateKey, service::Listeners, shutdown, telemetry};
+use usher_runtime::{config, seal::PrivateKey, service::Listeners, shutdown, telemetry};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    config::run(async |cli: Cli| match cli.command {
         Command::Serve(args) => serve(*args).await,
         Command::Migrate(args) => run_migrations(args).await,
         Command::GenerateKey => {
             generate_key();
             Ok(())
         }
-    }
+    })
+    .await
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {

@@ -3,16 +3,23 @@
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
+use clap::{
+    Args, ValueEnum,
+    builder::{NonEmptyStringValueParser, RangedU64ValueParser},
+};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{bus::EventBus, database::Pools};
 
 mod callers;
+mod command_line;
 #[cfg(test)]
 mod tests;
 
-pub use self::callers::{CallerArgs, TlsArgs};
+pub use self::{
+    callers::{CallerArgs, TlsArgs},
+    command_line::run,
+};
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,7 +40,7 @@ pub struct TelemetryArgs {
 
     /// Which log lines are written, for example `info,sqlx=debug` (tracing-subscriber's `EnvFilter`); the
     /// AMQP library is silent by default: it logs every failed attempt, where we log one line for an outage
-    #[arg(long, env = "LOG_FILTER", default_value = "info,lapin=off")]
+    #[arg(long, env = "LOG_FILTER", default_value = "info,lapin=off", value_parser = NonEmptyStringValueParser::new())]
     pub log_filter: String,
 
     /// OTLP/gRPC collector for traces and metrics, for example `http://localhost:4317`; none means that
@@ -141,11 +148,11 @@ pub struct BrokerArgs {
 #[command(next_help_heading = "Listeners")]
 pub struct ListenArgs {
     /// Address of the gRPC server
-    #[arg(long, env = "GRPC_LISTEN", default_value = "127.0.0.1:50051")]
+    #[arg(long, env = "GRPC_LISTEN", default_value = "127.0.0.1:50051", value_parser = listen_address)]
     pub grpc_listen: SocketAddr,
 
     /// Address of the HTTP server for `/metrics`, `/livez` and `/readyz`
-    #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:9090")]
+    #[arg(long, env = "ADMIN_LISTEN", default_value = "127.0.0.1:9090", value_parser = listen_address)]
     pub admin_listen: SocketAddr,
 }
 
@@ -211,7 +218,7 @@ pub fn count() -> RangedU64ValueParser<usize> {
 /// # Errors
 /// If the text is no duration, for example `1m 30s`, or out of these bounds.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let duration = duration(text)?;
     if duration.is_zero() || duration > Duration::from_hours(365 * 24) {
         return Err("must be longer than nothing, and 365 days at most".to_owned());
     }
@@ -228,6 +235,22 @@ fn otlp_endpoint(text: &str) -> Result<String, &'static str> {
     }
     Err(
         "OTEL_EXPORTER_OTLP_ENDPOINT must be the URL of a collector, for example http://localhost:4317",
+    )
+}
+
+/// A time, for example `1m 30s`.
+///
+/// # Errors
+/// If the text is no duration.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| {
+        format!("{error}; expected a number with its unit, for example `90s`, `5m` or `24h`")
+    })
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(
+        |_| "expected an IP address and a port, for example `0.0.0.0:50051` or `[::]:50051`",
     )
 }
 

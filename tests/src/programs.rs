@@ -103,6 +103,25 @@ impl Program {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Runs `name serve` with the environment variables `settings` and no others, which it refuses; returns what it
+    /// said.
+    ///
+    /// # Errors
+    /// If it was not built, or serves.
+    pub async fn refuse(name: &str, settings: &[(&str, &str)]) -> anyhow::Result<String> {
+        let run = Command::new(path_of(name)?)
+            .arg("serve")
+            .env_clear()
+            .envs(settings.iter().copied())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(START, run)
+            .await
+            .with_context(|| format!("{name} serves"))??;
+        anyhow::ensure!(!output.status.success(), "{name} ended without an error");
+        Ok(String::from_utf8(output.stderr)?)
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> Option<u32> {

@@ -81,7 +81,7 @@ impl Keys {
                 (Some(issuer), Some(audience)) if !issuer.is_empty() && !audience.is_empty() => {
                     (issuer.clone(), audience.clone())
                 }
-                _ => bail!("bearer tokens need JWT_ISSUER and JWT_AUDIENCE"),
+                _ => bail!("JWT_JWKS_FILE and JWT_JWKS_URL need JWT_ISSUER and JWT_AUDIENCE"),
             },
         };
         let expected = Expected { issuer, audience };
