@@ -54,8 +54,8 @@ async fn bind(port: u16, owner: &str, flag: &str) -> anyhow::Result<TcpListener>
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
-            "port {port} of {owner} is taken by another program. Stop that program, or choose another \
-             port with {flag} (0 takes any free one)"
+            "port {port} of {owner} is taken by another program, or by an Usher that runs already. Stop it, or \
+             choose another port, for example `cargo run -- {flag}=0`: 0 takes any free one"
         ),
         Err(error) => Err(error).with_context(|| format!("cannot listen on port {port} ({flag})")),
     }
