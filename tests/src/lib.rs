@@ -4,6 +4,7 @@
 pub mod attack;
 pub mod catalogue;
 mod database;
+mod own_process;
 mod programs;
 pub mod proxy;
 pub mod refusal;
@@ -11,6 +12,7 @@ mod servers;
 
 pub use self::{
     database::{Database, ServiceName},
+    own_process::in_own_process,
     programs::{Program, token_keys},
     servers::{BrokerNames, setting},
 };

@@ -1,6 +1,7 @@
 //! The database is away for a while.
 
 use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
+use usher_tests::in_own_process;
 
 use crate::{
     scripted_smtp::{At, Fault},
@@ -9,6 +10,9 @@ use crate::{
 
 #[tokio::test]
 async fn events_wait_for_the_database() {
+    if !in_own_process("outages::events_wait_for_the_database").await {
+        return;
+    }
     let service = Service::start(&[]).await;
     service.database.cut_off().await.unwrap();
     let request = service.request("zoe@example.org");
@@ -29,6 +33,9 @@ async fn events_wait_for_the_database() {
 
 #[tokio::test]
 async fn an_answer_of_the_relay_outlasts_an_outage_of_the_database() {
+    if !in_own_process("outages::an_answer_of_the_relay_outlasts_an_outage_of_the_database").await {
+        return;
+    }
     let service = Service::start(&["--smtp-data-timeout=20s", "--send-lease=1m"]).await;
     service.smtp.fail_once(At::Dot, Fault::Wait);
     let request = service.request("zoe@example.org");

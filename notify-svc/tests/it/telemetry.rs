@@ -15,6 +15,7 @@ use tracing_subscriber::{
 };
 use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
 use usher_runtime::trace_context::TraceContext;
+use usher_tests::in_own_process;
 
 use crate::{
     scripted_smtp::{At, Fault},
@@ -23,7 +24,7 @@ use crate::{
 
 static OBSERVED: LazyLock<Observed> = LazyLock::new(Observed::start);
 
-/// Everything that all tests of this program logged and traced.
+/// Everything that this process logged and traced. Tests that look at it run in a process of their own.
 struct Observed {
     spans: InMemorySpanExporter,
     log: &'static Mutex<Vec<u8>>,
@@ -34,7 +35,7 @@ pub fn observe() {
     LazyLock::force(&OBSERVED);
 }
 
-/// Whether any test has logged `text`.
+/// Whether this process has logged `text`.
 pub fn logged(text: &str) -> bool {
     OBSERVED.log().contains(text)
 }
@@ -91,6 +92,9 @@ impl<'a> MakeWriter<'a> for Log {
 
 #[tokio::test]
 async fn one_trace_leads_from_the_event_to_the_reply_and_back() {
+    if !in_own_process("telemetry::one_trace_leads_from_the_event_to_the_reply_and_back").await {
+        return;
+    }
     let service = Service::start(&[]).await;
     let request = service.request("zoe@example.org");
     let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -136,6 +140,9 @@ async fn one_trace_leads_from_the_event_to_the_reply_and_back() {
 
 #[tokio::test]
 async fn nothing_personal_is_logged_even_for_debugging() {
+    if !in_own_process("telemetry::nothing_personal_is_logged_even_for_debugging").await {
+        return;
+    }
     let service = Service::start(&["--recipient-gap=0s"]).await;
     let sent = service.request("observed.person@example.org");
     let refused = service.request("observed.person@example.org");
@@ -159,7 +166,6 @@ async fn nothing_personal_is_logged_even_for_debugging() {
         log.contains("delivery attempted") && log.contains("event parked"),
         "the log is a log"
     );
-    // Of this test and of all others that ran until now.
     for personal in [
         "observed.person",
         "@example.org",
