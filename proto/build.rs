@@ -55,7 +55,8 @@ fn collect_proto_files(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(),
     Ok(())
 }
 
-/// The table `RPCS` and an implementation of `RpcRequest` for each request that comes as one message.
+/// The table `RPCS`, and an implementation of `RpcRequest`, and of `PageRequest` where it asks for a page, for each
+/// request that comes as one message.
 fn rpc_code(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
     let mut table = String::from("/// Every RPC of the contract.\npub const RPCS: &[Rpc] = &[\n");
     let mut requests = String::new();
@@ -76,6 +77,7 @@ fn rpc_code(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         )?;
         if !method.is_client_streaming() {
             requests.push_str(&request_code(&method, scope.starts_with("platform/"))?);
+            requests.push_str(&page_code(&method.input()));
         }
     }
     Ok(format!("{table}];\n{requests}"))
@@ -124,6 +126,25 @@ fn request_code(method: &MethodDescriptor, is_platform: bool) -> Result<String, 
         method.parent_service().full_name(),
         method.name(),
     ))
+}
+
+/// An implementation of `PageRequest` for a request that has the fields of a page.
+fn page_code(message: &MessageDescriptor) -> String {
+    if ["page_size", "page_token"]
+        .iter()
+        .any(|field| message.get_field_by_name(field).is_none())
+    {
+        return String::new();
+    }
+    format!(
+        "impl PageRequest for {} {{\n\
+             fn page_size(&self) -> i32 {{ self.page_size }}\n\
+             fn page_token(&self) -> &str {{ &self.page_token }}\n\
+             fn query(&self) -> Vec<u8> {{ \
+                 let mut query = self.clone(); query.page_size = 0; query.page_token.clear(); query.encode_to_vec() }}\n\
+         }}\n",
+        rust_path(message),
+    )
 }
 
 /// Where a request names its organization.

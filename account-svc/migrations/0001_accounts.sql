@@ -180,6 +180,8 @@ CREATE TABLE tokens (
 CREATE INDEX tokens_invitation ON tokens (organization_id, invitation_id);
 CREATE INDEX tokens_age ON tokens (expire_time);
 
+-- The next three tables are alike in notify-svc, and the queries on them are in `usher-runtime`.
+
 -- Responses of mutating calls, so that a repeated call gets the same one (AIP-155).
 CREATE TABLE stored_responses (
     -- The nil UUID for calls that belong to no organization.
@@ -194,8 +196,7 @@ CREATE TABLE stored_responses (
 );
 CREATE INDEX stored_responses_age ON stored_responses (create_time);
 
--- Events on their way to the broker, written in the transaction that makes them true. notify-svc has the same
--- table: the queries on it are in `usher-runtime`.
+-- Events on their way to the broker, written in the transaction that makes them true.
 CREATE TABLE outbox (
     event_id uuid PRIMARY KEY,
     organization_id uuid NOT NULL,
@@ -207,10 +208,12 @@ CREATE TABLE outbox (
     create_time timestamptz NOT NULL DEFAULT now()
 );
 
+-- Who did what.
 CREATE TABLE audit_events (
-    organization_id uuid NOT NULL REFERENCES organizations,
+    organization_id uuid NOT NULL,
     audit_event_id uuid NOT NULL,
-    account_id uuid,
+    -- What it was done to: an account; null for what concerns the organization.
+    resource_id uuid,
     actor text NOT NULL,
     action text NOT NULL,
     -- Text by name, without personal data.
@@ -220,7 +223,7 @@ CREATE TABLE audit_events (
     occur_time timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, audit_event_id)
 );
-CREATE INDEX audit_events_account ON audit_events (organization_id, account_id, audit_event_id);
+CREATE INDEX audit_events_resource ON audit_events (organization_id, resource_id, audit_event_id);
 CREATE INDEX audit_events_age ON audit_events (occur_time);
 
 -- Attempts to guess a password: one row for each source, each email, and each pair of them.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use usher_runtime::{
     bus::EventBus,
     callers::Callers,
+    change::Store,
     config::ServerArgs,
     consumer,
     database::{self, Pools},
@@ -38,8 +39,10 @@ impl Application {
     pub fn build(args: &AccountArgs, server: &ServerArgs, pools: Pools) -> anyhow::Result<Self> {
         let rules = args.rules()?;
         let context = Context {
-            pool: pools.calls.clone(),
-            wake: relay::Wake::default(),
+            store: Store {
+                pool: pools.calls.clone(),
+                outbox: relay::Wake::default(),
+            },
             notify_key: Arc::new(args.key()?),
             passwords: Passwords::new(rules.password, args.max_concurrent_hashes.into()),
             rules: Arc::new(rules),
@@ -82,7 +85,7 @@ impl Application {
             name: "account-svc",
             table: "public.accounts",
             routes: grpc::routes(&context, self.server.max_message_bytes),
-            wake: context.wake,
+            outbox: context.store.outbox,
             pools: self.pools,
             bus,
             server: self.server,

@@ -1,8 +1,8 @@
 //! All SQL of account-svc, one file for each table or aggregate.
 //!
 //! Functions are named `verb` in a module named for the object, work on a connection inside the caller's
-//! transaction, and never begin or commit one. Every query names its organization; row-level security is
-//! the second wall. Times are the database's own.
+//! transaction, and never begin or commit one. Every query names its organization; row-level security
+//! shows no others to one that forgets it. Times are the database's own.
 
 pub mod account;
 pub mod audit;
@@ -11,7 +11,6 @@ pub mod invitation;
 pub mod login_throttle;
 pub mod organization;
 pub mod person;
-pub mod stored_response;
 pub mod token;
 
 /// How many rows a page of a filtered list scans at most: bounds what a filter costs that few rows match.

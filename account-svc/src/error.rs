@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use usher_runtime::fields::InvalidFields;
+use usher_runtime::{error::CommonError, fields::InvalidFields};
 use uuid::Uuid;
 
 use crate::domain::{
@@ -12,7 +12,7 @@ use crate::domain::{
     state::{InvitationState, TokenStatus},
 };
 
-/// Everything that can go wrong in account-svc. The text is the message of the status, but for the last two.
+/// Everything that can go wrong in account-svc. The text is the message of the status.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Fields of the request are malformed.
@@ -56,9 +56,6 @@ pub enum Error {
         "account.email: belongs to another account of this organization; open that one instead"
     )]
     EmailInOrganization(Uuid),
-    /// The request id was used for another request.
-    #[error("request_id: was used for another request; make a new one")]
-    RequestIdReused(Uuid),
 
     /// A Person elsewhere on the platform has the email.
     #[error(
@@ -107,9 +104,6 @@ pub enum Error {
     /// The resource changed since it was read.
     #[error("etag: it changed since it was read; read it again and repeat the change")]
     EtagMismatch,
-    /// Another call changed the same thing at the same moment.
-    #[error("another call changed the same thing at the same moment; repeat the call")]
-    ConcurrentUpdate,
 
     /// Email and password do not belong together.
     #[error("email and password do not belong together")]
@@ -124,12 +118,15 @@ pub enum Error {
     #[error("the service has as much work as it can take; repeat the call a little later")]
     Overloaded,
 
-    /// The database does not answer, or answers with a fault.
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
-    /// A fault of our own.
-    #[error("internal: {0}")]
-    Internal(String),
+    /// What every call can fail with.
+    #[error(transparent)]
+    Common(#[from] CommonError),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Common(error.into())
+    }
 }
 
 const fn dead_token(status: TokenStatus) -> &'static str {

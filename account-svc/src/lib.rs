@@ -4,7 +4,6 @@
 //! decides, [`db`] holds the SQL.
 
 pub mod app;
-pub mod change;
 pub mod config;
 pub mod context;
 pub mod db;

@@ -7,6 +7,7 @@ use std::{
 
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
+use usher_runtime::error::CommonError;
 use uuid::Uuid;
 
 use crate::{
@@ -103,7 +104,7 @@ impl Passwords {
         let hashing = Arc::clone(&self.hashing)
             .acquire_owned()
             .await
-            .map_err(|error| Error::Internal(error.to_string()))?;
+            .map_err(|error| CommonError::Internal(error.to_string()))?;
         let hashers = Arc::clone(&self.hashers);
         // Place and permit go with the work: a caller that leaves does not let another one in before it ends.
         tokio::task::spawn_blocking(move || {
@@ -114,7 +115,7 @@ impl Passwords {
             result
         })
         .await
-        .map_err(|error| Error::Internal(format!("hashing: {error}")))?
+        .map_err(|error| CommonError::Internal(format!("hashing: {error}")))?
     }
 }
 
@@ -166,6 +167,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl From<argon2::password_hash::Error> for Error {
     fn from(error: argon2::password_hash::Error) -> Self {
-        Self::Internal(format!("hashing: {error}"))
+        CommonError::Internal(format!("hashing: {error}")).into()
     }
 }

@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use usher_runtime::housekeeping::Purge;
+use usher_runtime::{change, housekeeping::Purge};
 
-use crate::db::{audit, login_throttle, stored_response, token};
+use crate::db::{login_throttle, token};
 
 /// Everything that is deleted when it is old.
 #[must_use]
 pub fn purges() -> Arc<[Purge]> {
-    Arc::new([
-        Purge::new("stored_responses", |connection, limit| {
-            Box::pin(stored_response::purge(connection, limit))
-        }),
+    let own = [
         Purge::new("login_throttles", |connection, limit| {
             Box::pin(login_throttle::purge(connection, limit))
         }),
@@ -22,8 +19,6 @@ pub fn purges() -> Arc<[Purge]> {
         Purge::new("tokens", |connection, limit| {
             Box::pin(token::purge(connection, limit))
         }),
-        Purge::new("audit_events", |connection, limit| {
-            Box::pin(audit::purge(connection, limit))
-        }),
-    ])
+    ];
+    change::purges().into_iter().chain(own).collect()
 }

@@ -1,5 +1,5 @@
 //! What the service does, one capability a file. Functions work inside the caller's transaction: on a
-//! [`Change`](crate::change::Change) where they change something, on a connection where they read; the ones
+//! [`Change`](usher_runtime::change::Change) where they change something, on a connection where they read; the ones
 //! that hash passwords between two transactions take the [`Context`](crate::context::Context).
 
 pub mod accounts;

@@ -155,8 +155,23 @@ CREATE TABLE throttles (
 );
 CREATE INDEX throttles_arrival ON throttles (arrival_micros);
 
--- Events on their way to the broker, written in the transaction that makes them true. account-svc has the same
--- table: the queries on it are in `usher-runtime`.
+-- The next three tables are alike in account-svc, and the queries on them are in `usher-runtime`.
+
+-- Responses of mutating calls, so that a repeated call gets the same one (AIP-155).
+CREATE TABLE stored_responses (
+    -- The nil UUID for calls that belong to no organization.
+    organization_id uuid NOT NULL,
+    request_id uuid NOT NULL,
+    -- SHA-256 of RPC and request, without passwords.
+    request_hash bytea NOT NULL,
+    -- The encoded response message; null until the transaction that took the key commits.
+    response bytea,
+    create_time timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, request_id)
+);
+CREATE INDEX stored_responses_age ON stored_responses (create_time);
+
+-- Events on their way to the broker, written in the transaction that makes them true.
 CREATE TABLE outbox (
     event_id uuid PRIMARY KEY,
     organization_id uuid NOT NULL,
@@ -168,6 +183,24 @@ CREATE TABLE outbox (
     create_time timestamptz NOT NULL DEFAULT now()
 );
 
+-- Who did what.
+CREATE TABLE audit_events (
+    organization_id uuid NOT NULL,
+    audit_event_id uuid NOT NULL,
+    -- What it was done to: an email; null for what concerns the organization.
+    resource_id uuid,
+    actor text NOT NULL,
+    action text NOT NULL,
+    -- Text by name, without personal data.
+    details jsonb NOT NULL,
+    -- W3C trace id of the call.
+    trace_id text NOT NULL,
+    occur_time timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, audit_event_id)
+);
+CREATE INDEX audit_events_resource ON audit_events (organization_id, resource_id, audit_event_id);
+CREATE INDEX audit_events_age ON audit_events (occur_time);
+
 -- The selects in the policies make PostgreSQL evaluate them once for a query instead of once for a row, and not
 -- take them for rare conditions: it would sort all due emails to find the first.
 DO $$
@@ -175,7 +208,8 @@ DECLARE
     owned text;
     internal text;
 BEGIN
-    FOREACH owned IN ARRAY ARRAY['deliveries', 'revocations', 'suppressions', 'outbox'] LOOP
+    FOREACH owned IN ARRAY ARRAY['deliveries', 'revocations', 'suppressions', 'stored_responses', 'outbox',
+        'audit_events'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', owned);
         EXECUTE format('CREATE POLICY organization ON %I USING '
             '(organization_id = (SELECT usher_organization()) OR (SELECT usher_is_platform()))', owned);
@@ -187,5 +221,12 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The audit log is append-only: nothing changes an entry, and only what is older than ten years can be removed.
+CREATE POLICY retention ON audit_events AS RESTRICTIVE FOR DELETE
+    USING (occur_time < now() - interval '10 years');
+CREATE POLICY present ON audit_events AS RESTRICTIVE FOR INSERT
+    WITH CHECK (occur_time > now() - interval '1 hour');
+
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON inbox, deliveries, revocations, suppressions, throttles, outbox TO notify_service;
+    ON inbox, deliveries, revocations, suppressions, throttles, stored_responses, outbox TO notify_service;
+GRANT SELECT, INSERT, DELETE ON audit_events TO notify_service;

@@ -1,18 +1,17 @@
-//! Why a call fails, in the words that callers read. `grpc/status.rs` adds code, reason and details.
+//! Why a call is refused or fails, in the words that callers read. `grpc/status.rs` adds code, reason and details.
 
-use usher_runtime::{fields::InvalidFields, languages::LANGUAGES};
+use usher_runtime::{error::CommonError, fields::InvalidFields, languages::LANGUAGES};
 use uuid::Uuid;
 
-use crate::render::RenderError;
+use crate::{domain::DeliveryState, render::RenderError};
 
-/// Everything that can go wrong in a call. The text is the message of the status, but for the last two, of
-/// which callers learn nothing but where to look.
+/// Everything that can go wrong in a call. The text is the message of the status.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Fields were refused.
+    /// Fields of the request are malformed.
     #[error(transparent)]
-    Fields(#[from] InvalidFields),
-    /// No such delivery in this organization.
+    Invalid(#[from] InvalidFields),
+    /// No such delivery in the organization.
     #[error("no such delivery: check delivery_id and organization_id; ListDeliveries shows all")]
     DeliveryNotFound(Uuid),
     /// No template of this kind, or none in this language.
@@ -21,12 +20,29 @@ pub enum Error {
         LANGUAGES.join(", ")
     )]
     TemplateNotFound,
-    /// A built-in template is at fault.
-    #[error("template: {0}")]
-    Render(RenderError),
-    /// The database failed.
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    /// The email is sent, or has ended in another way.
+    #[error("the email was sent or has ended otherwise; there is nothing to cancel")]
+    DeliveryEnded {
+        /// The delivery.
+        delivery_id: Uuid,
+        /// Its state.
+        state: DeliveryState,
+    },
+    /// The email is with the relay at this moment.
+    #[error(
+        "the email is being handed over to the relay; read the delivery after the time in RetryInfo: it is sent, \
+         or waits for another attempt and can be cancelled"
+    )]
+    DeliveryBeingSent(Uuid),
+    /// What every call can fail with.
+    #[error(transparent)]
+    Common(#[from] CommonError),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Common(error.into())
+    }
 }
 
 impl From<RenderError> for Error {
@@ -35,9 +51,12 @@ impl From<RenderError> for Error {
             RenderError::Value { field, expected } => {
                 InvalidFields::one(format!("values.{field}"), expected).into()
             }
+            // A built-in template is at fault.
             RenderError::Mjml { .. }
             | RenderError::Translations { .. }
-            | RenderError::Template(_) => Self::Render(error),
+            | RenderError::Template(_) => {
+                CommonError::Internal(format!("template: {error}")).into()
+            }
         }
     }
 }

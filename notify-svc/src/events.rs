@@ -8,13 +8,9 @@ use usher_runtime::{outbox::OutboxEvent, timestamp};
 
 use crate::domain::DeliveryChange;
 
-/// The events that tell of changes.
+/// A delivery came to a new state.
 #[must_use]
-pub fn delivery_changed(changes: Vec<DeliveryChange>) -> Vec<OutboxEvent> {
-    changes.into_iter().map(event_of).collect()
-}
-
-fn event_of(change: DeliveryChange) -> OutboxEvent {
+pub fn delivery_changed(change: DeliveryChange) -> OutboxEvent {
     let payload = event::DeliveryChanged {
         delivery_id: change.delivery_id.to_string(),
         invitation_id: change.invitation_id.to_string(),

@@ -1,35 +1,36 @@
-//! The gRPC API: decode, call the use case, encode. One file for each service.
+//! The gRPC services: decode, call the use case in a unit of work, encode. One file for each service.
 
-mod deliveries;
+mod delivery;
 mod status;
-mod templates;
+mod template;
 
 use std::sync::Arc;
 
-use sqlx::PgPool;
 use tonic::service::Routes;
 use usher_proto::notify::v1::{
     delivery_service_server::DeliveryServiceServer, template_service_server::TemplateServiceServer,
 };
+use usher_runtime::change::Store;
 
-use self::{deliveries::Deliveries, templates::Templates};
-use crate::{mail::Envelope, render::Renderer};
+use crate::{mail::Envelope, metrics::Metrics, render::Renderer};
 
-/// Everything that this version serves. The other services of the contract answer UNIMPLEMENTED.
-///
-/// Messages over `max_message_bytes` are refused.
-pub fn routes(
-    pool: PgPool,
-    renderer: Arc<Renderer>,
-    envelope: Envelope,
-    max_message_bytes: usize,
-) -> Routes {
-    Routes::new(
-        DeliveryServiceServer::new(Deliveries { pool, envelope })
-            .max_decoding_message_size(max_message_bytes),
-    )
-    .add_service(
-        TemplateServiceServer::new(Templates { renderer })
-            .max_decoding_message_size(max_message_bytes),
-    )
+/// Serves every gRPC service.
+#[derive(Clone)]
+pub struct Service {
+    pub store: Store,
+    pub renderer: Arc<Renderer>,
+    pub envelope: Envelope,
+    pub metrics: Metrics,
+}
+
+impl Service {
+    /// Everything that this version serves. The other services of the contract answer UNIMPLEMENTED.
+    ///
+    /// Messages over `max_message_bytes` are refused.
+    pub fn routes(self, max_message_bytes: usize) -> Routes {
+        let deliveries = DeliveryServiceServer::new(self.clone());
+        let templates = TemplateServiceServer::new(self);
+        Routes::new(deliveries.max_decoding_message_size(max_message_bytes))
+            .add_service(templates.max_decoding_message_size(max_message_bytes))
+    }
 }

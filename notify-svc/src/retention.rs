@@ -1,14 +1,14 @@
-//! How long rows are kept that nobody needs for sending any more.
+//! How long rows are stored that nobody needs for sending any more.
 
 use std::{sync::Arc, time::Duration};
 
-use usher_runtime::housekeeping::Purge;
+use usher_runtime::{change, housekeeping::Purge};
 
 use crate::db::{delivery, inbox, revocation, throttle};
 
 /// Everything that is deleted when it is old: emails after `deliveries`, the rest after the times in its query.
 pub fn purges(deliveries: Duration) -> Arc<[Purge]> {
-    Arc::new([
+    let own = [
         Purge::new("inbox", |connection, limit| {
             Box::pin(inbox::purge(connection, limit))
         }),
@@ -21,5 +21,6 @@ pub fn purges(deliveries: Duration) -> Arc<[Purge]> {
         Purge::new("deliveries", move |connection, limit| {
             Box::pin(delivery::purge(connection, deliveries, limit))
         }),
-    ])
+    ];
+    change::purges().into_iter().chain(own).collect()
 }

@@ -65,6 +65,18 @@ pub trait RpcRequest: Message + Clone {
     fn content(&self) -> Vec<u8>;
 }
 
+/// A request for one page of a list (AIP-158).
+pub trait PageRequest: RpcRequest {
+    /// How many rows to return, as the caller wrote it.
+    fn page_size(&self) -> i32;
+
+    /// Where the page begins, as the caller wrote it; empty for the first page.
+    fn page_token(&self) -> &str;
+
+    /// The encoded request without its page: equal for all pages of a list.
+    fn query(&self) -> Vec<u8>;
+}
+
 #[expect(
     clippy::unnecessary_literal_bound,
     reason = "generated; requests without a request id answer a literal"
@@ -72,7 +84,7 @@ pub trait RpcRequest: Message + Clone {
 mod generated {
     use prost::Message as _;
 
-    use super::{Rpc, RpcRequest};
+    use super::{PageRequest, Rpc, RpcRequest};
 
     include!(concat!(env!("OUT_DIR"), "/rpc.rs"));
 }

@@ -11,8 +11,9 @@ use usher_proto::topology::Queue;
 
 use crate::{
     backoff::Backoff,
-    bus::{EventBus, Message, Received, Subscription},
+    bus::{EventBus, Received, Subscription},
     database::{is_permanent, within, without_data},
+    event::ReceivedEvent,
 };
 
 /// Events that are stored by one transaction.
@@ -29,11 +30,11 @@ pub trait EventHandler: Send + Sync {
     /// What an event asks for.
     type Command: Send + Sync;
 
-    /// Reads an event, in its span; `Ok(None)` if there is nothing to do.
+    /// Reads an event, in its span; `Ok(None)` if there is nothing to do. Its envelope was checked.
     ///
     /// # Errors
     /// If this version can never handle it: it is parked with the reason, which holds no personal data.
-    fn decode(&self, message: &Message) -> Result<Option<Self::Command>, String>;
+    fn decode(&self, event: ReceivedEvent) -> Result<Option<Self::Command>, String>;
 
     /// Does what the events ask for, in one transaction. An event may come again, also in the same batch, and a
     /// batch again in parts: a repetition changes nothing.
@@ -102,7 +103,11 @@ impl<H: EventHandler> Consumer<H> {
         let mut spans = Vec::with_capacity(batch.len());
         for mut received in batch {
             let span = received.message.consumer_span(H::QUEUE);
-            let decode = || self.handler.decode(&received.message);
+            let decode = || {
+                let event = ReceivedEvent::open(&received.message, H::QUEUE)
+                    .map_err(|error| error.to_string())?;
+                self.handler.decode(event)
+            };
             let command = match &span {
                 Some(span) => span.in_scope(decode),
                 None => decode(),

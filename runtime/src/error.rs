@@ -3,6 +3,8 @@
 //! Follows AIP-193: every error carries a `google.rpc.ErrorInfo` of the domain `usher`. Errors travel in HTTP/2
 //! headers, of which some clients accept 8 KiB in all, so their parts have limits.
 
+mod common;
+
 use std::{collections::HashMap, fmt::Display, time::Duration};
 
 use prost::Message as _;
@@ -11,7 +13,13 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 use usher_proto::account::v1::ErrorReason;
 
-use crate::{caller::NotGranted, fields::FieldViolation, trace_context::current_trace_id};
+pub use self::common::CommonError;
+use crate::{
+    caller::NotGranted,
+    database::{is_outage, without_data},
+    fields::FieldViolation,
+    trace_context::current_trace_id,
+};
 
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "usher";
@@ -68,6 +76,23 @@ impl RichError {
                 "internal error; the service's log has the details",
             ),
         }
+    }
+
+    /// A failure of the database, which is logged here, and told without a driver's words. An outage says when
+    /// to come back; anything else is a [`fault`](Self::fault).
+    #[must_use]
+    pub fn database(error: &sqlx::Error) -> Self {
+        if !is_outage(error) {
+            tracing::error!(error = %without_data(error), "internal error");
+            return Self::fault();
+        }
+        tracing::warn!(error = %without_data(error), "the database does not answer");
+        Self::new(
+            Code::Unavailable,
+            ErrorReason::DependencyUnavailable,
+            "the database does not answer; repeat the call a little later, a mutation with the same request_id",
+        )
+        .retry_after(Duration::from_secs(1))
     }
 
     /// Adds a fact for programs.

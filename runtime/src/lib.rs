@@ -1,16 +1,19 @@
 //! What both of Usher's services are made of: no domain, and only the queries of tables that both have.
 
 pub mod admin;
+pub mod audit;
 pub mod backoff;
 pub mod bus;
 pub mod call;
 pub mod caller;
 pub mod callers;
+pub mod change;
 pub mod config;
 pub mod consumer;
 pub mod database;
 pub mod email;
 pub mod error;
+pub mod event;
 pub mod fields;
 pub mod health;
 pub mod housekeeping;

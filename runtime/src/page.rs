@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use data_encoding::BASE64URL_NOPAD;
 use tonic::{Code, Status};
-use usher_proto::account::v1::ErrorReason;
+use usher_proto::{account::v1::ErrorReason, rpc::PageRequest};
 use uuid::Uuid;
 
 use crate::{
@@ -59,14 +59,14 @@ pub enum PageError {
 }
 
 impl Page {
-    /// Reads the page fields of a request. `query` holds all that selects or orders the rows, for example
-    /// the encoded request without its page fields.
+    /// Reads the page fields of a request. A token belongs to its RPC and to all else that the request says.
     ///
     /// # Errors
     /// If the size is negative, or the token malformed or of another query.
-    pub fn parse(query: Vec<u8>, page_size: i32, page_token: &str) -> Result<Self, PageError> {
-        let after = decode(&query, page_token)?;
-        let size = self::page_size(page_size)?;
+    pub fn parse<R: PageRequest>(request: &R) -> Result<Self, PageError> {
+        let query = [R::PATH.as_bytes(), &request.query()].concat();
+        let after = decode(&query, request.page_token())?;
+        let size = page_size(request.page_size())?;
         Ok(Self { query, after, size })
     }
 

@@ -50,8 +50,8 @@ pub struct Service {
     pub callers: Callers,
     /// What is served. Health and reflection are added.
     pub routes: Routes,
-    /// Told when events were committed to the outbox.
-    pub wake: Wake,
+    /// Wakes the relay: events are in the outbox.
+    pub outbox: Wake,
     /// What else runs. The relay is added.
     pub workers: Workers,
 }
@@ -115,9 +115,9 @@ impl Service {
         // The relay goes on longer: the others still write events while they finish.
         let relay_stop = CancellationToken::new();
         let relay = self.workers.group(relay_stop.clone());
-        let (pool, bus, wake) = (self.pools.workers.clone(), self.bus, self.wake);
+        let (pool, bus, outbox) = (self.pools.workers.clone(), self.bus, self.outbox);
         relay.spawn("relay", move |stop| {
-            relay::run(pool.clone(), bus.clone(), wake.clone(), stop)
+            relay::run(pool.clone(), bus.clone(), outbox.clone(), stop)
         });
 
         tracing::info!(grpc.address = %listeners.grpc.local_addr()?, "{name} serves");

@@ -6,7 +6,7 @@
 use sqlx::{Connection as _, PgConnection};
 use usher_tests::{Database, ServiceName};
 
-const SHARED: [&str; 1] = ["outbox"];
+const SHARED: [&str; 3] = ["stored_responses", "outbox", "audit_events"];
 
 /// Columns, constraints, indexes, policies and privileges of a table, one text each. The service's role, which
 /// differs, is called `service`.

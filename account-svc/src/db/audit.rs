@@ -1,53 +1,14 @@
-//! The audit log: who did what to which account. Append-only, without personal data.
+//! The audit log, as it is read: who did what to which account. [`usher_runtime::audit`] writes it.
 
 use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
-use usher_runtime::{page::Rows, trace_context::current_trace_id};
+use usher_runtime::page::Rows;
 use uuid::Uuid;
 
 use super::MAX_SCANNED;
-use crate::domain::audit::{AuditEntry, AuditEvent};
-
-/// Adds entries, in the trace of the current call.
-///
-/// # Errors
-/// If the database fails.
-pub async fn add(
-    connection: &mut PgConnection,
-    organization_id: Uuid,
-    actor: &str,
-    entries: &[AuditEntry],
-) -> Result<(), sqlx::Error> {
-    let ids: Vec<Uuid> = entries.iter().map(|_| Uuid::now_v7()).collect();
-    let account_ids: Vec<Option<Uuid>> = entries.iter().map(|entry| entry.account_id).collect();
-    let actions: Vec<String> = entries
-        .iter()
-        .map(|entry| entry.action.as_str().to_owned())
-        .collect();
-    let details: Vec<_> = entries
-        .iter()
-        .map(|entry| serde_json::json!(entry.details))
-        .collect();
-    sqlx::query!(
-        "INSERT INTO audit_events (
-            organization_id, audit_event_id, account_id, actor, action, details, trace_id)
-        SELECT $1, audit_event_id, account_id, $5, action, details, $7
-        FROM unnest($2::uuid[], $3::uuid[], $4::text[], $6::jsonb[])
-            AS entry (audit_event_id, account_id, action, details)",
-        organization_id,
-        &ids,
-        &account_ids as &[Option<Uuid>],
-        &actions,
-        actor,
-        &details,
-        current_trace_id().unwrap_or_default(),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
+use crate::domain::audit::AuditEvent;
 
 /// Which entries to list; every filter that is given must hold.
 #[derive(Debug, Default)]
@@ -64,6 +25,33 @@ pub struct AuditFilter {
     pub occurred_before: Option<OffsetDateTime>,
 }
 
+/// Reads entries that pass the filter, newest first, after `$after`; `$condition` bounds what is scanned.
+macro_rules! select_audit_events {
+    ($condition:literal, $organization_id:expr, $after:expr, $filter:expr, $limit:expr, $bound:expr) => {
+        sqlx::query_as!(
+            Row,
+            r#"SELECT audit_event_id, resource_id AS account_id, actor, action,
+                details AS "details: Json<BTreeMap<String, String>>", trace_id, occur_time
+            FROM audit_events
+            WHERE organization_id = $1 AND audit_event_id < $2
+                AND ($3::text IS NULL OR actor = $3)
+                AND (cardinality($4::text[]) = 0 OR action = ANY($4))
+                AND ($5::timestamptz IS NULL OR occur_time >= $5)
+                AND ($6::timestamptz IS NULL OR occur_time < $6) "#
+                + $condition
+                + " ORDER BY audit_event_id DESC LIMIT $7",
+            $organization_id,
+            $after,
+            $filter.actor,
+            &$filter.actions,
+            $filter.occurred_from,
+            $filter.occurred_before,
+            $limit,
+            $bound,
+        )
+    };
+}
+
 /// Lists entries, newest first, after the one that the page before ended with. Scans up to
 /// [`MAX_SCANNED`] of them.
 ///
@@ -77,76 +65,48 @@ pub async fn list(
     limit: i64,
 ) -> Result<Rows<AuditEvent>, sqlx::Error> {
     let after = after.unwrap_or(Uuid::max());
-    // The account's own index is short enough to be read to its end; the organization's is not.
-    let last_scanned = match filter.account_id {
-        Some(_) => None,
-        None => {
-            sqlx::query_scalar!(
-                "SELECT audit_event_id FROM audit_events
+    if let Some(account_id) = filter.account_id {
+        // The account's own index is short enough to be read to its end; the organization's is not.
+        let rows = select_audit_events!(
+            "AND resource_id = $8",
+            organization_id,
+            after,
+            filter,
+            limit,
+            account_id
+        )
+        .fetch_all(connection)
+        .await?;
+        return Ok(events(rows).into());
+    }
+    let last_scanned = sqlx::query_scalar!(
+        "SELECT audit_event_id FROM audit_events
                 WHERE organization_id = $1 AND audit_event_id < $2
                 ORDER BY audit_event_id DESC OFFSET $3 LIMIT 1",
-                organization_id,
-                after,
-                MAX_SCANNED - 1,
-            )
-            .fetch_optional(&mut *connection)
-            .await?
-        }
-    };
-    let rows = match filter.account_id {
-        Some(account_id) => {
-            sqlx::query_as!(
-                Row,
-                r#"SELECT audit_event_id, account_id, actor, action,
-                    details AS "details: Json<BTreeMap<String, String>>", trace_id, occur_time
-                FROM audit_events
-                WHERE organization_id = $1 AND account_id = $2 AND audit_event_id < $3
-                    AND ($4::text IS NULL OR actor = $4)
-                    AND (cardinality($5::text[]) = 0 OR action = ANY($5))
-                    AND ($6::timestamptz IS NULL OR occur_time >= $6)
-                    AND ($7::timestamptz IS NULL OR occur_time < $7)
-                ORDER BY audit_event_id DESC LIMIT $8"#,
-                organization_id,
-                account_id,
-                after,
-                filter.actor,
-                &filter.actions,
-                filter.occurred_from,
-                filter.occurred_before,
-                limit,
-            )
-            .fetch_all(connection)
-            .await?
-        }
-        None => {
-            sqlx::query_as!(
-                Row,
-                r#"SELECT audit_event_id, account_id, actor, action,
-                    details AS "details: Json<BTreeMap<String, String>>", trace_id, occur_time
-                FROM audit_events
-                WHERE organization_id = $1 AND audit_event_id < $2 AND audit_event_id >= $3
-                    AND ($4::text IS NULL OR actor = $4)
-                    AND (cardinality($5::text[]) = 0 OR action = ANY($5))
-                    AND ($6::timestamptz IS NULL OR occur_time >= $6)
-                    AND ($7::timestamptz IS NULL OR occur_time < $7)
-                ORDER BY audit_event_id DESC LIMIT $8"#,
-                organization_id,
-                after,
-                last_scanned.unwrap_or(Uuid::nil()),
-                filter.actor,
-                &filter.actions,
-                filter.occurred_from,
-                filter.occurred_before,
-                limit,
-            )
-            .fetch_all(connection)
-            .await?
-        }
-    };
+        organization_id,
+        after,
+        MAX_SCANNED - 1,
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let rows = select_audit_events!(
+        "AND audit_event_id >= $8",
+        organization_id,
+        after,
+        filter,
+        limit,
+        last_scanned.unwrap_or(Uuid::nil())
+    )
+    .fetch_all(connection)
+    .await?;
     Ok(Rows {
-        rows: rows.into_iter().map(AuditEvent::from).collect(),
+        rows: events(rows),
         last_scanned,
     })
+}
+
+fn events(rows: Vec<Row>) -> Vec<AuditEvent> {
+    rows.into_iter().map(AuditEvent::from).collect()
 }
 
 struct Row {
@@ -171,21 +131,4 @@ impl From<Row> for AuditEvent {
             occur_time: row.occur_time,
         }
     }
-}
-
-/// Deletes up to `limit` entries that are older than ten years, which is all that the database lets go;
-/// answers how many there were.
-///
-/// # Errors
-/// If the database fails.
-pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
-    let result = sqlx::query!(
-        "DELETE FROM audit_events WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM audit_events
-            WHERE occur_time < now() - interval '10 years' ORDER BY occur_time LIMIT $1))",
-        limit,
-    )
-    .execute(connection)
-    .await?;
-    Ok(result.rows_affected())
 }

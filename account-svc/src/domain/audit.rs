@@ -67,46 +67,9 @@ impl AuditAction {
     }
 }
 
-/// An entry to be added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEntry {
-    /// What was done.
-    pub action: AuditAction,
-    /// The account that it was done to; `None` for what concerns the organization.
-    pub account_id: Option<Uuid>,
-    /// Particulars, each up to 1,000 characters.
-    pub details: BTreeMap<&'static str, String>,
-}
-
-impl AuditEntry {
-    /// An entry about an account.
-    #[must_use]
-    pub fn of_account(action: AuditAction, account_id: Uuid) -> Self {
-        Self {
-            action,
-            account_id: Some(account_id),
-            details: BTreeMap::new(),
-        }
-    }
-
-    /// An entry about the organization.
-    #[must_use]
-    pub fn of_organization(action: AuditAction) -> Self {
-        Self {
-            action,
-            account_id: None,
-            details: BTreeMap::new(),
-        }
-    }
-
-    /// Adds a particular, unless it is empty.
-    #[must_use]
-    pub fn detail(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        let value: String = value.into();
-        if !value.is_empty() {
-            self.details.insert(name, value);
-        }
-        self
+impl From<AuditAction> for &'static str {
+    fn from(action: AuditAction) -> Self {
+        action.as_str()
     }
 }
 

@@ -1,6 +1,5 @@
 //! `usher.account.v1.AccountService`.
 
-use prost::Message as _;
 use tonic::{Request, Response, Status};
 use usher_proto::account::v1::{
     AccountFilter, BatchGetAccountsRequest, BatchGetAccountsResponse, CheckDuplicatesRequest,
@@ -13,13 +12,9 @@ use usher_runtime::{call::Call, fields::parse_uuid, page::Page};
 
 use super::{Service, decode, encode};
 use crate::{
-    change::{Change, Committed},
     domain::{state::AccountState, text},
-    error::Error,
     use_cases::{
-        accounts,
-        close_account::{self, Outcome},
-        create_account, duplicates,
+        accounts, close_account, create_account, duplicates,
         update_account::{self, Update},
     },
 };
@@ -54,6 +49,7 @@ impl AccountService for Service {
         let (identity,) = fields.finish((identity,))?;
         let report = self
             .context
+            .store
             .read(&call, async |tx| {
                 duplicates::check(tx, call.organization_id, &identity).await
             })
@@ -81,13 +77,13 @@ impl AccountService for Service {
         let (extras, mut decisions, profile) = fields.finish((extras, decisions, profile))?;
         decisions.extras = extras;
         self.context
-            .change(&call, async |mut change| {
-                let account = create_account::create(&mut change, &profile, &decisions).await?;
-                change
-                    .commit(CreateAccountResponse {
-                        account: Some(encode::account(account)),
-                    })
-                    .await
+            .store
+            .change(&call, async |change| {
+                let account =
+                    create_account::create(&self.context, change, &profile, &decisions).await?;
+                Ok(CreateAccountResponse {
+                    account: Some(encode::account(account)),
+                })
             })
             .await
     }
@@ -101,6 +97,7 @@ impl AccountService for Service {
         let (account_id,) = fields.finish((account_id,))?;
         let account = self
             .context
+            .store
             .read(&call, async |tx| {
                 accounts::read(tx, call.organization_id, account_id).await
             })
@@ -124,6 +121,7 @@ impl AccountService for Service {
         let (account_ids,) = fields.finish((account_ids,))?;
         let (accounts, missing) = self
             .context
+            .store
             .read(&call, async |tx| {
                 accounts::batch_get(tx, call.organization_id, &account_ids).await
             })
@@ -139,11 +137,7 @@ impl AccountService for Service {
         request: Request<ListAccountsRequest>,
     ) -> Result<Response<ListAccountsResponse>, Status> {
         let (call, mut fields, request) = Call::open(request)?;
-        let query = ListAccountsRequest {
-            page_size: 0,
-            page_token: String::new(),
-            ..request.clone()
-        };
+        let page = Page::parse(&request);
         let filter = request.filter.unwrap_or_default();
         let states = fields.set(
             "filter.states",
@@ -162,13 +156,10 @@ impl AccountService for Service {
             ));
         }
         let (states,) = fields.finish((states,))?;
-        let page = Page::parse(
-            query.encode_to_vec(),
-            request.page_size,
-            &request.page_token,
-        )?;
+        let page = page?;
         let rows = self
             .context
+            .store
             .read(&call, async |tx| {
                 accounts::list(tx, call.organization_id, &states, &page).await
             })
@@ -208,13 +199,12 @@ impl AccountService for Service {
             decisions,
         };
         self.context
-            .change(&call, async |mut change| {
-                let account = update_account::update(&mut change, update).await?;
-                change
-                    .commit(UpdateAccountResponse {
-                        account: Some(encode::account(account)),
-                    })
-                    .await
+            .store
+            .change(&call, async |change| {
+                let account = update_account::update(&self.context, change, update).await?;
+                Ok(UpdateAccountResponse {
+                    account: Some(encode::account(account)),
+                })
             })
             .await
     }
@@ -228,12 +218,12 @@ impl AccountService for Service {
         let reason = fields.take("reason", text::optional(&request.reason, 500));
         let (account_id, reason) = fields.finish((account_id, reason))?;
         self.context
-            .change(&call, async |mut change| {
-                let outcome = close_account::close(&mut change, account_id, &reason).await?;
-                commit_outcome(change, outcome, |account| CloseAccountResponse {
-                    account: Some(account),
+            .store
+            .change(&call, async |change| {
+                let account = close_account::close(change, account_id, &reason).await?;
+                Ok(CloseAccountResponse {
+                    account: Some(encode::account(account)),
                 })
-                .await
             })
             .await
     }
@@ -246,29 +236,13 @@ impl AccountService for Service {
         let account_id = fields.take("account_id", parse_uuid(&request.account_id));
         let (account_id,) = fields.finish((account_id,))?;
         self.context
-            .change(&call, async |mut change| {
-                let outcome = close_account::reopen(&mut change, account_id).await?;
-                commit_outcome(change, outcome, |account| ReopenAccountResponse {
-                    account: Some(account),
+            .store
+            .change(&call, async |change| {
+                let account = close_account::reopen(change, account_id).await?;
+                Ok(ReopenAccountResponse {
+                    account: Some(encode::account(account)),
                 })
-                .await
             })
             .await
-    }
-}
-
-/// Commits what a call found, with the account in its response.
-async fn commit_outcome<R: prost::Message>(
-    change: Change,
-    outcome: Outcome,
-    response: impl FnOnce(usher_proto::account::v1::Account) -> R,
-) -> Result<Committed<R>, Error> {
-    match outcome {
-        Outcome::Changed(account) => change.commit(response(encode::account(account))).await,
-        Outcome::Unchanged(account) => {
-            change
-                .commit_unchanged(response(encode::account(account)))
-                .await
-        }
     }
 }

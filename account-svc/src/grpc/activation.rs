@@ -33,6 +33,7 @@ impl ActivationService for Service {
         let hash = token::parse(&request.token).ok_or(Error::TokenUnknown)?;
         let inspection = self
             .context
+            .store
             .read_in(Scope::Platform, async |tx| {
                 activation::inspect(tx, &call, &self.context.rules, hash).await
             })

@@ -1,6 +1,5 @@
 //! `usher.account.v1.AuditService`.
 
-use prost::Message as _;
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 use usher_proto::account::v1::{
@@ -27,11 +26,7 @@ impl AuditService for Service {
         request: Request<ListAuditEventsRequest>,
     ) -> Result<Response<ListAuditEventsResponse>, Status> {
         let (call, mut fields, request) = Call::open(request)?;
-        let query = ListAuditEventsRequest {
-            page_size: 0,
-            page_token: String::new(),
-            ..request.clone()
-        };
+        let page = Page::parse(&request);
         let account_id = (!request.account_id.is_empty())
             .then(|| fields.take("account_id", parse_uuid(&request.account_id)))
             .flatten();
@@ -49,13 +44,10 @@ impl AuditService for Service {
             occurred_from,
             occurred_before,
         };
-        let page = Page::parse(
-            query.encode_to_vec(),
-            request.page_size,
-            &request.page_token,
-        )?;
+        let page = page?;
         let rows = self
             .context
+            .store
             .read(&call, async |tx| {
                 audit::list(tx, call.organization_id, &filter, &page).await
             })

@@ -155,7 +155,13 @@ pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
             .throttled_until
             .filter(|_| invitation.state == InvitationState::Throttled)
             .map(timestamp),
-        failure_reason: invitation.failure_reason,
+        // What is known of an email that goes on, or whose invitation ended, is no failure.
+        failure_reason: match invitation.state {
+            InvitationState::Bounced | InvitationState::Failed | InvitationState::Suppressed => {
+                invitation.failure_reason
+            }
+            _ => String::new(),
+        },
         requested_by: invitation.requested_by,
         bulk_invitation_id: String::new(),
         form_id: invitation.form_id,

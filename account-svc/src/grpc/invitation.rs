@@ -1,6 +1,5 @@
 //! `usher.account.v1.InvitationService`.
 
-use prost::Message as _;
 use tonic::{Request, Response, Status};
 use usher_proto::account::v1::{
     GetInvitationRequest, GetInvitationResponse, ListInvitationsRequest, ListInvitationsResponse,
@@ -11,10 +10,7 @@ use usher_proto::account::v1::{
 use usher_runtime::{call::Call, fields::parse_uuid, page::Page};
 
 use super::{Service, decode, encode};
-use crate::{
-    domain::state::InvitationState,
-    use_cases::invitations::{self, Revocation},
-};
+use crate::{domain::state::InvitationState, use_cases::invitations};
 
 #[tonic::async_trait]
 impl InvitationService for Service {
@@ -38,16 +34,16 @@ impl InvitationService for Service {
         let extras = decode::extras(&mut fields, &request.form_id, request.return_url);
         let (account_id, extras) = fields.finish((account_id, extras))?;
         self.context
-            .change(&call, async |mut change| {
-                let invitation = invitations::send(&mut change, account_id, &extras).await?;
-                change
-                    .commit(SendInvitationResponse {
-                        results: vec![SendInvitationResult {
-                            account_id: account_id.to_string(),
-                            outcome: Some(Outcome::Invitation(encode::invitation(invitation))),
-                        }],
-                    })
-                    .await
+            .store
+            .change(&call, async |change| {
+                let invitation =
+                    invitations::send(&self.context, change, account_id, &extras).await?;
+                Ok(SendInvitationResponse {
+                    results: vec![SendInvitationResult {
+                        account_id: account_id.to_string(),
+                        outcome: Some(Outcome::Invitation(encode::invitation(invitation))),
+                    }],
+                })
             })
             .await
     }
@@ -61,6 +57,7 @@ impl InvitationService for Service {
         let (invitation_id,) = fields.finish((invitation_id,))?;
         let invitation = self
             .context
+            .store
             .read(&call, async |tx| {
                 invitations::read(tx, call.organization_id, invitation_id).await
             })
@@ -75,23 +72,16 @@ impl InvitationService for Service {
         request: Request<ListInvitationsRequest>,
     ) -> Result<Response<ListInvitationsResponse>, Status> {
         let (call, mut fields, request) = Call::open(request)?;
-        let query = ListInvitationsRequest {
-            page_size: 0,
-            page_token: String::new(),
-            ..request.clone()
-        };
+        let page = Page::parse(&request);
         let account_id = (!request.account_id.is_empty())
             .then(|| fields.take("account_id", parse_uuid(&request.account_id)))
             .flatten();
         let states = fields.set("states", request.states, 50, InvitationState::filter);
         let (states,) = fields.finish((states,))?;
-        let page = Page::parse(
-            query.encode_to_vec(),
-            request.page_size,
-            &request.page_token,
-        )?;
+        let page = page?;
         let rows = self
             .context
+            .store
             .read(&call, async |tx| {
                 invitations::list(tx, call.organization_id, account_id, &states, &page).await
             })
@@ -111,17 +101,12 @@ impl InvitationService for Service {
         let invitation_id = fields.take("invitation_id", parse_uuid(&request.invitation_id));
         let (invitation_id,) = fields.finish((invitation_id,))?;
         self.context
-            .change(&call, async |mut change| {
-                let revocation = invitations::revoke(&mut change, invitation_id).await?;
-                let response = |invitation| RevokeInvitationResponse {
+            .store
+            .change(&call, async |change| {
+                let invitation = invitations::revoke(change, invitation_id).await?;
+                Ok(RevokeInvitationResponse {
                     invitation: Some(encode::invitation(invitation)),
-                };
-                match revocation {
-                    Revocation::Revoked(invitation) => change.commit(response(invitation)).await,
-                    Revocation::RevokedBefore(invitation) => {
-                        change.commit_unchanged(response(invitation)).await
-                    }
-                }
+                })
             })
             .await
     }

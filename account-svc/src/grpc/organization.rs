@@ -44,13 +44,12 @@ impl OrganizationService for Service {
             decode::organization_change(&mut fields, message, links, |_| true).into_profile();
         let (slug, profile) = fields.finish((slug, profile))?;
         self.context
-            .change(&call, async |mut change| {
-                let organization = organizations::create(&mut change, &slug, &profile).await?;
-                change
-                    .commit(CreateOrganizationResponse {
-                        organization: Some(encode::organization(organization)),
-                    })
-                    .await
+            .store
+            .change(&call, async |change| {
+                let organization = organizations::create(change, &slug, &profile).await?;
+                Ok(CreateOrganizationResponse {
+                    organization: Some(encode::organization(organization)),
+                })
             })
             .await
     }
@@ -63,6 +62,7 @@ impl OrganizationService for Service {
         fields.finish(())?;
         let organization = self
             .context
+            .store
             .read(&call, async |tx| {
                 organizations::read(tx, call.organization_id).await
             })
@@ -86,13 +86,12 @@ impl OrganizationService for Service {
         });
         fields.finish(())?;
         self.context
-            .change(&call, async |mut change| {
-                let organization = organizations::update(&mut change, version, new, &paths).await?;
-                change
-                    .commit(UpdateOrganizationResponse {
-                        organization: Some(encode::organization(organization)),
-                    })
-                    .await
+            .store
+            .change(&call, async |change| {
+                let organization = organizations::update(change, version, new, &paths).await?;
+                Ok(UpdateOrganizationResponse {
+                    organization: Some(encode::organization(organization)),
+                })
             })
             .await
     }
@@ -103,13 +102,10 @@ impl OrganizationService for Service {
     ) -> Result<Response<ListOrganizationsResponse>, Status> {
         let (call, fields, request) = Call::open(request)?;
         fields.finish(())?;
-        let page = Page::parse(
-            b"ListOrganizations".to_vec(),
-            request.page_size,
-            &request.page_token,
-        )?;
+        let page = Page::parse(&request)?;
         let organizations = self
             .context
+            .store
             .read(&call, async |tx| organizations::list(tx, &page).await)
             .await?;
         let (organizations, next_page_token) = page.cut(organizations, |row| row.organization_id);

@@ -4,27 +4,22 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use usher_proto::account::v1::ErrorReason;
-use usher_runtime::{
-    database::{is_outage, without_data},
-    error::RichError,
-    fields::FieldViolation,
-};
+use usher_runtime::{error::RichError, fields::FieldViolation};
 
 use super::encode;
 use crate::{domain::state::TokenStatus, error::Error};
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let (code, reason) = match &error {
-            Error::Database(cause) => return database(cause).into(),
-            Error::Internal(_) => {
-                tracing::error!(%error, "internal error");
-                return RichError::fault().into();
+        let rich = match error {
+            Error::Invalid(fields) => fields.into(),
+            Error::Common(error) => error.into(),
+            error => {
+                let (code, reason) = code_and_reason(&error);
+                add_details(RichError::new(code, reason, error.to_string()), error)
             }
-            error => code_and_reason(error),
         };
-        let rich = RichError::new(code, reason, error.to_string());
-        add_details(rich, error).into()
+        rich.into()
     }
 }
 
@@ -40,7 +35,6 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
         Error::TokenUnknown => (Code::NotFound, Reason::TokenUnknown),
         Error::SlugTaken => (Code::AlreadyExists, Reason::SlugTaken),
         Error::EmailInOrganization(_) => (Code::AlreadyExists, Reason::EmailInOrganization),
-        Error::RequestIdReused(_) => (Code::AlreadyExists, Reason::RequestIdReused),
         Error::EmailOnPlatform(_) => (Code::FailedPrecondition, Reason::EmailOnPlatform),
         Error::PossibleDuplicate(_) => (Code::FailedPrecondition, Reason::PossibleDuplicate),
         Error::AccountHasNoEmail(_) => (Code::FailedPrecondition, Reason::AccountHasNoEmail),
@@ -56,11 +50,10 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
             (Code::FailedPrecondition, Reason::TokenSuperseded)
         }
         Error::EtagMismatch => (Code::Aborted, Reason::EtagMismatch),
-        Error::ConcurrentUpdate => (Code::Aborted, Reason::ConcurrentUpdate),
         Error::CredentialsInvalid => (Code::Unauthenticated, Reason::CredentialsInvalid),
         Error::TooManyAttempts { .. } => (Code::ResourceExhausted, Reason::TooManyAttempts),
         Error::Overloaded => (Code::Unavailable, Reason::Overloaded),
-        Error::TokenDead(TokenStatus::Valid) | Error::Database(_) | Error::Internal(_) => {
+        Error::TokenDead(TokenStatus::Valid) | Error::Common(_) => {
             (Code::Internal, Reason::Internal)
         }
     }
@@ -68,7 +61,6 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
 
 fn add_details(rich: RichError, error: Error) -> RichError {
     match error {
-        Error::Invalid(fields) => rich.fields(fields.0),
         Error::HolderUnderAge { minimum_age } => {
             rich.metadata("minimum_age", minimum_age)
                 .fields(vec![FieldViolation::new(
@@ -89,9 +81,6 @@ fn add_details(rich: RichError, error: Error) -> RichError {
             account_id,
             "the account that has the email",
         ),
-        Error::RequestIdReused(request_id) => {
-            rich.resource("request", request_id, "an earlier request of other content")
-        }
         Error::EmailOnPlatform(report) => {
             rich.detail("usher.account.v1.DuplicateReport", &encode::report(*report))
         }
@@ -114,24 +103,8 @@ fn add_details(rich: RichError, error: Error) -> RichError {
         | Error::PortalNotTrusted
         | Error::TokenDead(_)
         | Error::EtagMismatch
-        | Error::ConcurrentUpdate
         | Error::CredentialsInvalid
-        | Error::Database(_)
-        | Error::Internal(_) => rich,
+        | Error::Invalid(_)
+        | Error::Common(_) => rich,
     }
-}
-
-/// What the caller cannot mend. Logged here, once, and answered without a driver's words.
-fn database(error: &sqlx::Error) -> RichError {
-    if !is_outage(error) {
-        tracing::error!(error = %without_data(error), "internal error");
-        return RichError::fault();
-    }
-    tracing::warn!(error = %without_data(error), "the database does not answer");
-    RichError::new(
-        Code::Unavailable,
-        ErrorReason::DependencyUnavailable,
-        "the database does not answer; repeat the call with the same request_id",
-    )
-    .retry_after(Duration::from_secs(1))
 }

@@ -9,19 +9,10 @@ use usher_runtime::{
 };
 use uuid::Uuid;
 
-use super::{
-    invitations::{self, Addressee, Extras},
-    organizations,
-};
+use super::{invitations::Extras, organizations};
 use crate::{
-    change::Change,
     db::{self, account::Account},
-    domain::{
-        birth_date,
-        organization::Organization,
-        profile::Profile,
-        state::{AccountState, InvitationKind},
-    },
+    domain::{birth_date, organization::Organization, profile::Profile, state::AccountState},
     error::Error,
 };
 
@@ -128,27 +119,5 @@ pub(super) async fn check_birth_dates(
     if i64::from(age) < i64::from(minimum_age) {
         return Err(Error::HolderUnderAge { minimum_age });
     }
-    Ok(())
-}
-
-/// Invites the client of an account that was just created, or whose email changed, unless there is no email.
-pub(super) async fn invite(
-    change: &mut Change,
-    organization: &Organization,
-    account_id: Uuid,
-    profile: &Profile,
-    kind: InvitationKind,
-    extras: &Extras,
-) -> Result<(), Error> {
-    let Some(email) = &profile.email else {
-        return Ok(());
-    };
-    let addressee = Addressee {
-        account_id,
-        name: &profile.name,
-        email,
-        locale: &profile.locale,
-    };
-    invitations::create(change, organization, &addressee, kind, extras).await?;
     Ok(())
 }

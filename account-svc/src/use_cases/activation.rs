@@ -4,18 +4,20 @@ use secrecy::SecretString;
 use sqlx::PgConnection;
 use usher_proto::account::v1::ActivateAccountResponse;
 use usher_runtime::{
+    audit::AuditEntry,
     call::Call,
-    database::{self, Scope},
+    change::{self, Change, Changed},
+    database::Scope,
+    error::CommonError,
 };
 use uuid::Uuid;
 
 use super::authentication;
 use crate::{
-    change::{self, Change},
-    context::{Changed, Context, Rules},
+    context::{Context, Rules},
     db::{self, invitation::End, token::Token},
     domain::{
-        audit::{AuditAction, AuditEntry},
+        audit::AuditAction,
         state::{InvitationKind, TokenStatus},
         token::TokenHash,
     },
@@ -116,15 +118,10 @@ pub async fn activate(
         PersonToLink::New(hashed)
     };
     let changed = context
-        .change_in(
-            call,
-            Scope::Platform,
-            organization_id,
-            async move |mut change| {
-                let response = link(&mut change, hash, &token, person).await?;
-                change.commit(response).await
-            },
-        )
+        .store
+        .change_in(call, Scope::Platform, organization_id, async |change| {
+            link(context, change, hash, &token, person).await
+        })
         .await?;
     if let Changed::Repeated(_) = &changed {
         // The first call was carried out since the stored response was looked for.
@@ -144,15 +141,13 @@ struct Prepared {
 
 /// Reads all that is needed before hashing, in a transaction that ends before: hashing takes long.
 async fn prepare(context: &Context, call: &Call, hash: TokenHash) -> Result<Prepared, Error> {
-    let mut tx = database::begin(&context.pool, Scope::Platform).await?;
-    let result = async {
-        let token = read_token(&mut tx, call, hash).await?;
+    let read = context.store.read_in(Scope::Platform, async |tx| {
+        let token = read_token(tx, call, hash).await?;
         if token.kind != InvitationKind::Activation {
             return Err(Error::TokenUnknown);
         }
         if let Some(key) = &call.request_key
-            && let Some(response) =
-                change::stored_response(&mut tx, token.organization_id, key).await?
+            && let Some(response) = change::stored_response(tx, token.organization_id, key).await?
         {
             return Ok(Prepared {
                 token,
@@ -161,20 +156,18 @@ async fn prepare(context: &Context, call: &Call, hash: TokenHash) -> Result<Prep
             });
         }
         check_alive(token.status)?;
-        let credentials = db::person::get_credentials(&mut tx, &token.recipient_canonical).await?;
+        let credentials = db::person::get_credentials(tx, &token.recipient_canonical).await?;
         if credentials.is_some() {
             // The Person may come from another caller, who used this very token since it was read.
-            check_alive(read_token(&mut tx, call, hash).await?.status)?;
+            check_alive(read_token(tx, call, hash).await?.status)?;
         }
         Ok(Prepared {
             token,
             person_id: credentials.map(|credentials| credentials.person_id),
             response: None,
         })
-    }
-    .await;
-    let _ = tx.rollback().await;
-    result
+    });
+    read.await
 }
 
 /// A token within the caller's reach: another organization's looks like none.
@@ -198,6 +191,7 @@ enum PersonToLink {
 
 /// All or nothing: token used, Person created, account linked, invitation accepted.
 async fn link(
+    context: &Context,
     change: &mut Change,
     hash: TokenHash,
     token: &Token,
@@ -217,7 +211,7 @@ async fn link(
             db::person::create(change, Uuid::now_v7(), canonical, &password_hash)
                 .await?
                 // The same email was proved through another organization a moment ago.
-                .ok_or(Error::ConcurrentUpdate)?
+                .ok_or(CommonError::ConcurrentUpdate)?
         }
     };
     if !db::account::activate(change, organization_id, account_id, person_id).await? {
@@ -233,7 +227,7 @@ async fn link(
     ));
     change.act_as_person(person_id);
     change.audit(
-        AuditEntry::of_account(AuditAction::AccountActivated, account_id)
+        AuditEntry::of_resource(AuditAction::AccountActivated, account_id)
             .detail("invitation_id", token.invitation_id.to_string())
             .detail("called_by", &change.requested_by),
     );
@@ -241,7 +235,7 @@ async fn link(
         organization_id: organization_id.to_string(),
         account_id: account_id.to_string(),
         person_id: person_id.to_string(),
-        return_url: return_url(&change.context.rules, token),
+        return_url: return_url(&context.rules, token),
     })
 }
 
@@ -271,5 +265,5 @@ async fn why_dead(connection: &mut PgConnection, hash: TokenHash) -> Result<Erro
         .ok_or(Error::TokenUnknown)?;
     Ok(check_alive(token.status)
         .err()
-        .unwrap_or(Error::ConcurrentUpdate))
+        .unwrap_or(CommonError::ConcurrentUpdate.into()))
 }

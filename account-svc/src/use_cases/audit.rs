@@ -1,4 +1,4 @@
-//! The audit log, as it is read. [`Change`](crate::change::Change) writes it.
+//! The audit log, as it is read. [`Change`](usher_runtime::change::Change) writes it.
 
 use sqlx::PgConnection;
 use usher_runtime::page::{Page, Rows};

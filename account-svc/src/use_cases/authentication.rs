@@ -74,14 +74,13 @@ pub async fn authenticate(
     password: SecretString,
     source: &str,
 ) -> Result<Login, Error> {
-    let mut tx = database::begin(&context.pool, Scope::Organization(organization_id)).await?;
-    let organization = organizations::read(&mut tx, organization_id).await;
-    let _ = tx.rollback().await;
-    organization?;
+    let scope = Scope::Organization(organization_id);
+    let read = async |tx: &mut PgConnection| organizations::read(tx, organization_id).await;
+    context.store.read_in(scope, read).await?;
 
     let credentials = verify(context, organization_id, canonical_email, source, password).await?;
 
-    let mut tx = database::begin(&context.pool, Scope::Organization(organization_id)).await?;
+    let mut tx = database::begin(&context.store.pool, scope).await?;
     let login = db::account::record_login(&mut tx, organization_id, credentials.person_id).await?;
     tx.commit().await?;
     Ok(Login {
@@ -113,7 +112,7 @@ pub async fn verify(
         .await;
     if let Err(error) = result {
         // Nothing was checked: who repeats the call as told must not use up attempts.
-        let mut tx = database::begin(&context.pool, Scope::Platform).await?;
+        let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
         give_back(&mut tx, &counted).await?;
         tx.commit().await?;
         return Err(error);
@@ -121,7 +120,7 @@ pub async fn verify(
     let credentials = credentials
         .filter(|_| matches!(result, Ok(true)))
         .ok_or(Error::CredentialsInvalid)?;
-    let mut tx = database::begin(&context.pool, Scope::Platform).await?;
+    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
     give_back(&mut tx, &counted).await?;
     db::login_throttle::forget(&mut tx, &keys.email_and_source).await?;
     if keys.source.is_some() {
@@ -144,7 +143,7 @@ async fn give_back(connection: &mut PgConnection, counted: &[Counted<'_>]) -> Re
 /// # Errors
 /// After too many of them.
 pub async fn count_activation(context: &Context, token: TokenHash) -> Result<(), Error> {
-    let mut tx = database::begin(&context.pool, Scope::Platform).await?;
+    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
     let link = key(&["link", &HEXLOWER.encode(&token.0)]);
     let allowed = db::login_throttle::attempt(&mut tx, &link, PER_LINK).await?;
     tx.commit().await?;
@@ -166,7 +165,7 @@ async fn count_attempt<'a>(
     canonical_email: &str,
     keys: &'a Keys,
 ) -> Result<(Option<Credentials>, Vec<Counted<'a>>), Error> {
-    let mut tx = database::begin(&context.pool, Scope::Platform).await?;
+    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
     let counted = attempt(&mut tx, keys).await?;
     let credentials = db::person::get_credentials(&mut tx, canonical_email).await?;
     tx.commit().await?;

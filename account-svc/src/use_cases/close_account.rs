@@ -1,39 +1,27 @@
 //! Closing an account, and opening it again.
 
+use usher_runtime::{audit::AuditEntry, change::Change, error::CommonError};
 use uuid::Uuid;
 
 use super::{accounts, invitations};
 use crate::{
-    change::Change,
     db::{self, account::Account, invitation::End},
-    domain::{
-        audit::{AuditAction, AuditEntry},
-        email::Email,
-        state::AccountState,
-    },
+    domain::{audit::AuditAction, email::Email, state::AccountState},
     error::Error,
     events,
 };
 
-/// What a call found.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The account is changed.
-    Changed(Account),
-    /// It was so before.
-    Unchanged(Account),
-}
-
 /// Closes an account: nobody can log in or be invited, a live invitation is withdrawn, and the email is free
-/// for another account. Its data stay.
+/// for another account. Its data stay. One that is closed stays as it is.
 ///
 /// # Errors
 /// If there is no such account.
-pub async fn close(change: &mut Change, account_id: Uuid, reason: &str) -> Result<Outcome, Error> {
+pub async fn close(change: &mut Change, account_id: Uuid, reason: &str) -> Result<Account, Error> {
     let organization_id = change.organization_id;
     let account = lock(change, account_id).await?;
     if account.state == AccountState::Closed {
-        return Ok(Outcome::Unchanged(account));
+        change.mark_unchanged();
+        return Ok(account);
     }
     db::account::close(change, organization_id, account_id).await?;
     invitations::end(change, account_id, End::Revoked).await?;
@@ -44,11 +32,11 @@ pub async fn close(change: &mut Change, account_id: Uuid, reason: &str) -> Resul
         closed.update_time,
     ));
     change.audit(
-        AuditEntry::of_account(AuditAction::AccountClosed, account_id)
+        AuditEntry::of_resource(AuditAction::AccountClosed, account_id)
             .detail("state_before", account.state.as_str())
             .detail("reason", reason),
     );
-    Ok(Outcome::Changed(closed))
+    Ok(closed)
 }
 
 /// Opens a closed account again. Its invitations stay withdrawn; a client who took it over before can log in
@@ -56,11 +44,12 @@ pub async fn close(change: &mut Change, account_id: Uuid, reason: &str) -> Resul
 ///
 /// # Errors
 /// If there is no such account, or another one has its email by now.
-pub async fn reopen(change: &mut Change, account_id: Uuid) -> Result<Outcome, Error> {
+pub async fn reopen(change: &mut Change, account_id: Uuid) -> Result<Account, Error> {
     let organization_id = change.organization_id;
     let account = lock(change, account_id).await?;
     if account.state != AccountState::Closed {
-        return Ok(Outcome::Unchanged(account));
+        change.mark_unchanged();
+        return Ok(account);
     }
     if let Some(email) = account.profile.email.as_ref().map(Email::canonical)
         && let Some(taken_by) = db::account::find_by_email(change, organization_id, email).await?
@@ -70,7 +59,7 @@ pub async fn reopen(change: &mut Change, account_id: Uuid) -> Result<Outcome, Er
     match db::account::reopen(change, organization_id, account_id).await {
         // Somebody gave the email to another account since the look-up; a repeated call will name it.
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            return Err(Error::ConcurrentUpdate);
+            return Err(CommonError::ConcurrentUpdate.into());
         }
         result => result?,
     }
@@ -82,10 +71,10 @@ pub async fn reopen(change: &mut Change, account_id: Uuid) -> Result<Outcome, Er
         reopened.update_time,
     ));
     change.audit(
-        AuditEntry::of_account(AuditAction::AccountReopened, account_id)
+        AuditEntry::of_resource(AuditAction::AccountReopened, account_id)
             .detail("state", reopened.state.as_str()),
     );
-    Ok(Outcome::Changed(reopened))
+    Ok(reopened)
 }
 
 async fn lock(change: &mut Change, account_id: Uuid) -> Result<Account, Error> {

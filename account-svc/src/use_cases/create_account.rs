@@ -1,18 +1,18 @@
 //! Creating an account for a client.
 
+use usher_runtime::{audit::AuditEntry, change::Change, error::CommonError};
 use uuid::Uuid;
 
 use super::{
     accounts::{self, Decisions},
-    duplicates, organizations,
+    duplicates,
+    invitations::{self, Addressee},
+    organizations,
 };
 use crate::{
-    change::Change,
+    context::Context,
     db::{self, account::Account},
-    domain::{
-        audit::{AuditAction, AuditEntry},
-        profile::Profile,
-    },
+    domain::{audit::AuditAction, profile::Profile},
     error::Error,
     events,
 };
@@ -22,6 +22,7 @@ use crate::{
 /// # Errors
 /// If the profile breaks a rule of the organization, or looks like an account that exists.
 pub async fn create(
+    context: &Context,
     change: &mut Change,
     profile: &Profile,
     decisions: &Decisions,
@@ -38,16 +39,18 @@ pub async fn create(
         // Somebody was faster since the check.
         return Err(email_taken(change, profile).await?);
     }
-    change.audit(AuditEntry::of_account(
+    change.audit(AuditEntry::of_resource(
         AuditAction::AccountCreated,
         account_id,
     ));
     if let Some(entry) = ignored {
         change.audit(entry);
     }
-    if !decisions.hold_invitation {
+    if !decisions.hold_invitation
+        && let Some(addressee) = Addressee::new(account_id, profile)
+    {
         let extras = &decisions.extras;
-        accounts::invite(change, &organization, account_id, profile, kind, extras).await?;
+        invitations::create(context, change, &organization, &addressee, kind, extras).await?;
     }
     let account = accounts::read(change, organization_id, account_id).await?;
     change.emit(events::account_created(
@@ -61,8 +64,14 @@ pub async fn create(
 
 async fn email_taken(change: &mut Change, profile: &Profile) -> Result<Error, Error> {
     let organization_id = change.organization_id;
-    let email = profile.email.as_ref().ok_or(Error::ConcurrentUpdate)?;
+    let email = profile
+        .email
+        .as_ref()
+        .ok_or(CommonError::ConcurrentUpdate)?;
     let taken_by = db::account::find_by_email(change, organization_id, email.canonical()).await?;
     // Taken a moment ago and free again.
-    Ok(taken_by.map_or(Error::ConcurrentUpdate, Error::EmailInOrganization))
+    Ok(taken_by.map_or(
+        CommonError::ConcurrentUpdate.into(),
+        Error::EmailInOrganization,
+    ))
 }

@@ -1,15 +1,14 @@
 //! What notify-svc reports about emails, written to their invitations.
 
-use prost::Message as _;
 use sqlx::PgPool;
 use usher_proto::{
-    event::v1::{DeliveryChanged, DeliveryState, Event, event::Payload},
-    topology::{ACCOUNT_DELIVERIES, Queue, SCHEMA_VERSION},
+    event::v1::{DeliveryChanged, DeliveryState, event::Payload},
+    topology::{ACCOUNT_DELIVERIES, Queue},
 };
 use usher_runtime::{
-    bus::Message,
     consumer::EventHandler,
     database::{Scope, begin},
+    event::ReceivedEvent,
     timestamp, trace_context,
 };
 use uuid::Uuid;
@@ -29,8 +28,8 @@ impl EventHandler for Deliveries {
     const QUEUE: Queue = ACCOUNT_DELIVERIES;
     type Command = DeliveryReport;
 
-    fn decode(&self, message: &Message) -> Result<Option<DeliveryReport>, String> {
-        let report = decode(&message.body)?;
+    fn decode(&self, event: ReceivedEvent) -> Result<Option<DeliveryReport>, String> {
+        let report = decode(event)?;
         if let Some(report) = &report {
             trace_context::set_attribute("invitation.id", report.invitation_id.to_string());
             trace_context::set_attribute("delivery.state", report.state);
@@ -46,26 +45,20 @@ impl EventHandler for Deliveries {
 }
 
 /// A report; `None` for what is no news of an invitation.
-fn decode(body: &[u8]) -> Result<Option<DeliveryReport>, &'static str> {
-    let event = Event::decode(body).map_err(|_| "not an event")?;
-    if event.schema_version > SCHEMA_VERSION {
-        return Err("envelope is newer than this version knows");
-    }
-    let Some(Payload::DeliveryChanged(change)) = event.payload else {
+fn decode(event: ReceivedEvent) -> Result<Option<DeliveryReport>, &'static str> {
+    let Payload::DeliveryChanged(change) = event.payload else {
         return Err("not a delivery.changed event");
     };
     if change.invitation_id.is_empty() {
         return Ok(None);
     }
-    let Some(state) = state(&change)? else {
-        return Ok(None);
-    };
-    let id = |text: &str| Uuid::try_parse(text);
+    let state = state(&change)?;
     let change_time = change.change_time.ok_or("change_time missing")?;
     let change_time = timestamp::decode(change_time).ok_or("malformed change_time")?;
     Ok(Some(DeliveryReport {
-        organization_id: id(&event.organization_id).map_err(|_| "malformed organization_id")?,
-        invitation_id: id(&change.invitation_id).map_err(|_| "malformed invitation_id")?,
+        organization_id: event.organization_id,
+        invitation_id: Uuid::try_parse(&change.invitation_id)
+            .map_err(|_| "malformed invitation_id")?,
         send_number: i32::try_from(change.send_number).map_err(|_| "send_number too large")?,
         revision: i64::try_from(change.revision).map_err(|_| "revision too large")?,
         state,
@@ -80,19 +73,17 @@ fn decode(body: &[u8]) -> Result<Option<DeliveryReport>, &'static str> {
     }))
 }
 
-/// A name of `InvitationState` without its prefix; `None` if the invitation knows already.
-fn state(change: &DeliveryChanged) -> Result<Option<&'static str>, &'static str> {
-    Ok(Some(match DeliveryState::try_from(change.state) {
+/// A name of `InvitationState` without its prefix.
+fn state(change: &DeliveryChanged) -> Result<&'static str, &'static str> {
+    Ok(match DeliveryState::try_from(change.state) {
         Ok(DeliveryState::Queued) => "QUEUED",
         Ok(DeliveryState::Throttled) => "THROTTLED",
         Ok(DeliveryState::Sent) => "SENT",
         Ok(DeliveryState::Delivered) => "DELIVERED",
         Ok(DeliveryState::Bounced) => "BOUNCED",
-        // Whether it arrived is not known; the reason says so.
-        Ok(DeliveryState::Failed | DeliveryState::Unknown) => "FAILED",
+        // The reason tells staff more: whether the email arrived is not known, or staff cancelled it.
+        Ok(DeliveryState::Failed | DeliveryState::Unknown | DeliveryState::Cancelled) => "FAILED",
         Ok(DeliveryState::Suppressed) => "SUPPRESSED",
-        // The invitation ended before.
-        Ok(DeliveryState::Cancelled) => return Ok(None),
         Ok(DeliveryState::Unspecified) | Err(_) => return Err("unknown state"),
-    }))
+    })
 }

@@ -1,13 +1,14 @@
 //! The duplicate check: the same for the question and for every change.
 
 use sqlx::PgConnection;
+use usher_runtime::audit::AuditEntry;
 use uuid::Uuid;
 
 use super::{accounts::Decisions, organizations};
 use crate::{
     db,
     domain::{
-        audit::{AuditAction, AuditEntry},
+        audit::AuditAction,
         duplicate::{self, Candidate, DuplicateReport, EmailVerdict, Identity},
         state::InvitationKind,
     },
@@ -69,7 +70,7 @@ pub fn refuse_similar_names(
         .iter()
         .map(|candidate| candidate.account_id.to_string())
         .collect();
-    let entry = AuditEntry::of_account(AuditAction::DuplicateIgnored, account_id)
+    let entry = AuditEntry::of_resource(AuditAction::DuplicateIgnored, account_id)
         .detail("account_ids", ignored.join(","))
         .detail("reason", &decisions.acknowledgement_reason);
     Ok(Some(entry))

@@ -6,6 +6,9 @@ use usher_proto::event::v1::{
     InvitationKind as EventKind, InvitationRequested, MailClass, OrganizationFace, SealedToken,
 };
 use usher_runtime::{
+    audit::AuditEntry,
+    change::Change,
+    error::CommonError,
     fields::InvalidFields,
     page::{Page, Rows},
     seal, timestamp,
@@ -14,18 +17,18 @@ use uuid::Uuid;
 
 use super::organizations;
 use crate::{
-    change::Change,
-    context::Rules,
+    context::{Context, Rules},
     db::{
         self,
         account::Account,
         invitation::{End, Invitation, NewInvitation},
     },
     domain::{
-        audit::{AuditAction, AuditEntry},
+        audit::AuditAction,
         email::Email,
         name::PersonName,
         organization::{Organization, OrganizationProfile},
+        profile::Profile,
         state::{AccountState, InvitationKind, InvitationState},
         token::{self, TokenHash},
     },
@@ -55,11 +58,25 @@ pub struct Addressee<'a> {
     pub locale: &'a str,
 }
 
+impl<'a> Addressee<'a> {
+    /// The client of an account; `None` if it has no email.
+    #[must_use]
+    pub fn new(account_id: Uuid, profile: &'a Profile) -> Option<Self> {
+        Some(Self {
+            account_id,
+            name: &profile.name,
+            email: profile.email.as_ref()?,
+            locale: &profile.locale,
+        })
+    }
+}
+
 /// Invites the client of one account, for the first time or again.
 ///
 /// # Errors
 /// If there is no such account, or it has no email, is active or closed.
 pub async fn send(
+    context: &Context,
     change: &mut Change,
     account_id: Uuid,
     extras: &Extras,
@@ -69,25 +86,19 @@ pub async fn send(
     let account = db::account::lock(change, organization_id, account_id)
         .await?
         .ok_or(Error::AccountNotFound(account_id))?;
-    let email = invitable(&account)?;
+    let addressee = invitable(&account)?;
     // The Person may have signed up elsewhere since the account was created.
-    let kind = if db::person::exists(change, email.canonical()).await? {
+    let kind = if db::person::exists(change, addressee.email.canonical()).await? {
         InvitationKind::ShareRequest
     } else {
         InvitationKind::Activation
     };
-    let addressee = Addressee {
-        account_id,
-        name: &account.profile.name,
-        email,
-        locale: &account.profile.locale,
-    };
     end(change, account_id, End::Superseded).await?;
-    let invitation_id = create(change, &organization, &addressee, kind, extras).await?;
+    let invitation_id = create(context, change, &organization, &addressee, kind, extras).await?;
     read(change, organization_id, invitation_id).await
 }
 
-fn invitable(account: &Account) -> Result<&Email, Error> {
+fn invitable(account: &Account) -> Result<Addressee<'_>, Error> {
     match account.state {
         AccountState::Closed => Err(Error::AccountClosed(account.account_id)),
         AccountState::Active => Err(Error::AccountAlreadyActive(account.account_id)),
@@ -95,10 +106,7 @@ fn invitable(account: &Account) -> Result<&Email, Error> {
         | AccountState::NotInvited
         | AccountState::Invited
         | AccountState::ShareRequested
-        | AccountState::ShareDeclined => account
-            .profile
-            .email
-            .as_ref()
+        | AccountState::ShareDeclined => Addressee::new(account.account_id, &account.profile)
             .ok_or(Error::AccountHasNoEmail(account.account_id)),
     }
 }
@@ -108,19 +116,20 @@ fn invitable(account: &Account) -> Result<&Email, Error> {
 /// # Errors
 /// If the portal is not trusted with tokens, or the return URL is on no allowed origin.
 pub async fn create(
+    context: &Context,
     change: &mut Change,
     organization: &Organization,
     addressee: &Addressee<'_>,
     kind: InvitationKind,
     extras: &Extras,
 ) -> Result<Uuid, Error> {
-    let rules = change.context.rules.clone();
+    let rules = &context.rules;
     let profile = &organization.profile;
     // The operator's list may have become shorter since the organization chose its portal.
     if rules.links.portal_url(&profile.portal_url).is_err() {
         return Err(Error::PortalNotTrusted);
     }
-    let return_url = check_return_url(&rules, profile, &extras.return_url)?;
+    let return_url = check_return_url(rules, profile, &extras.return_url)?;
     let locale = if addressee.locale.is_empty() {
         &profile.default_locale
     } else {
@@ -128,7 +137,7 @@ pub async fn create(
     };
     let invitation_id = Uuid::now_v7();
     let (token, TokenHash(token_hash)) =
-        token::generate().map_err(|_| Error::Internal("no randomness".to_owned()))?;
+        token::generate().map_err(|_| CommonError::Internal("no randomness".to_owned()))?;
     let requested_by = change.requested_by.clone();
     let new = NewInvitation {
         invitation_id,
@@ -145,11 +154,11 @@ pub async fn create(
     };
     let times = db::invitation::create(change, organization.organization_id, &new).await?;
     let sealed = seal::seal(
-        &change.context.notify_key,
+        &context.notify_key,
         token.expose_secret(),
         invitation_id.to_string().as_bytes(),
     )
-    .map_err(|error| Error::Internal(error.to_string()))?;
+    .map_err(|error| CommonError::Internal(error.to_string()))?;
     let payload = InvitationRequested {
         invitation_id: invitation_id.to_string(),
         account_id: addressee.account_id.to_string(),
@@ -175,7 +184,7 @@ pub async fn create(
         times.create_time,
     ));
     change.audit(
-        AuditEntry::of_account(AuditAction::InvitationSent, addressee.account_id)
+        AuditEntry::of_resource(AuditAction::InvitationSent, addressee.account_id)
             .detail("invitation_id", invitation_id.to_string())
             .detail("kind", kind.as_str()),
     );
@@ -280,21 +289,12 @@ pub async fn list(
     Ok(rows)
 }
 
-/// What [`revoke`] found.
-#[derive(Debug)]
-pub enum Revocation {
-    /// The invitation is withdrawn.
-    Revoked(Invitation),
-    /// It was withdrawn before.
-    RevokedBefore(Invitation),
-}
-
 /// Withdraws an invitation: the link is dead at once, an email not sent yet is not sent. One that was
 /// withdrawn before stays as it is.
 ///
 /// # Errors
 /// If there is none in this organization, or it ended otherwise before.
-pub async fn revoke(change: &mut Change, invitation_id: Uuid) -> Result<Revocation, Error> {
+pub async fn revoke(change: &mut Change, invitation_id: Uuid) -> Result<Invitation, Error> {
     let organization_id = change.organization_id;
     let account_id = read(change, organization_id, invitation_id)
         .await?
@@ -303,7 +303,10 @@ pub async fn revoke(change: &mut Change, invitation_id: Uuid) -> Result<Revocati
     db::account::lock(change, organization_id, account_id).await?;
     let invitation = read(change, organization_id, invitation_id).await?;
     match invitation.state {
-        InvitationState::Revoked => return Ok(Revocation::RevokedBefore(invitation)),
+        InvitationState::Revoked => {
+            change.mark_unchanged();
+            return Ok(invitation);
+        }
         state if state.has_ended() => {
             return Err(Error::InvitationEnded {
                 invitation_id,
@@ -314,9 +317,8 @@ pub async fn revoke(change: &mut Change, invitation_id: Uuid) -> Result<Revocati
     }
     end(change, account_id, End::Revoked).await?;
     change.audit(
-        AuditEntry::of_account(AuditAction::InvitationRevoked, account_id)
+        AuditEntry::of_resource(AuditAction::InvitationRevoked, account_id)
             .detail("invitation_id", invitation_id.to_string()),
     );
-    let invitation = read(change, organization_id, invitation_id).await?;
-    Ok(Revocation::Revoked(invitation))
+    read(change, organization_id, invitation_id).await
 }

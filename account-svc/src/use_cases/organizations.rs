@@ -1,14 +1,13 @@
 //! Organizations: the tenants.
 
 use sqlx::PgConnection;
-use usher_runtime::{fields::InvalidFields, page::Page};
+use usher_runtime::{audit::AuditEntry, change::Change, fields::InvalidFields, page::Page};
 use uuid::Uuid;
 
 use crate::{
-    change::Change,
     db,
     domain::{
-        audit::{AuditAction, AuditEntry},
+        audit::AuditAction,
         organization::{Organization, OrganizationChange, OrganizationProfile},
     },
     error::Error,

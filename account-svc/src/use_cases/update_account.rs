@@ -1,16 +1,19 @@
 //! Changing the profile of an account.
 
+use usher_runtime::{audit::AuditEntry, change::Change, error::CommonError};
 use uuid::Uuid;
 
 use super::{
     accounts::{self, Decisions},
-    duplicates, invitations, organizations,
+    duplicates,
+    invitations::{self, Addressee},
+    organizations,
 };
 use crate::{
-    change::Change,
+    context::Context,
     db::{self, account::Account, invitation::End},
     domain::{
-        audit::{AuditAction, AuditEntry},
+        audit::AuditAction,
         email::Email,
         profile::{Profile, ProfileChange},
         state::{AccountState, InvitationKind},
@@ -39,7 +42,11 @@ pub struct Update {
 ///
 /// # Errors
 /// If there is no such account, it changed meanwhile, or the change breaks a rule.
-pub async fn update(change: &mut Change, update: Update) -> Result<Account, Error> {
+pub async fn update(
+    context: &Context,
+    change: &mut Change,
+    update: Update,
+) -> Result<Account, Error> {
     let organization_id = change.organization_id;
     let organization = organizations::read(change, organization_id).await?;
     let account = db::account::lock(change, organization_id, update.account_id)
@@ -84,14 +91,17 @@ pub async fn update(change: &mut Change, update: Update) -> Result<Account, Erro
     write(change, account_id, &after).await?;
     if email_changed {
         invitations::end(change, account_id, End::Revoked).await?;
-        if !decisions.hold_invitation && account.state != AccountState::Closed {
+        if !decisions.hold_invitation
+            && account.state != AccountState::Closed
+            && let Some(addressee) = Addressee::new(account_id, &after)
+        {
             let extras = &decisions.extras;
-            accounts::invite(change, &organization, account_id, &after, kind, extras).await?;
+            invitations::create(context, change, &organization, &addressee, kind, extras).await?;
         }
     }
     let account = accounts::read(change, organization_id, account_id).await?;
     change.audit(
-        AuditEntry::of_account(AuditAction::AccountUpdated, account_id)
+        AuditEntry::of_resource(AuditAction::AccountUpdated, account_id)
             .detail("changed_fields", update.fields.join(",")),
     );
     change.emit(events::account_updated(
@@ -113,7 +123,7 @@ async fn write(change: &mut Change, account_id: Uuid, profile: &Profile) -> Resu
         // Somebody gave the email to another account since the check. The transaction is lost; a repeated
         // call will name that account.
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            Err(Error::ConcurrentUpdate)
+            Err(CommonError::ConcurrentUpdate.into())
         }
         result => Ok(result?),
     }

@@ -78,7 +78,7 @@ async fn ten_thousand_cancelled_calls_leave_nothing_half_done() {
         LEFT JOIN invitations i USING (organization_id, account_id)
         LEFT JOIN tokens t ON t.invitation_id = i.invitation_id
         LEFT JOIN audit_events e
-            ON e.organization_id = a.organization_id AND e.account_id = a.account_id
+            ON e.organization_id = a.organization_id AND e.resource_id = a.account_id
         WHERE t.token_hash IS NULL OR e.audit_event_id IS NULL OR a.last_invitation_id IS NULL",
     )
     .fetch_one(&mut admin)

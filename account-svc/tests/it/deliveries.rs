@@ -181,3 +181,78 @@ async fn reports_lock_their_invitations_in_one_order_and_the_newest_counts() {
     }
     service.stop().await;
 }
+
+#[tokio::test]
+async fn staff_see_that_an_email_was_cancelled_until_they_invite_again() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
+    let invitation = account.last_invitation.clone().unwrap();
+    let change = |revision, state: DeliveryState, reason: &str| DeliveryChanged {
+        delivery_id: Uuid::now_v7().to_string(),
+        invitation_id: invitation.invitation_id.clone(),
+        send_number: 1,
+        state: state.into(),
+        revision,
+        throttled_until: (state == DeliveryState::Throttled).then_some(Timestamp {
+            seconds: 1_900_000_000,
+            nanos: 0,
+        }),
+        reason: reason.to_owned(),
+        change_time: Some(Timestamp::default()),
+        ..Default::default()
+    };
+    let waiting = change(1, DeliveryState::Throttled, "the recipient's limit");
+    service.report(&organization, waiting).await;
+    let throttled = service
+        .invitation_in(&invitation, InvitationState::Throttled)
+        .await;
+    assert_eq!(throttled.failure_reason, "");
+    let cancelled = change(2, DeliveryState::Cancelled, "staff cancelled the email");
+    service.report(&organization, cancelled).await;
+    let failed = service
+        .invitation_in(&invitation, InvitationState::Failed)
+        .await;
+    assert_eq!(failed.failure_reason, "staff cancelled the email");
+    assert_eq!((failed.throttled_until, failed.sent_time), (None, None));
+
+    // An invitation that has ended is not one that failed.
+    service.invite(&account).await;
+    let superseded = service
+        .invitation_in(&invitation, InvitationState::Superseded)
+        .await;
+    assert_eq!(superseded.failure_reason, "");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_under_the_id_of_another_event_is_no_report() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
+    let invitation = account.last_invitation.unwrap();
+    let change = |revision, state: DeliveryState| DeliveryChanged {
+        delivery_id: Uuid::now_v7().to_string(),
+        invitation_id: invitation.invitation_id.clone(),
+        send_number: 1,
+        state: state.into(),
+        revision,
+        change_time: Some(Timestamp::default()),
+        ..Default::default()
+    };
+    let forged = change(9, DeliveryState::Failed);
+    service
+        .report_as(Uuid::now_v7(), &organization, forged)
+        .await;
+    // Older than that one, so it counts only because that one did not.
+    let sent = change(2, DeliveryState::Sent);
+    service.report(&organization, sent).await;
+    service
+        .invitation_in(&invitation, InvitationState::Sent)
+        .await;
+    service.stop().await;
+}

@@ -120,7 +120,7 @@ async fn similar_names_warn_until_exactly_they_are_acknowledged() {
 
     let ignored: Vec<serde_json::Value> = sqlx::query_scalar(
         "SELECT details FROM audit_events
-        WHERE account_id = $1::uuid AND action = 'duplicate.ignored'",
+        WHERE resource_id = $1::uuid AND action = 'duplicate.ignored'",
     )
     .bind(&second.account_id)
     .fetch_all(&mut service.admin().await)

@@ -220,7 +220,7 @@ async fn an_entry_of_the_audit_log_stays_for_ten_years() {
         .unwrap();
     let mut tx = begin(&service.pool, Scope::Platform).await.unwrap();
     assert_eq!(
-        account_svc::db::audit::purge(&mut tx, 10).await.unwrap(),
+        usher_runtime::audit::purge(&mut tx, 10).await.unwrap(),
         before.unsigned_abs()
     );
 }

@@ -349,6 +349,28 @@ impl Service {
     /// Reports the state of an email, as notify-svc does.
     pub async fn report(&self, organization_id: &str, change: DeliveryChanged) {
         let event_id = Uuid::now_v7();
+        self.publish_report(event_id, event_id, organization_id, change)
+            .await;
+    }
+
+    /// A report whose message names another event than its body.
+    pub async fn report_as(
+        &self,
+        message_id: Uuid,
+        organization_id: &str,
+        change: DeliveryChanged,
+    ) {
+        self.publish_report(message_id, Uuid::now_v7(), organization_id, change)
+            .await;
+    }
+
+    async fn publish_report(
+        &self,
+        message_id: Uuid,
+        event_id: Uuid,
+        organization_id: &str,
+        change: DeliveryChanged,
+    ) {
         let event = Event {
             event_id: event_id.to_string(),
             event_type: routing_key::DELIVERY_CHANGED.to_owned(),
@@ -358,7 +380,7 @@ impl Service {
             ..Default::default()
         };
         let message = Message {
-            event_id,
+            event_id: message_id,
             event_type: routing_key::DELIVERY_CHANGED.to_owned(),
             body: event.encode_to_vec(),
             trace_context: TraceContext::default(),

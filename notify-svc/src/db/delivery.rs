@@ -1,5 +1,9 @@
-//! Emails: what the intake writes and what staff read. The sender's queries are in the two modules below.
+//! Emails: what the intake writes and what staff read. What stops them, and the sender's queries,
+//! are in the modules below.
 
+#[macro_use]
+mod change;
+mod cancel;
 mod outcome;
 mod queue;
 
@@ -7,16 +11,14 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use usher_runtime::trace_context::TraceContext;
 use uuid::Uuid;
 
 pub use self::{
+    cancel::{Locked, cancel, cancel_revoked, lock},
     outcome::{Next, Outcome, record},
     queue::{Claim, ClaimStatus, Lane, Mail, Mark, claim, mark, next_due, note_slots},
 };
-use crate::domain::{
-    DeliveryChange, DeliveryState, MailClass, MailKind, MailRequest, Recipient, Revocation,
-};
+use crate::domain::{DeliveryState, MailClass, MailKind, MailRequest, Recipient};
 
 /// An email that is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,39 @@ pub struct NewDelivery {
     pub create_time: OffsetDateTime,
 }
 
+/// A row to be inserted.
+struct NewRow<'a> {
+    /// Position of its request in the batch.
+    index: usize,
+    delivery_id: Uuid,
+    request: &'a MailRequest,
+}
+
+impl<'a> NewRow<'a> {
+    /// A row for each request, in the order of the unique key, so that two replicas wait for each other instead of
+    /// deadlocking.
+    fn of_requests(requests: &'a [MailRequest]) -> Vec<Self> {
+        let mut rows: Vec<_> = requests
+            .iter()
+            .enumerate()
+            .map(|(index, request)| Self {
+                index,
+                delivery_id: Uuid::now_v7(),
+                request,
+            })
+            .collect();
+        rows.sort_by_key(|row| {
+            let request = row.request;
+            (
+                request.organization_id,
+                request.invitation_id,
+                request.send_number,
+            )
+        });
+        rows
+    }
+}
+
 /// Inserts emails, at once due, and returns those that are new: one for each invitation and send number.
 ///
 /// # Errors
@@ -39,27 +74,13 @@ pub async fn insert(
     connection: &mut PgConnection,
     requests: &[MailRequest],
 ) -> Result<Vec<NewDelivery>, sqlx::Error> {
-    // In the order of the unique key, so that two replicas wait for each other instead of deadlocking.
-    let mut order: Vec<usize> = (0..requests.len()).collect();
-    order.sort_by_key(|index| {
-        let request = &requests[*index];
-        (
-            request.organization_id,
-            request.invitation_id,
-            request.send_number,
-        )
-    });
-    let sorted: Vec<&MailRequest> = order.iter().map(|index| &requests[*index]).collect();
-    let delivery_ids: Vec<Uuid> = sorted.iter().map(|_| Uuid::now_v7()).collect();
-    let contents = sorted
-        .iter()
-        .map(|request| serde_json::to_value(&request.content))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| sqlx::Error::Encode(error.into()))?;
-    let column = |value: fn(&MailRequest) -> String| -> Vec<String> {
-        sorted.iter().map(|request| value(request)).collect()
-    };
-    let rows = sqlx::query!(
+    fn column<T>(rows: &[NewRow<'_>], value: impl Fn(&MailRequest) -> T) -> Vec<T> {
+        rows.iter().map(|row| value(row.request)).collect()
+    }
+    let rows = NewRow::of_requests(requests);
+    let contents = column(&rows, |request| serde_json::to_value(&request.content));
+    let contents = contents.into_iter().collect::<Result<Vec<_>, _>>();
+    let inserted = sqlx::query!(
         r#"WITH inserted AS (
                 INSERT INTO deliveries (organization_id, delivery_id, invitation_id, send_number, kind,
                     mail_class, locale, recipient, content, expire_time, encapsulated_key, ciphertext,
@@ -76,33 +97,34 @@ pub async fn insert(
                   AND revocation.invitation_id = inserted.invitation_id
                   AND revocation.send_number >= inserted.send_number) AS "revoked!"
            FROM inserted"#,
-        &sorted.iter().map(|request| request.organization_id).collect::<Vec<_>>(),
-        &delivery_ids,
-        &sorted.iter().map(|request| request.invitation_id).collect::<Vec<_>>(),
-        &sorted.iter().map(|request| request.send_number).collect::<Vec<_>>(),
-        &column(|request| request.kind.as_str().to_owned()),
-        &column(|request| request.mail_class.as_str().to_owned()),
-        &column(|request| request.locale.clone()),
-        &column(|request| request.recipient.as_str().to_owned()),
-        &contents,
-        &sorted.iter().map(|request| request.expire_time).collect::<Vec<_>>(),
-        &sorted.iter().map(|request| request.sealed.encapsulated_key.clone()).collect::<Vec<_>>(),
-        &sorted.iter().map(|request| request.sealed.ciphertext.clone()).collect::<Vec<_>>(),
-        &sorted.iter().map(|request| request.trace_context.0.clone()).collect::<Vec<_>>()
-            as &[Option<String>]
+        &column(&rows, |request| request.organization_id),
+        &rows.iter().map(|row| row.delivery_id).collect::<Vec<_>>(),
+        &column(&rows, |request| request.invitation_id),
+        &column(&rows, |request| request.send_number),
+        &column(&rows, |request| request.kind.as_str().to_owned()),
+        &column(&rows, |request| request.mail_class.as_str().to_owned()),
+        &column(&rows, |request| request.locale.clone()),
+        &column(&rows, |request| request.recipient.as_str().to_owned()),
+        &contents.map_err(|error| sqlx::Error::Encode(error.into()))?,
+        &column(&rows, |request| request.expire_time),
+        &column(&rows, |request| request.sealed.encapsulated_key.clone()),
+        &column(&rows, |request| request.sealed.ciphertext.clone()),
+        &column(&rows, |request| request.trace_context.0.clone()) as &[Option<String>]
     )
     .fetch_all(connection)
     .await?;
-    let new = rows.into_iter().filter_map(|row| {
-        let position = delivery_ids.iter().position(|id| *id == row.delivery_id)?;
-        Some(NewDelivery {
-            index: order[position],
-            delivery_id: row.delivery_id,
-            revoked: row.revoked,
-            create_time: row.create_time,
+    let mut new: Vec<_> = inserted
+        .into_iter()
+        .filter_map(|new| {
+            let row = rows.iter().find(|row| row.delivery_id == new.delivery_id)?;
+            Some(NewDelivery {
+                index: row.index,
+                delivery_id: new.delivery_id,
+                revoked: new.revoked,
+                create_time: new.create_time,
+            })
         })
-    });
-    let mut new: Vec<_> = new.collect();
+        .collect();
     // The order in which they were asked for decides who gets the earlier slot.
     new.sort_unstable_by_key(|delivery| delivery.index);
     Ok(new)
@@ -130,58 +152,6 @@ pub async fn throttle(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Cancels the waiting emails that `revocations` make void. One that is with the sender at this
-/// moment is left to it: it looks once more before it hands the email over.
-///
-/// # Errors
-/// If the database fails.
-pub async fn cancel_revoked(
-    connection: &mut PgConnection,
-    revocations: &[Revocation],
-) -> Result<Vec<DeliveryChange>, sqlx::Error> {
-    let organization_ids: Vec<_> = revocations.iter().map(|row| row.organization_id).collect();
-    let invitation_ids: Vec<_> = revocations.iter().map(|row| row.invitation_id).collect();
-    let rows = sqlx::query!(
-        r#"UPDATE deliveries AS delivery
-           SET state = 'CANCELLED', reason = 'the invitation was revoked', next_attempt_time = NULL,
-               encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1,
-               lease_token = NULL, lease_expire_time = NULL, update_time = now()
-           FROM revocations AS revocation
-           WHERE revocation.organization_id = delivery.organization_id
-             AND revocation.invitation_id = delivery.invitation_id
-             AND delivery.send_number <= revocation.send_number
-             AND (delivery.organization_id, delivery.invitation_id) IN (
-                SELECT organization_id, invitation_id FROM unnest($1::uuid[], $2::uuid[])
-                    AS revoked (organization_id, invitation_id))
-             AND delivery.state IN ('QUEUED', 'THROTTLED')
-             AND (delivery.lease_expire_time IS NULL
-                OR delivery.lease_expire_time < now() AND NOT delivery.handing_over)
-           RETURNING delivery.organization_id, delivery.delivery_id, delivery.invitation_id,
-               delivery.send_number, delivery.revision, delivery.reason, delivery.trace_context,
-               delivery.update_time"#,
-        &organization_ids,
-        &invitation_ids
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| DeliveryChange {
-            organization_id: row.organization_id,
-            delivery_id: row.delivery_id,
-            invitation_id: row.invitation_id,
-            send_number: row.send_number,
-            state: DeliveryState::Cancelled,
-            revision: row.revision,
-            throttled_until: None,
-            smtp_status: None,
-            reason: row.reason,
-            change_time: row.update_time,
-            trace_context: TraceContext(row.trace_context),
-        })
-        .collect())
 }
 
 /// An email as staff see it.

@@ -1,50 +1,42 @@
-//! The only place where an error becomes a gRPC status.
+//! The only place where an error becomes a status.
 
 use std::time::Duration;
 
 use tonic::{Code, Status};
 use usher_proto::account::v1::ErrorReason;
-use usher_runtime::{
-    database::{is_outage, without_data},
-    error::RichError,
-};
+use usher_runtime::error::RichError;
 
 use crate::error::Error;
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let message = error.to_string();
-        match error {
-            Error::Fields(fields) => RichError::from(fields),
+        let rich = match error {
+            Error::Invalid(fields) => fields.into(),
+            Error::Common(error) => error.into(),
             Error::DeliveryNotFound(id) => RichError::new(
                 Code::NotFound,
                 ErrorReason::DeliveryNotFound,
                 message,
             )
-            .resource("usher.notify.v1.Delivery", id, "not found"),
+            .resource("delivery", id, "not found"),
             Error::TemplateNotFound => {
                 RichError::new(Code::NotFound, ErrorReason::TemplateNotFound, message)
             }
-            Error::Database(error) => database(&error),
-            Error::Render(_) => {
-                tracing::error!(error = message, "internal error");
-                RichError::fault()
+            Error::DeliveryEnded { delivery_id, state } => RichError::new(
+                Code::FailedPrecondition,
+                ErrorReason::DeliveryEnded,
+                message,
+            )
+            .metadata("delivery_id", delivery_id)
+            .metadata("state", state.as_str()),
+            Error::DeliveryBeingSent(delivery_id) => {
+                let reason = ErrorReason::DeliveryBeingSent;
+                RichError::new(Code::FailedPrecondition, reason, message)
+                    .metadata("delivery_id", delivery_id)
+                    .retry_after(Duration::from_secs(1))
             }
-        }
-        .into()
+        };
+        rich.into()
     }
-}
-
-fn database(error: &sqlx::Error) -> RichError {
-    if !is_outage(error) {
-        tracing::error!(error = %without_data(error), "internal error");
-        return RichError::fault();
-    }
-    tracing::warn!(error = %without_data(error), "the database does not answer");
-    RichError::new(
-        Code::Unavailable,
-        ErrorReason::DependencyUnavailable,
-        "the database does not answer; repeat the call a little later",
-    )
-    .retry_after(Duration::from_secs(1))
 }

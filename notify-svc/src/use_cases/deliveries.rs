@@ -1,48 +1,79 @@
-//! Showing single emails.
+//! Single emails: reading them, and stopping one.
 
-use sqlx::PgPool;
-use usher_runtime::{
-    call::Call,
-    database::{Scope, begin},
-    page::Page,
-};
+use sqlx::PgConnection;
+use usher_runtime::{audit::AuditEntry, change::Change, page::Page};
 use uuid::Uuid;
 
 use crate::{
     db::delivery::{self, Delivery, DeliveryFilter},
+    domain::DeliveryState,
     error::Error,
+    events,
+    metrics::Metrics,
 };
 
 /// Reads an email.
 ///
 /// # Errors
 /// If there is none in this organization.
-pub async fn get(pool: &PgPool, call: &Call, delivery_id: Uuid) -> Result<Delivery, Error> {
-    let mut tx = begin(pool, Scope::Organization(call.organization_id)).await?;
-    let delivery = delivery::get(&mut tx, call.organization_id, delivery_id).await?;
-    tx.commit().await?;
-    delivery.ok_or(Error::DeliveryNotFound(delivery_id))
+pub async fn read(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    delivery_id: Uuid,
+) -> Result<Delivery, Error> {
+    delivery::get(connection, organization_id, delivery_id)
+        .await?
+        .ok_or(Error::DeliveryNotFound(delivery_id))
 }
 
-/// Reads a page of emails, newest first, with the token of the next page.
+/// Lists emails, newest first.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn list(
-    pool: &PgPool,
-    call: &Call,
+    connection: &mut PgConnection,
+    organization_id: Uuid,
     filter: &DeliveryFilter,
     page: &Page,
-) -> Result<(Vec<Delivery>, String), Error> {
-    let mut tx = begin(pool, Scope::Organization(call.organization_id)).await?;
-    let rows = delivery::list(
-        &mut tx,
-        call.organization_id,
-        filter,
-        page.after,
-        page.limit(),
-    )
-    .await?;
-    tx.commit().await?;
-    Ok(page.cut(rows, |row| row.delivery_id))
+) -> Result<Vec<Delivery>, Error> {
+    let (after, limit) = (page.after, page.limit());
+    Ok(delivery::list(connection, organization_id, filter, after, limit).await?)
+}
+
+/// Stops an email that was not sent yet: nothing of it is handed to the relay any more. One that was cancelled
+/// before stays as it is.
+///
+/// # Errors
+/// If there is none in this organization, it is being handed over at this moment, or it was sent or ended
+/// otherwise.
+pub async fn cancel(
+    change: &mut Change,
+    metrics: &Metrics,
+    delivery_id: Uuid,
+) -> Result<Delivery, Error> {
+    let organization_id = change.organization_id;
+    // The sender marks an email under the same lock before it hands it over.
+    let before = delivery::lock(change, organization_id, delivery_id)
+        .await?
+        .ok_or(Error::DeliveryNotFound(delivery_id))?;
+    if before.state == DeliveryState::Cancelled {
+        change.mark_unchanged();
+        return read(change, organization_id, delivery_id).await;
+    }
+    if before.handing_over {
+        return Err(Error::DeliveryBeingSent(delivery_id));
+    }
+    if !before.waits {
+        let state = before.state;
+        return Err(Error::DeliveryEnded { delivery_id, state });
+    }
+    let cancelled = delivery::cancel(change, organization_id, delivery_id).await?;
+    change.audit(
+        AuditEntry::of_resource("delivery.cancelled", delivery_id)
+            .detail("invitation_id", cancelled.invitation_id.to_string())
+            .detail("state_before", before.state.as_str()),
+    );
+    metrics.states([cancelled.state]);
+    change.emit(events::delivery_changed(cancelled));
+    read(change, organization_id, delivery_id).await
 }

@@ -5,9 +5,9 @@ mod decode;
 use sqlx::{PgConnection, PgPool};
 use usher_proto::topology::{NOTIFY_INVITATIONS, Queue};
 use usher_runtime::{
-    bus::Message,
     consumer::EventHandler,
     database::{Scope, begin},
+    event::ReceivedEvent,
     outbox,
     relay::Wake,
 };
@@ -49,12 +49,10 @@ impl EventHandler for Intake {
     const QUEUE: Queue = NOTIFY_INVITATIONS;
     type Command = Arrival;
 
-    fn decode(&self, message: &Message) -> Result<Option<Arrival>, String> {
-        let command = decode::decode(message).map_err(|error| error.to_string())?;
-        Ok(Some(Arrival {
-            event_id: message.event_id,
-            command,
-        }))
+    fn decode(&self, event: ReceivedEvent) -> Result<Option<Arrival>, String> {
+        let event_id = event.event_id;
+        let command = decode::decode(event).map_err(|error| error.to_string())?;
+        Ok(Some(Arrival { event_id, command }))
     }
 
     async fn store(&self, arrivals: &[Arrival]) -> Result<(), sqlx::Error> {
@@ -84,7 +82,11 @@ impl EventHandler for Intake {
             changes.extend(delivery::cancel_revoked(&mut tx, &revocations).await?);
         }
         let states: Vec<_> = changes.iter().map(|change| change.state).collect();
-        outbox::add(&mut tx, events::delivery_changed(changes)).await?;
+        outbox::add(
+            &mut tx,
+            changes.into_iter().map(events::delivery_changed).collect(),
+        )
+        .await?;
         tx.commit().await?;
 
         self.outbox.notify();

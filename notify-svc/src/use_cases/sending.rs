@@ -230,7 +230,11 @@ impl<T: MailTransport> Sender<T> {
         let changes = delivery::record(connection, &waiting).await?;
         self.metrics
             .states(changes.iter().map(|change| change.state));
-        outbox::add(connection, events::delivery_changed(changes)).await?;
+        outbox::add(
+            connection,
+            changes.into_iter().map(events::delivery_changed).collect(),
+        )
+        .await?;
         Ok(sendable)
     }
 

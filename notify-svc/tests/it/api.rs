@@ -3,8 +3,8 @@
 use tonic::Code;
 use tonic_types::StatusExt as _;
 use usher_proto::notify::v1::{
-    self as proto, CancelDeliveryRequest, GetDeliveryRequest, ListDeliveriesRequest,
-    PreviewTemplateRequest, PreviewValues, delivery_service_client::DeliveryServiceClient,
+    self as proto, GetDeliveryRequest, ListDeliveriesRequest, PreviewTemplateRequest,
+    PreviewValues, RetryDeliveryRequest, delivery_service_client::DeliveryServiceClient,
     template_service_client::TemplateServiceClient,
 };
 use uuid::Uuid;
@@ -166,7 +166,7 @@ async fn bad_requests_name_their_fields() {
         (Code::NotFound, "DELIVERY_NOT_FOUND".to_owned())
     );
     let later = client
-        .cancel_delivery(CancelDeliveryRequest::default())
+        .retry_delivery(RetryDeliveryRequest::default())
         .await
         .unwrap_err();
     assert_eq!(

@@ -9,6 +9,7 @@
 )]
 
 mod api;
+mod cancel;
 mod crash;
 mod faults;
 mod intake;

@@ -321,6 +321,10 @@ impl ScriptedSmtp {
     {
         match self.fault(at, recipient) {
             None => write(stream, success).await,
+            Some(Fault::Wait) => {
+                self.go_on.notified().await;
+                write(stream, success).await
+            }
             Some(fault) => fail(stream, fault).await,
         }
     }
@@ -344,7 +348,7 @@ async fn fail<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(false)
         }
         Fault::Cut | Fault::TakeAndCut => Ok(false),
-        Fault::Wait => panic!("only an email can wait"),
+        Fault::Wait => panic!("DATA cannot wait"),
     }
 }
 

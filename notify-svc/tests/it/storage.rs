@@ -30,19 +30,26 @@ const EXCEPTIONS: Exceptions<'_> = Exceptions {
         ),
         ("outbox_pkey", "the relay works for all organizations"),
         ("revocations_receive_time", "purged in all organizations"),
+        ("stored_responses_age", "purged in all organizations"),
+        ("audit_events_age", "purged in all organizations"),
     ],
     definers: &[],
-    grants: &[(
-        "DELETE, INSERT, SELECT, UPDATE",
-        &[
-            "inbox",
-            "deliveries",
-            "revocations",
-            "suppressions",
-            "throttles",
-            "outbox",
-        ],
-    )],
+    grants: &[
+        (
+            "DELETE, INSERT, SELECT, UPDATE",
+            &[
+                "inbox",
+                "deliveries",
+                "revocations",
+                "suppressions",
+                "throttles",
+                "stored_responses",
+                "outbox",
+            ],
+        ),
+        // An entry is never changed, and row-level security says when it can be removed.
+        ("DELETE, INSERT, SELECT", &["audit_events"]),
+    ],
 };
 
 #[tokio::test]
@@ -55,7 +62,10 @@ async fn the_catalogue_keeps_the_rules() {
 #[tokio::test]
 async fn a_stolen_login_gets_no_further() {
     let database = database().await;
-    let further = ["CREATE TABLE public.mine (id uuid REFERENCES public.inbox)"];
+    let further = [
+        "CREATE TABLE public.mine (id uuid REFERENCES public.inbox)",
+        "UPDATE audit_events SET actor = 'nobody'",
+    ];
     let successes = attack::successes(&database, &further).await.unwrap();
     assert_eq!(successes, [] as [String; 0]);
     let other = database.login_of("account_login").await;
@@ -173,6 +183,12 @@ async fn old_rows_are_deleted_and_others_stay() {
          INSERT INTO revocations (organization_id, invitation_id, send_number, receive_time)
             SELECT gen_random_uuid(), gen_random_uuid(), 1, now() - age
             FROM unnest(ARRAY['399 days', '401 days']::interval[]) AS age;
+         INSERT INTO stored_responses (organization_id, request_id, request_hash, create_time)
+            SELECT gen_random_uuid(), gen_random_uuid(), 'h', now() - age
+            FROM unnest(ARRAY['23 hours', '25 hours']::interval[]) AS age;
+         INSERT INTO audit_events (organization_id, audit_event_id, actor, action, details, trace_id, occur_time)
+            SELECT gen_random_uuid(), gen_random_uuid(), 'staff', 'delivery.cancelled', '{}', '', now() - age
+            FROM unnest(ARRAY['9 years', '10 years 1 day']::interval[]) AS age;
          INSERT INTO deliveries (organization_id, delivery_id, invitation_id, send_number, kind, mail_class,
                 locale, recipient, content, expire_time, state, next_attempt_time, encapsulated_key,
                 ciphertext)
@@ -201,6 +217,8 @@ async fn old_rows_are_deleted_and_others_stay() {
         ("inbox", 1_i64),
         ("throttles", 1),
         ("revocations", 1),
+        ("stored_responses", 1),
+        ("audit_events", 1),
         ("deliveries", 2),
     ] {
         let count = format!("SELECT count(*) FROM {table}");

@@ -7,19 +7,23 @@ use std::sync::{
 use std::time::Duration;
 
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use usher_proto::event::v1::{InvitationRevoked, event::Payload};
 use usher_proto::topology::{NOTIFY_INVITATIONS, Queue, routing_key};
 use usher_runtime::bus::{EventBus, Message};
 use usher_runtime::consumer::{self, EventHandler};
+use usher_runtime::event::ReceivedEvent;
+use usher_runtime::outbox::OutboxEvent;
 use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
-use super::support::{DEAD, event, events, publishing, receive_one, soon};
+use super::support::{DEAD, publishing, receive_one, soon};
 
-const TYPE: &str = routing_key::INVITATION_REQUESTED;
+const TYPE: &str = routing_key::INVITATION_REVOKED;
 
-/// Remembers what it stored. The first byte of a body says what is wrong with the event.
+/// Remembers what it stored. The send number of a payload says what is wrong with the event.
 struct Handler {
     pool: PgPool,
     stored: Mutex<Vec<Uuid>>,
@@ -29,15 +33,27 @@ struct Handler {
     silences: AtomicUsize,
 }
 
-const UNREADABLE: u8 = 1;
-const VOID: u8 = 2;
-const REFUSED: u8 = 3;
+const UNREADABLE: u32 = 1;
+const VOID: u32 = 2;
+const REFUSED: u32 = 3;
 
-fn with(fault: u8) -> Message {
+fn with(fault: u32) -> Message {
+    let revoked = InvitationRevoked {
+        send_number: fault,
+        ..Default::default()
+    };
+    let payload = Payload::InvitationRevoked(revoked);
+    let event = OutboxEvent::new(Uuid::nil(), TYPE, payload, OffsetDateTime::UNIX_EPOCH);
     Message {
-        body: vec![fault],
-        ..event(TYPE)
+        event_id: event.event_id,
+        event_type: event.event_type.to_owned(),
+        body: event.payload,
+        trace_context: event.trace_context,
     }
+}
+
+fn events(count: usize) -> Vec<Message> {
+    (0..count).map(|_| with(0)).collect()
 }
 
 fn take(counter: &AtomicUsize) -> bool {
@@ -49,18 +65,20 @@ fn take(counter: &AtomicUsize) -> bool {
 
 impl EventHandler for Handler {
     const QUEUE: Queue = NOTIFY_INVITATIONS;
-    type Command = (Uuid, u8);
+    type Command = (Uuid, u32);
 
-    fn decode(&self, message: &Message) -> Result<Option<(Uuid, u8)>, String> {
-        match message.body[..] {
-            [UNREADABLE] => Err("unreadable".to_owned()),
-            [VOID] => Ok(None),
-            [REFUSED] => Ok(Some((message.event_id, REFUSED))),
-            _ => Ok(Some((message.event_id, 0))),
+    fn decode(&self, event: ReceivedEvent) -> Result<Option<(Uuid, u32)>, String> {
+        match event.payload {
+            Payload::InvitationRevoked(revoked) => match revoked.send_number {
+                UNREADABLE => Err("unreadable".to_owned()),
+                VOID => Ok(None),
+                fault => Ok(Some((event.event_id, fault))),
+            },
+            other => Err(format!("{other:?}")),
         }
     }
 
-    async fn store(&self, commands: &[(Uuid, u8)]) -> Result<(), sqlx::Error> {
+    async fn store(&self, commands: &[(Uuid, u32)]) -> Result<(), sqlx::Error> {
         if take(&self.outages) {
             return Err(sqlx::Error::PoolTimedOut);
         }
@@ -137,25 +155,31 @@ async fn what_cannot_be_handled_is_parked_and_its_neighbours_are_stored() {
     let database = database.expect("database");
     let pool = PgPool::connect(&database.owner_url()).await.expect("pool");
     let consumer = Consumer::start(pool.clone(), 0, 0);
-    let good = events(5, TYPE);
+    let good = events(5);
     let (unreadable, refused) = (with(UNREADABLE), with(REFUSED));
+    // The envelope is checked before the handler sees it.
+    let other_id = Message {
+        event_id: Uuid::now_v7(),
+        ..with(0)
+    };
     let mut batch = good.clone();
     batch.insert(1, unreadable.clone());
     batch.insert(2, with(VOID));
     batch.insert(3, refused.clone());
+    batch.insert(4, other_id.clone());
     let results = soon("all is acknowledged", consumer.bus.publish(&batch)).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!(consumer.stored(), ids(&good));
 
     let mut dead = consumer.bus.subscribe(DEAD);
     let mut parked = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let received = receive_one(&mut dead).await;
         parked.push(received.message.event_id);
         received.ack().await.expect("ack");
     }
     parked.sort_unstable();
-    let mut expected = ids(&[unreadable, refused]);
+    let mut expected = ids(&[unreadable, refused, other_id]);
     expected.sort_unstable();
     assert_eq!(parked, expected);
     consumer.stop().await;
@@ -165,7 +189,7 @@ async fn what_cannot_be_handled_is_parked_and_its_neighbours_are_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_waits_for_a_database_that_is_away_and_parks_nothing() {
     let consumer = Consumer::start(no_pool(), 4, 0);
-    let good = events(3, TYPE);
+    let good = events(3);
     let results = consumer.bus.publish(&good).await;
     assert_eq!(results, [Ok(()); 3]);
     assert_eq!(consumer.stored(), ids(&good));
@@ -175,7 +199,7 @@ async fn it_waits_for_a_database_that_is_away_and_parks_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_does_not_answer_counts_as_away() {
     let consumer = Consumer::start(no_pool(), 0, 1);
-    let good = events(1, TYPE);
+    let good = events(1);
     let publish = publishing(&consumer.bus, good.clone());
     soon("stored", async {
         while consumer.stored() != ids(&good) {
@@ -191,7 +215,7 @@ async fn a_database_that_does_not_answer_counts_as_away() {
 async fn it_stops_while_the_database_is_away_and_acknowledges_nothing() {
     let consumer = Consumer::start(no_pool(), usize::MAX, 0);
     let bus = consumer.bus.clone();
-    let publish = publishing(&bus, events(1, TYPE));
+    let publish = publishing(&bus, events(1));
     soon("an attempt", async {
         while consumer.handler.outages.load(Ordering::Relaxed) == usize::MAX {
             tokio::task::yield_now().await;

@@ -10,6 +10,7 @@
 mod bus_conformance;
 mod bus_rabbitmq;
 mod callers;
+mod change;
 mod consumer;
 mod database;
 mod housekeeping;

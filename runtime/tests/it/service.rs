@@ -68,7 +68,7 @@ async fn run_with_table(
         callers: Callers::from_args(&server.callers).expect("callers"),
         server,
         routes: Routes::default(),
-        wake: Wake::default(),
+        outbox: Wake::default(),
         workers,
     };
     let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("bind");

@@ -9,7 +9,7 @@ FROM invitations;
 INSERT INTO credentials (person_id, password_hash)
 SELECT person_id, '$argon2id$none' FROM persons ORDER BY person_id OFFSET 1;
 
-INSERT INTO audit_events (organization_id, audit_event_id, account_id, actor, action, details, trace_id)
+INSERT INTO audit_events (organization_id, audit_event_id, resource_id, actor, action, details, trace_id)
 SELECT organization_id, gen_random_uuid(), account_id, 'staff', 'account.create', '{}', '' FROM accounts;
 
 -- A day's answers, and what was not deleted yet of the day before.

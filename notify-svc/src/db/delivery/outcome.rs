@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use usher_runtime::trace_context::TraceContext;
-use uuid::Uuid;
 
-use super::Claim;
+use super::{
+    Claim,
+    change::{ChangedRow, to_publish},
+};
 use crate::domain::{DeliveryChange, DeliveryState};
 
 /// What became of a claimed email.
@@ -37,6 +38,23 @@ pub enum Next {
     After(Duration),
     /// At this time.
     At(OffsetDateTime),
+}
+
+impl Next {
+    /// In seconds.
+    fn delay(self) -> Option<f64> {
+        match self {
+            Self::After(delay) => Some(delay.as_secs_f64()),
+            Self::At(_) => None,
+        }
+    }
+
+    fn time(self) -> Option<OffsetDateTime> {
+        match self {
+            Self::After(_) => None,
+            Self::At(time) => Some(time),
+        }
+    }
 }
 
 impl Outcome {
@@ -78,28 +96,10 @@ pub async fn record(
     connection: &mut PgConnection,
     outcomes: &[(Claim, Outcome)],
 ) -> Result<Vec<DeliveryChange>, sqlx::Error> {
-    let column = |value: fn(&Claim) -> Uuid| -> Vec<Uuid> {
-        outcomes.iter().map(|(claim, _)| value(claim)).collect()
-    };
-    let states: Vec<String> = outcomes
-        .iter()
-        .map(|(_, outcome)| outcome.state.as_str().to_owned())
-        .collect();
-    let delays: Vec<Option<f64>> = outcomes
-        .iter()
-        .map(|(_, outcome)| match outcome.next {
-            Some(Next::After(delay)) => Some(delay.as_secs_f64()),
-            _ => None,
-        })
-        .collect();
-    let times: Vec<Option<OffsetDateTime>> = outcomes
-        .iter()
-        .map(|(_, outcome)| match outcome.next {
-            Some(Next::At(time)) => Some(time),
-            _ => None,
-        })
-        .collect();
-    let rows = sqlx::query!(
+    fn column<T>(outcomes: &[(Claim, Outcome)], value: impl Fn(&Outcome) -> T) -> Vec<T> {
+        outcomes.iter().map(|(_, outcome)| value(outcome)).collect()
+    }
+    let rows = change_deliveries!(
         r#"UPDATE deliveries AS delivery
            SET state = CASE WHEN outcome.publish THEN outcome.state ELSE delivery.state END,
                next_attempt_time = outcome.next_time,
@@ -119,45 +119,19 @@ pub async fn record(
                     AS outcome (delivery_id, lease_token, state, delay, time, attempted, smtp_status,
                         reason, publish)) AS outcome
            WHERE delivery.delivery_id = outcome.delivery_id
-             AND delivery.lease_token = outcome.lease_token
-           RETURNING delivery.organization_id, delivery.delivery_id, delivery.invitation_id,
-               delivery.send_number, delivery.state AS "state: DeliveryState", delivery.revision, delivery.next_attempt_time,
-               delivery.smtp_status, delivery.reason, delivery.update_time, delivery.trace_context,
-               outcome.publish AS "publish!""#,
-        &column(|claim| claim.delivery_id),
-        &column(|claim| claim.lease_token),
-        &states,
-        &delays as &[Option<f64>],
-        &times as &[Option<OffsetDateTime>],
-        &outcomes.iter().map(|(_, outcome)| outcome.attempted).collect::<Vec<_>>(),
-        &outcomes.iter().map(|(_, outcome)| outcome.smtp_status.clone()).collect::<Vec<_>>()
-            as &[Option<String>],
-        &outcomes.iter().map(|(_, outcome)| outcome.reason.map(str::to_owned)).collect::<Vec<_>>()
-            as &[Option<String>],
-        &outcomes.iter().map(|(_, outcome)| outcome.publish).collect::<Vec<_>>()
+             AND delivery.lease_token = outcome.lease_token"#,
+        "outcome.publish",
+        &outcomes.iter().map(|(claim, _)| claim.delivery_id).collect::<Vec<_>>(),
+        &outcomes.iter().map(|(claim, _)| claim.lease_token).collect::<Vec<_>>(),
+        &column(outcomes, |outcome| outcome.state.as_str().to_owned()),
+        &column(outcomes, |outcome| outcome.next.and_then(Next::delay)) as &[Option<f64>],
+        &column(outcomes, |outcome| outcome.next.and_then(Next::time)) as &[Option<OffsetDateTime>],
+        &column(outcomes, |outcome| outcome.attempted),
+        &column(outcomes, |outcome| outcome.smtp_status.clone()) as &[Option<String>],
+        &column(outcomes, |outcome| outcome.reason.map(str::to_owned)) as &[Option<String>],
+        &column(outcomes, |outcome| outcome.publish)
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .filter(|row| row.publish)
-        .map(|row| {
-            let state = row.state;
-            DeliveryChange {
-                organization_id: row.organization_id,
-                delivery_id: row.delivery_id,
-                invitation_id: row.invitation_id,
-                send_number: row.send_number,
-                state,
-                revision: row.revision,
-                throttled_until: row
-                    .next_attempt_time
-                    .filter(|_| state == DeliveryState::Throttled),
-                smtp_status: row.smtp_status,
-                reason: row.reason,
-                change_time: row.update_time,
-                trace_context: TraceContext(row.trace_context),
-            }
-        })
-        .collect())
+    Ok(to_publish(rows))
 }

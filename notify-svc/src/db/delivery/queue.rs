@@ -98,7 +98,8 @@ pub async fn claim(
     if due.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        ClaimedRow,
         r#"UPDATE deliveries AS delivery
            SET lease_token = gen_random_uuid(), lease_expire_time = now() + make_interval(secs => $2)
            WHERE delivery_id = ANY ($1)
@@ -119,62 +120,83 @@ pub async fn claim(
     )
     .fetch_all(connection)
     .await?;
-    let mut claims: Vec<_> = rows
-        .into_iter()
-        .map(|row| Claim {
-            organization_id: row.organization_id,
-            delivery_id: row.delivery_id,
-            invitation_id: row.invitation_id,
-            lease_token: row.lease_token,
-            lane,
-            status: if row.handing_over {
-                ClaimStatus::HandedOver
-            } else if row.revoked {
-                ClaimStatus::Revoked
-            } else if row.suppressed {
-                ClaimStatus::Suppressed
-            } else if row.expired {
-                ClaimStatus::Expired
-            } else {
-                ClaimStatus::Sendable
-            },
-            mail: read_mail(
-                &row.kind,
-                row.locale,
-                &row.recipient,
-                row.content,
-                Sealed {
-                    encapsulated_key: row.encapsulated_key,
-                    ciphertext: row.ciphertext,
-                },
-            ),
-            attempt_count: row.attempt_count,
-            unknown_count: row.unknown_count,
-            slots_reserved: row.slots_reserved,
-            claim_time: row.claim_time,
-            due_time: row.due_time,
-            expire_time: row.expire_time,
-            trace_context: TraceContext(row.trace_context),
-        })
-        .collect();
+    let mut claims: Vec<_> = rows.into_iter().map(|row| row.into_claim(lane)).collect();
     claims.sort_unstable_by_key(|claim| (claim.due_time, claim.delivery_id));
     Ok(claims)
 }
 
-fn read_mail(
-    kind: &str,
+/// A row that was claimed.
+#[expect(clippy::struct_excessive_bools, reason = "columns, each read alone")]
+struct ClaimedRow {
+    organization_id: Uuid,
+    delivery_id: Uuid,
+    invitation_id: Uuid,
+    lease_token: Uuid,
+    kind: String,
     locale: String,
-    recipient: &str,
+    recipient: String,
     content: serde_json::Value,
-    sealed: Sealed,
-) -> Result<Mail, &'static str> {
-    Ok(Mail {
-        kind: MailKind::try_from(kind).map_err(|_| "unknown kind")?,
-        locale,
-        recipient: Recipient::parse(recipient).map_err(|_| "malformed recipient")?,
-        content: serde_json::from_value(content).map_err(|_| "malformed content")?,
-        sealed,
-    })
+    expire_time: OffsetDateTime,
+    slots_reserved: bool,
+    encapsulated_key: Vec<u8>,
+    ciphertext: Vec<u8>,
+    trace_context: Option<String>,
+    attempt_count: i32,
+    unknown_count: i32,
+    handing_over: bool,
+    claim_time: OffsetDateTime,
+    due_time: OffsetDateTime,
+    expired: bool,
+    revoked: bool,
+    suppressed: bool,
+}
+
+impl ClaimedRow {
+    fn into_claim(self, lane: Lane) -> Claim {
+        Claim {
+            organization_id: self.organization_id,
+            delivery_id: self.delivery_id,
+            invitation_id: self.invitation_id,
+            lease_token: self.lease_token,
+            lane,
+            status: self.status(),
+            attempt_count: self.attempt_count,
+            unknown_count: self.unknown_count,
+            slots_reserved: self.slots_reserved,
+            claim_time: self.claim_time,
+            due_time: self.due_time,
+            expire_time: self.expire_time,
+            trace_context: TraceContext(self.trace_context.clone()),
+            mail: self.into_mail(),
+        }
+    }
+
+    fn status(&self) -> ClaimStatus {
+        if self.handing_over {
+            ClaimStatus::HandedOver
+        } else if self.revoked {
+            ClaimStatus::Revoked
+        } else if self.suppressed {
+            ClaimStatus::Suppressed
+        } else if self.expired {
+            ClaimStatus::Expired
+        } else {
+            ClaimStatus::Sendable
+        }
+    }
+
+    fn into_mail(self) -> Result<Mail, &'static str> {
+        Ok(Mail {
+            kind: MailKind::try_from(self.kind.as_str()).map_err(|_| "unknown kind")?,
+            locale: self.locale,
+            recipient: Recipient::parse(&self.recipient).map_err(|_| "malformed recipient")?,
+            content: serde_json::from_value(self.content).map_err(|_| "malformed content")?,
+            sealed: Sealed {
+                encapsulated_key: self.encapsulated_key,
+                ciphertext: self.ciphertext,
+            },
+        })
+    }
 }
 
 // Two queries of the same shape, because each must repeat the condition of its index literally.
@@ -239,7 +261,7 @@ pub enum Mark {
     Marked,
     /// The invitation was revoked meanwhile.
     Revoked,
-    /// The lease ran out, and another process took it.
+    /// The lease ran out and another process took it, or it was cancelled.
     Lost,
 }
 

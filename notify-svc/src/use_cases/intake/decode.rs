@@ -1,12 +1,8 @@
-//! From a message of the broker to what it asks for. What is wrong with a message is said without repeating
-//! its content: the reason is stored and logged.
+//! From an event to what it asks for. What is wrong with an event is said without repeating its content: the
+//! reason is stored and logged.
 
-use prost::Message as _;
-use usher_proto::{
-    event::v1::{self as event, event::Payload},
-    topology::SCHEMA_VERSION,
-};
-use usher_runtime::{bus::Message, seal::Sealed, timestamp, trace_context::TraceContext};
+use usher_proto::event::v1::{self as event, event::Payload};
+use usher_runtime::{event::ReceivedEvent, seal::Sealed, timestamp, trace_context::TraceContext};
 use uuid::Uuid;
 
 use crate::domain::{
@@ -16,7 +12,7 @@ use crate::domain::{
 /// Longest text of an event that is taken: far above what account-svc lets through.
 const MAX_TEXT: usize = 2_000;
 
-/// What a message asks for.
+/// What an event asks for.
 #[derive(Clone)]
 pub enum Command {
     /// Send an email.
@@ -25,21 +21,12 @@ pub enum Command {
     Revoke(Revocation),
 }
 
-/// Why a message can never be handled.
+/// Why an event can never be handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes are no event.
-    #[error("the body is not a usher.event.v1.Event")]
-    NotAnEvent,
-    /// Written by a newer version.
-    #[error("schema_version {0} is newer than this service knows; upgrade it, then replay")]
-    NewerSchema(u32),
-    /// The event does not say what happened, or this version does not know it.
-    #[error("the payload is missing or not supported by this version; upgrade it, then replay")]
+    /// This version does not handle what happened.
+    #[error("the payload is not supported by this version; upgrade it, then replay")]
     UnsupportedPayload,
-    /// The envelope and the broker disagree.
-    #[error("event_id differs from the message id")]
-    OtherEventId,
     /// A part is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
@@ -51,26 +38,18 @@ pub enum DecodeError {
     Recipient(#[from] InvalidRecipient),
 }
 
-/// Decodes a message.
+/// Decodes an event.
 ///
 /// # Errors
 /// If it can never be handled by this version.
-pub fn decode(message: &Message) -> Result<Command, DecodeError> {
-    let event =
-        event::Event::decode(message.body.as_slice()).map_err(|_| DecodeError::NotAnEvent)?;
-    if event.schema_version > SCHEMA_VERSION {
-        return Err(DecodeError::NewerSchema(event.schema_version));
-    }
-    if id("event_id", &event.event_id)? != message.event_id {
-        return Err(DecodeError::OtherEventId);
-    }
-    let organization_id = id("organization_id", &event.organization_id)?;
+pub fn decode(event: ReceivedEvent) -> Result<Command, DecodeError> {
+    let organization_id = event.organization_id;
     match event.payload {
-        Some(Payload::InvitationRequested(request)) => {
-            decode_request(organization_id, request, &message.trace_context)
+        Payload::InvitationRequested(request) => {
+            decode_request(organization_id, request, event.trace_context)
                 .map(|request| Command::Send(Box::new(request)))
         }
-        Some(Payload::InvitationRevoked(revoked)) => Ok(Command::Revoke(Revocation {
+        Payload::InvitationRevoked(revoked) => Ok(Command::Revoke(Revocation {
             organization_id,
             invitation_id: id("invitation_id", &revoked.invitation_id)?,
             send_number: send_number(revoked.send_number)?,
@@ -82,7 +61,7 @@ pub fn decode(message: &Message) -> Result<Command, DecodeError> {
 fn decode_request(
     organization_id: Uuid,
     request: event::InvitationRequested,
-    trace_context: &TraceContext,
+    trace_context: TraceContext,
 ) -> Result<MailRequest, DecodeError> {
     let kind = match request.kind() {
         event::InvitationKind::Activation => MailKind::Activation,
@@ -119,7 +98,7 @@ fn decode_request(
             encapsulated_key: sealed.encapsulated_key,
             ciphertext: sealed.ciphertext,
         },
-        trace_context: trace_context.clone(),
+        trace_context,
     })
 }
 

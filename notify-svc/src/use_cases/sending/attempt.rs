@@ -64,7 +64,7 @@ impl<T: MailTransport> Attempts<T> {
     pub(super) async fn deliver(&self, claim: Claim) {
         let Some(outcome) = self.attempt(&claim).await else {
             tracing::warn!(
-                "the lease ran out before the email was handed over; another process has it"
+                "not handed over: the lease ran out and another process has the email, or it was cancelled"
             );
             return;
         };

@@ -63,7 +63,11 @@ async fn record(
     let changes = delivery::record(&mut tx, outcomes).await?;
     suppression::insert(&mut tx, outcomes).await?;
     let states: Vec<_> = changes.iter().map(|change| change.state).collect();
-    outbox::add(&mut tx, events::delivery_changed(changes)).await?;
+    outbox::add(
+        &mut tx,
+        changes.into_iter().map(events::delivery_changed).collect(),
+    )
+    .await?;
     tx.commit().await?;
     metrics.states(states);
     Ok(())

@@ -1,13 +1,14 @@
 //! `usher.notify.v1.DeliveryService`.
 
-use sqlx::PgPool;
 use tonic::{Request, Response, Status};
 use usher_proto::notify::v1::{
-    self as proto, GetDeliveryRequest, GetDeliveryResponse, ListDeliveriesRequest,
-    ListDeliveriesResponse, delivery_service_server::DeliveryService,
+    self as proto, CancelDeliveryRequest, CancelDeliveryResponse, GetDeliveryRequest,
+    GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
+    delivery_service_server::DeliveryService,
 };
 use usher_runtime::{call::Call, fields::parse_uuid, page::Page, timestamp};
 
+use super::Service;
 use crate::{
     db::delivery::{Delivery, DeliveryFilter},
     domain::{DeliveryState, UnknownValue},
@@ -15,14 +16,8 @@ use crate::{
     use_cases::deliveries,
 };
 
-/// Shows single emails.
-pub(super) struct Deliveries {
-    pub pool: PgPool,
-    pub envelope: Envelope,
-}
-
 #[tonic::async_trait]
-impl DeliveryService for Deliveries {
+impl DeliveryService for Service {
     async fn get_delivery(
         &self,
         request: Request<GetDeliveryRequest>,
@@ -30,7 +25,12 @@ impl DeliveryService for Deliveries {
         let (call, mut fields, request) = Call::open(request)?;
         let delivery_id = fields.take("delivery_id", parse_uuid(&request.delivery_id));
         let (delivery_id,) = fields.finish((delivery_id,))?;
-        let delivery = deliveries::get(&self.pool, &call, delivery_id).await?;
+        let delivery = self
+            .store
+            .read(&call, async |tx| {
+                deliveries::read(tx, call.organization_id, delivery_id).await
+            })
+            .await?;
         Ok(Response::new(GetDeliveryResponse {
             delivery: Some(encode(delivery, &self.envelope)),
         }))
@@ -41,24 +41,47 @@ impl DeliveryService for Deliveries {
         request: Request<ListDeliveriesRequest>,
     ) -> Result<Response<ListDeliveriesResponse>, Status> {
         let (call, mut fields, request) = Call::open(request)?;
-        let query = query_of(&request);
+        let page = Page::parse(&request);
         let invitation_id = (!request.invitation_id.is_empty())
             .then(|| fields.take("invitation_id", parse_uuid(&request.invitation_id)))
             .flatten();
         let max_states = DeliveryState::ALL.len();
         let states = fields.set("states", request.states, max_states, decode_state);
         let (states,) = fields.finish((states,))?;
-        let page = Page::parse(query, request.page_size, &request.page_token)?;
+        let page = page?;
         let filter = DeliveryFilter {
             invitation_id,
             states,
         };
-        let (rows, next_page_token) = deliveries::list(&self.pool, &call, &filter, &page).await?;
+        let rows = self
+            .store
+            .read(&call, async |tx| {
+                deliveries::list(tx, call.organization_id, &filter, &page).await
+            })
+            .await?;
+        let (rows, next_page_token) = page.cut(rows, |row| row.delivery_id);
         let deliveries = rows.into_iter().map(|row| encode(row, &self.envelope));
         Ok(Response::new(ListDeliveriesResponse {
             deliveries: deliveries.collect(),
             next_page_token,
         }))
+    }
+
+    async fn cancel_delivery(
+        &self,
+        request: Request<CancelDeliveryRequest>,
+    ) -> Result<Response<CancelDeliveryResponse>, Status> {
+        let (call, mut fields, request) = Call::open(request)?;
+        let delivery_id = fields.take("delivery_id", parse_uuid(&request.delivery_id));
+        let (delivery_id,) = fields.finish((delivery_id,))?;
+        self.store
+            .change(&call, async |change| {
+                let delivery = deliveries::cancel(change, &self.metrics, delivery_id).await?;
+                Ok(CancelDeliveryResponse {
+                    delivery: Some(encode(delivery, &self.envelope)),
+                })
+            })
+            .await
     }
 }
 
@@ -90,13 +113,4 @@ fn encode(delivery: Delivery, envelope: &Envelope) -> proto::Delivery {
         sent_time: delivery.sent_time.map(timestamp::encode),
         expire_time: Some(timestamp::encode(delivery.expire_time)),
     }
-}
-
-/// What a page token is bound to: all but the page itself.
-fn query_of(request: &ListDeliveriesRequest) -> Vec<u8> {
-    prost::Message::encode_to_vec(&ListDeliveriesRequest {
-        page_size: 0,
-        page_token: String::new(),
-        ..request.clone()
-    })
 }

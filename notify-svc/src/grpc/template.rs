@@ -1,7 +1,5 @@
 //! `usher.notify.v1.TemplateService`.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 use usher_proto::notify::v1::{
     self as proto, PreviewTemplateRequest, PreviewTemplateResponse, PreviewValues,
@@ -9,22 +7,14 @@ use usher_proto::notify::v1::{
 };
 use usher_runtime::{call::Call, fields::FieldParser, timestamp};
 
-use crate::{
-    domain::MailKind,
-    render::{Renderer, Values},
-    use_cases::templates,
-};
+use super::Service;
+use crate::{domain::MailKind, render::Values, use_cases::templates};
 
 /// Longest text of a preview, in bytes.
 const MAX_TEXT: usize = 2_000;
 
-/// Shows what emails look like.
-pub(super) struct Templates {
-    pub renderer: Arc<Renderer>,
-}
-
 #[tonic::async_trait]
-impl TemplateService for Templates {
+impl TemplateService for Service {
     async fn preview_template(
         &self,
         request: Request<PreviewTemplateRequest>,

@@ -1,15 +1,14 @@
 //! Responses of mutating calls, so that a repeated call gets the same one.
 
+use prost::Message;
 use sqlx::PgConnection;
-use usher_runtime::request_key::RequestKey;
 use uuid::Uuid;
+
+use crate::{error::CommonError, request_key::RequestKey};
 
 /// Takes a key for the calling transaction; `false` if it is taken. Waits for a transaction that is taking
 /// it at the same moment.
-///
-/// # Errors
-/// If the database fails.
-pub async fn claim(
+pub(super) async fn claim(
     connection: &mut PgConnection,
     organization_id: Uuid,
     key: &RequestKey,
@@ -26,40 +25,39 @@ pub async fn claim(
     Ok(result.rows_affected() == 1)
 }
 
-/// What is stored under a key.
-#[derive(Debug)]
-pub struct StoredResponse {
-    /// SHA-256 of RPC and request.
-    pub request_hash: Vec<u8>,
-    /// The encoded response message.
-    pub response: Option<Vec<u8>>,
-}
-
-/// Reads what is stored under a key.
+/// The response that is stored under a call's request id, if there is one: for a mutation that has something to
+/// do before its transaction begins. The organization is nil for calls that belong to none.
 ///
 /// # Errors
-/// If the database fails.
-pub async fn get(
+/// If the request id was used for another request, a call with it is under way, or the database fails.
+pub async fn get<R: Message + Default>(
     connection: &mut PgConnection,
     organization_id: Uuid,
-    request_id: Uuid,
-) -> Result<Option<StoredResponse>, sqlx::Error> {
-    sqlx::query_as!(
-        StoredResponse,
+    key: &RequestKey,
+) -> Result<Option<R>, CommonError> {
+    let stored = sqlx::query!(
         "SELECT request_hash, response FROM stored_responses
         WHERE organization_id = $1 AND request_id = $2",
         organization_id,
-        request_id,
+        key.request_id,
     )
     .fetch_optional(connection)
-    .await
+    .await?;
+    let Some(stored) = stored else {
+        return Ok(None);
+    };
+    if stored.request_hash != key.request_hash {
+        return Err(CommonError::RequestIdReused(key.request_id));
+    }
+    let response = stored.response.ok_or(CommonError::ConcurrentUpdate)?;
+    R::decode(response.as_slice())
+        .map(Some)
+        // The error may quote the response.
+        .map_err(|_| CommonError::Internal("a stored response cannot be decoded".to_owned()))
 }
 
 /// Stores the response under a key that the transaction took.
-///
-/// # Errors
-/// If the database fails.
-pub async fn save(
+pub(super) async fn save(
     connection: &mut PgConnection,
     organization_id: Uuid,
     request_id: Uuid,
@@ -81,7 +79,7 @@ pub async fn save(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
+pub(super) async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
     let result = sqlx::query!(
         "DELETE FROM stored_responses WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM stored_responses

@@ -1,0 +1,107 @@
+//! The audit log: who did what. Append-only, without personal data.
+//!
+//! Both services have the same table `audit_events`, which a [`Change`](crate::change::Change) writes. The
+//! functions work on a connection inside the caller's transaction.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::trace_context::current_trace_id;
+
+/// An entry to be added. No values of a profile, no token and no password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// What was done, for example `account.closed`.
+    pub action: &'static str,
+    /// What it was done to; `None` for what concerns the organization.
+    pub resource_id: Option<Uuid>,
+    /// Particulars, each up to 1,000 characters.
+    pub details: BTreeMap<&'static str, String>,
+}
+
+impl AuditEntry {
+    /// An entry about a resource of the organization.
+    #[must_use]
+    pub fn of_resource(action: impl Into<&'static str>, resource_id: Uuid) -> Self {
+        Self {
+            action: action.into(),
+            resource_id: Some(resource_id),
+            details: BTreeMap::new(),
+        }
+    }
+
+    /// An entry about the organization itself.
+    #[must_use]
+    pub fn of_organization(action: impl Into<&'static str>) -> Self {
+        Self {
+            action: action.into(),
+            resource_id: None,
+            details: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a particular, unless it is empty.
+    #[must_use]
+    pub fn detail(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        let value: String = value.into();
+        if !value.is_empty() {
+            self.details.insert(name, value);
+        }
+        self
+    }
+}
+
+/// Adds entries, in the trace of the current call.
+pub(crate) async fn add(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    actor: &str,
+    entries: &[AuditEntry],
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = entries.iter().map(|_| Uuid::now_v7()).collect();
+    let resource_ids: Vec<Option<Uuid>> = entries.iter().map(|entry| entry.resource_id).collect();
+    let actions: Vec<String> = entries
+        .iter()
+        .map(|entry| entry.action.to_owned())
+        .collect();
+    let details: Vec<_> = entries
+        .iter()
+        .map(|entry| serde_json::json!(entry.details))
+        .collect();
+    sqlx::query!(
+        "INSERT INTO audit_events (
+            organization_id, audit_event_id, resource_id, actor, action, details, trace_id)
+        SELECT $1, audit_event_id, resource_id, $5, action, details, $7
+        FROM unnest($2::uuid[], $3::uuid[], $4::text[], $6::jsonb[])
+            AS entry (audit_event_id, resource_id, action, details)",
+        organization_id,
+        &ids,
+        &resource_ids as &[Option<Uuid>],
+        &actions,
+        actor,
+        &details,
+        current_trace_id().unwrap_or_default(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes up to `limit` entries that are older than ten years, which is all that the database lets go;
+/// answers how many there were.
+///
+/// # Errors
+/// If the database fails.
+pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
+    let result = sqlx::query!(
+        "DELETE FROM audit_events WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM audit_events
+            WHERE occur_time < now() - interval '10 years' ORDER BY occur_time LIMIT $1))",
+        limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected())
+}

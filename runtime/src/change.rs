@@ -1,0 +1,272 @@
+//! How calls use the database: a read in one transaction, and a mutation as one unit of work. That is one
+//! transaction with the change, its events, its entries in the audit log, and the response that a repeated call
+//! gets.
+//!
+//! Both services have the same tables `stored_responses`, `outbox` and `audit_events`.
+
+mod stored_response;
+
+use std::ops::{Deref, DerefMut};
+
+use prost::Message;
+use sqlx::{PgConnection, PgPool};
+use tonic::Response;
+use uuid::Uuid;
+
+pub use self::stored_response::get as stored_response;
+use crate::{
+    audit::{self, AuditEntry},
+    call::Call,
+    database::{self, Scope, Tx},
+    error::CommonError,
+    housekeeping::Purge,
+    outbox::{self, OutboxEvent},
+    relay::Wake,
+    request_key::RequestKey,
+};
+
+/// A service's database, as calls use it. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    /// Connections for calls; background work has its own.
+    pub pool: PgPool,
+    /// Wakes the relay: events are in the outbox.
+    pub outbox: Wake,
+}
+
+impl Store {
+    /// Runs a read in a transaction of the call's organization, or of the whole platform for calls that name
+    /// none.
+    ///
+    /// # Errors
+    /// If the work fails or the database is away.
+    pub async fn read<T, E: From<CommonError>>(
+        &self,
+        call: &Call,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.read_in(scope(call)?, work).await
+    }
+
+    /// As [`Self::read`], for calls whose organization is known by other means than a field of the request:
+    /// with the platform's scope, the work itself compares what it finds with [`Call::reach`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_in<T, E: From<CommonError>>(
+        &self,
+        scope: Scope,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let begun = database::begin(&self.pool, scope).await;
+        let mut tx = begun.map_err(CommonError::from)?;
+        let result = work(&mut tx).await;
+        // Nothing was changed; a connection that cannot even roll back is not worth an error.
+        let _ = tx.rollback().await;
+        result
+    }
+
+    /// Runs a mutation as one unit of work in the call's organization, or on the whole platform for calls
+    /// that name none. When `work` succeeds, its change, events and entries are committed with its response, and
+    /// the relay is woken. A repeated call gets the response of the first, without any work.
+    ///
+    /// # Errors
+    /// If the work fails or leaves no entry for the audit log, the request id was used for another request, or
+    /// the database is away. Nothing is changed then.
+    pub async fn change<R: Message + Default, E: From<CommonError>>(
+        &self,
+        call: &Call,
+        work: impl AsyncFnOnce(&mut Change) -> Result<R, E>,
+    ) -> Result<Response<R>, E> {
+        let changed = self
+            .change_in(call, scope(call)?, call.organization_id, work)
+            .await?;
+        Ok(Response::new(changed.into_response()))
+    }
+
+    /// As [`Self::change`], for calls whose organization is known by other means than a field of the request.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub async fn change_in<R: Message + Default, E: From<CommonError>>(
+        &self,
+        call: &Call,
+        scope: Scope,
+        organization_id: Uuid,
+        work: impl AsyncFnOnce(&mut Change) -> Result<R, E>,
+    ) -> Result<Changed<R>, E> {
+        let mut change = match Change::begin(&self.pool, call, scope, organization_id).await? {
+            Begun::Answered(response) => return Ok(Changed::Repeated(response)),
+            Begun::Fresh(change) => change,
+        };
+        let response = work(&mut change).await?;
+        let has_events = !change.events.is_empty();
+        change.commit(&response).await?;
+        if has_events {
+            self.outbox.notify();
+        }
+        Ok(Changed::Fresh(response))
+    }
+}
+
+/// Whose rows a call sees. One that names no organization sees all of them only if its RPC belongs to none.
+fn scope(call: &Call) -> Result<Scope, CommonError> {
+    if !call.organization_id.is_nil() {
+        Ok(Scope::Organization(call.organization_id))
+    } else if call.is_of_platform {
+        Ok(Scope::Platform)
+    } else {
+        Err(CommonError::Internal(
+            "a call that names no organization needs a scope of its own".to_owned(),
+        ))
+    }
+}
+
+/// What a mutation answers.
+#[derive(Debug)]
+pub enum Changed<R> {
+    /// It was carried out now.
+    Fresh(R),
+    /// An earlier call with the same request id was carried out.
+    Repeated(R),
+}
+
+impl<R> Changed<R> {
+    /// The response, whichever call was carried out.
+    pub fn into_response(self) -> R {
+        match self {
+            Self::Fresh(response) | Self::Repeated(response) => response,
+        }
+    }
+}
+
+/// A mutation under way. Derefs to its connection. [`Store::change`] makes it, and commits it.
+pub struct Change {
+    /// Who asks for the change, as authenticated; for `requested_by`.
+    pub requested_by: String,
+    /// The organization that events and entries belong to. Nil until a new organization is created.
+    pub organization_id: Uuid,
+    tx: Tx,
+    actor: String,
+    response_key: Option<(Uuid, RequestKey)>,
+    events: Vec<OutboxEvent>,
+    audit: Vec<AuditEntry>,
+    is_unchanged: bool,
+}
+
+/// A mutation that was begun.
+enum Begun<R> {
+    /// It is new.
+    Fresh(Box<Change>),
+    /// An earlier call with the same request id was answered like this.
+    Answered(R),
+}
+
+impl Change {
+    /// Begins a transaction and takes the call's request id, or finds the stored response. Calls with the
+    /// same request id wait for each other.
+    async fn begin<R: Message + Default>(
+        pool: &PgPool,
+        call: &Call,
+        scope: Scope,
+        organization_id: Uuid,
+    ) -> Result<Begun<R>, CommonError> {
+        let mut tx = database::begin(pool, scope).await?;
+        let response_key = call
+            .request_key
+            .clone()
+            .map(|request_key| (organization_id, request_key));
+        if let Some((_, key)) = &response_key
+            && !stored_response::claim(&mut tx, organization_id, key).await?
+        {
+            let stored = stored_response(&mut tx, organization_id, key).await?;
+            tx.rollback().await?;
+            // Purged between the two statements.
+            return stored
+                .map(Begun::Answered)
+                .ok_or(CommonError::ConcurrentUpdate);
+        }
+        Ok(Begun::Fresh(Box::new(Self {
+            requested_by: call.subject.clone(),
+            organization_id,
+            tx,
+            actor: call.subject.clone(),
+            response_key,
+            events: Vec::new(),
+            audit: Vec::new(),
+            is_unchanged: false,
+        })))
+    }
+
+    /// Names the Person on whose behalf the caller acts as the one who did it.
+    pub fn act_as_person(&mut self, person_id: Uuid) {
+        self.actor = format!("person:{person_id}");
+    }
+
+    /// Adds an event, to be published once the change is durable.
+    pub fn emit(&mut self, event: OutboxEvent) {
+        self.events.push(event);
+    }
+
+    /// Adds an entry to the audit log. Every change has one.
+    pub fn audit(&mut self, entry: AuditEntry) {
+        self.audit.push(entry);
+    }
+
+    /// Says that there was nothing to change: the call leaves no event and no entry in the audit log.
+    pub fn mark_unchanged(&mut self) {
+        self.is_unchanged = true;
+    }
+
+    async fn commit<R: Message>(mut self, response: &R) -> Result<(), CommonError> {
+        if self.audit.is_empty() != self.is_unchanged {
+            return Err(CommonError::Internal(
+                "a change without an entry in the audit log, or an entry without a change"
+                    .to_owned(),
+            ));
+        }
+        if self.is_unchanged && !self.events.is_empty() {
+            return Err(CommonError::Internal(
+                "an event without a change".to_owned(),
+            ));
+        }
+        let organization_id = self.organization_id;
+        outbox::add(&mut self.tx, std::mem::take(&mut self.events)).await?;
+        if !self.audit.is_empty() {
+            audit::add(&mut self.tx, organization_id, &self.actor, &self.audit).await?;
+        }
+        if let Some((stored_under, key)) = &self.response_key {
+            let encoded = response.encode_to_vec();
+            stored_response::save(&mut self.tx, *stored_under, key.request_id, &encoded).await?;
+        }
+        self.tx.commit().await?;
+        Ok(())
+    }
+}
+
+impl Deref for Change {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for Change {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+}
+
+/// What is deleted of these tables when it is old; the times are in the queries.
+#[must_use]
+pub fn purges() -> [Purge; 2] {
+    [
+        Purge::new("stored_responses", |connection, limit| {
+            Box::pin(stored_response::purge(connection, limit))
+        }),
+        Purge::new("audit_events", |connection, limit| {
+            Box::pin(audit::purge(connection, limit))
+        }),
+    ]
+}

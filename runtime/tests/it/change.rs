@@ -1,0 +1,227 @@
+//! The unit of work of a mutation: all of it is committed, or nothing.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use sqlx::migrate::Migrator;
+use time::OffsetDateTime;
+use tonic::Request;
+use usher_proto::account::v1::{ActivateAccountRequest, ReopenAccountRequest};
+use usher_proto::event::v1::{AccountClosed, event::Payload};
+use usher_proto::rpc::RpcRequest;
+use usher_proto::topology::routing_key;
+use usher_runtime::audit::AuditEntry;
+use usher_runtime::call::Call;
+use usher_runtime::caller::Caller;
+use usher_runtime::change::{Change, Store};
+use usher_runtime::database::{self, Scope};
+use usher_runtime::error::CommonError;
+use usher_runtime::outbox::OutboxEvent;
+use usher_runtime::relay::Wake;
+use usher_tests::{Database, ServiceName};
+use uuid::Uuid;
+
+/// Both services have the same tables, as a test of both says.
+static MIGRATIONS: Migrator = sqlx::migrate!("../account-svc/migrations");
+
+/// Any message will do.
+type Response = AccountClosed;
+
+fn response(text: &str) -> Response {
+    Response {
+        account_id: text.to_owned(),
+    }
+}
+
+/// A call of somebody who may do everything.
+fn open<R: RpcRequest>(message: R) -> Call {
+    let mut request = Request::new(message);
+    let caller = Caller::unrestricted("staff:7".to_owned());
+    request.extensions_mut().insert(caller);
+    let (call, fields, _) = Call::open(request).expect("open");
+    fields.finish(()).expect("no faulty field");
+    call
+}
+
+struct Fixture {
+    _database: Database,
+    store: Store,
+    organization_id: Uuid,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let database = Database::migrated(ServiceName::Account, &MIGRATIONS).await;
+        let database = database.expect("database");
+        let url = SecretString::from(database.service_url());
+        let pool = database::connect(&url, "account_service", 4).expect("pool");
+        Self {
+            _database: database,
+            store: Store {
+                pool,
+                outbox: Wake::default(),
+            },
+            organization_id: Uuid::now_v7(),
+        }
+    }
+
+    /// A call with a `request_id`, about `account_id`.
+    fn call(&self, request_id: Uuid, account_id: &str) -> Call {
+        open(ReopenAccountRequest {
+            organization_id: self.organization_id.to_string(),
+            account_id: account_id.to_owned(),
+            request_id: request_id.to_string(),
+        })
+    }
+
+    async fn change(
+        &self,
+        call: &Call,
+        work: impl AsyncFnOnce(&mut Change) -> Result<Response, CommonError>,
+    ) -> Result<Response, CommonError> {
+        let response = self.store.change(call, work).await?;
+        Ok(response.into_inner())
+    }
+
+    /// Rows of the outbox, the audit log and the stored responses.
+    async fn counts(&self) -> [i64; 3] {
+        let mut tx = database::begin(&self.store.pool, Scope::Platform)
+            .await
+            .expect("begin");
+        let (events, entries, responses) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM audit_events),
+                (SELECT count(*) FROM stored_responses)",
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .expect("counts");
+        [events, entries, responses]
+    }
+}
+
+fn event(organization_id: Uuid) -> OutboxEvent {
+    OutboxEvent::new(
+        organization_id,
+        routing_key::ACCOUNT_CLOSED,
+        Payload::AccountClosed(AccountClosed::default()),
+        OffsetDateTime::UNIX_EPOCH,
+    )
+}
+
+fn entry() -> AuditEntry {
+    AuditEntry::of_resource("account.closed", Uuid::now_v7())
+}
+
+#[tokio::test]
+async fn a_change_is_committed_with_all_that_belongs_to_it() {
+    let fixture = Fixture::new().await;
+    let call = fixture.call(Uuid::now_v7(), "a");
+    let changed = fixture.change(&call, async |change| {
+        change.emit(event(change.organization_id));
+        change.audit(entry().detail("reason", "moved"));
+        Ok(response("first"))
+    });
+    assert_eq!(changed.await.expect("changed"), response("first"));
+    assert_eq!(fixture.counts().await, [1, 1, 1]);
+    let woken = tokio::time::timeout(Duration::from_secs(10), fixture.store.outbox.notified());
+    woken.await.expect("the relay is woken");
+
+    let mut tx = database::begin(&fixture.store.pool, Scope::Platform)
+        .await
+        .expect("begin");
+    let (actor, action, reason): (String, String, String) =
+        sqlx::query_as("SELECT actor, action, details ->> 'reason' FROM audit_events")
+            .fetch_one(&mut *tx)
+            .await
+            .expect("entry");
+    assert_eq!(
+        (actor.as_str(), action.as_str(), reason.as_str()),
+        ("staff:7", "account.closed", "moved")
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_call_does_no_work_and_another_one_is_refused() {
+    let fixture = Fixture::new().await;
+    let request_id = Uuid::now_v7();
+    let call = fixture.call(request_id, "a");
+    for _ in 0..2 {
+        let mut works = 0;
+        let answer = fixture.change(&call, async |change| {
+            works += 1;
+            change.audit(entry());
+            Ok(response(&works.to_string()))
+        });
+        assert_eq!(answer.await.expect("answer"), response("1"));
+    }
+    let other = fixture.call(request_id, "b");
+    let refused = fixture.change(&other, async |_| panic!("it worked"));
+    assert!(matches!(
+        refused.await,
+        Err(CommonError::RequestIdReused(id)) if id == request_id
+    ));
+    assert_eq!(fixture.counts().await, [0, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_change_without_an_entry_in_the_audit_log_fails() {
+    let fixture = Fixture::new().await;
+    let call = fixture.call(Uuid::now_v7(), "a");
+    let silent = fixture.change(&call, async |change| {
+        change.emit(event(change.organization_id));
+        Ok(response("silent"))
+    });
+    assert!(matches!(silent.await, Err(CommonError::Internal(_))));
+    assert_eq!(fixture.counts().await, [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_call_that_changes_nothing_leaves_its_response_alone() {
+    let fixture = Fixture::new().await;
+    let call = fixture.call(Uuid::now_v7(), "a");
+    for leave in [
+        |change: &mut Change| change.audit(entry()),
+        |change: &mut Change| change.emit(event(change.organization_id)),
+    ] {
+        let contradiction = fixture.change(&call, async |change| {
+            change.mark_unchanged();
+            leave(change);
+            Ok(response("contradiction"))
+        });
+        assert!(matches!(contradiction.await, Err(CommonError::Internal(_))));
+    }
+    assert_eq!(fixture.counts().await, [0, 0, 0]);
+    let unchanged = fixture.change(&call, async |change| {
+        change.mark_unchanged();
+        Ok(response("unchanged"))
+    });
+    assert_eq!(unchanged.await.expect("unchanged"), response("unchanged"));
+    assert_eq!(fixture.counts().await, [0, 0, 1]);
+}
+
+#[tokio::test]
+async fn work_that_fails_leaves_nothing_and_can_be_repeated() {
+    let fixture = Fixture::new().await;
+    let call = fixture.call(Uuid::now_v7(), "a");
+    let failed = fixture.change(&call, async |change| {
+        change.emit(event(change.organization_id));
+        change.audit(entry());
+        Err(CommonError::ConcurrentUpdate)
+    });
+    assert!(matches!(failed.await, Err(CommonError::ConcurrentUpdate)));
+    assert_eq!(fixture.counts().await, [0, 0, 0]);
+    let repeated = fixture.change(&call, async |change| {
+        change.audit(entry());
+        Ok(response("second"))
+    });
+    assert_eq!(repeated.await.expect("changed"), response("second"));
+}
+
+#[tokio::test]
+async fn a_call_without_an_organization_needs_a_scope_of_its_own() {
+    let fixture = Fixture::new().await;
+    // It names a token.
+    let call = open(ActivateAccountRequest::default());
+    let refused = fixture.change(&call, async |_| panic!("it worked"));
+    assert!(matches!(refused.await, Err(CommonError::Internal(_))));
+}
