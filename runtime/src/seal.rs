@@ -1,5 +1,8 @@
 //! Seals tokens to notify-svc, so that neither outbox, broker, nor a dump of either holds a usable link.
 //!
+//! A seal is bound to what decides where the link goes ([`TokenUse`]). Whoever can write to the broker or to the
+//! tables of notify-svc, and changes any of it, makes an email that is not sent: notify-svc cannot open the token.
+//!
 //! HPKE (RFC 9180) in base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
 
 use std::fmt;
@@ -9,7 +12,10 @@ use hpke::{
     Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _, aead::ChaCha20Poly1305,
     kdf::HkdfSha256, kem::X25519HkdfSha256,
 };
+use usher_proto::event::v1::InvitationRequested;
 use zeroize::Zeroizing;
+
+use crate::email;
 
 type Kem = X25519HkdfSha256;
 
@@ -25,7 +31,7 @@ pub enum SealError {
     /// Sealing failed: the public key is not a usable point.
     #[error("the public key cannot be sealed to")]
     UnusableKey,
-    /// None of the private keys opens the seal, or it was moved to another invitation.
+    /// None of the private keys opens the seal, or the token was sealed for another email.
     #[error("no private key opens the seal")]
     CannotOpen,
 }
@@ -116,17 +122,74 @@ impl PrivateKey {
     }
 }
 
-/// Seals `token` to `key`. `aad`, the id that the token belongs to, must be repeated to open it.
+/// The one email that a token is for.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenUse<'a> {
+    /// The organization that it is sent for.
+    pub organization_id: &'a str,
+    /// The invitation that the token belongs to.
+    pub invitation_id: &'a str,
+    /// Which email of the invitation.
+    pub send_number: u32,
+    /// What the link is for, for example `ACTIVATION`.
+    pub kind: &'a str,
+    /// The address that gets the link.
+    pub recipient: &'a str,
+    /// The portal that the link leads to.
+    pub portal_url: &'a str,
+}
+
+impl<'a> TokenUse<'a> {
+    /// The email that an event of this organization asks for.
+    #[must_use]
+    pub fn of(organization_id: &'a str, request: &'a InvitationRequested) -> Self {
+        Self {
+            organization_id,
+            invitation_id: &request.invitation_id,
+            send_number: request.send_number,
+            kind: request
+                .kind()
+                .as_str_name()
+                .trim_start_matches("INVITATION_KIND_"),
+            recipient: &request.recipient,
+            portal_url: request
+                .organization
+                .as_ref()
+                .map_or("", |organization| &organization.portal_url),
+        }
+    }
+
+    /// The parts, each after its length: no two uses are written alike.
+    fn additional_data(self) -> Vec<u8> {
+        let recipient = email::canonical(self.recipient);
+        let send_number = self.send_number.to_string();
+        let mut data = Vec::new();
+        for part in [
+            self.organization_id,
+            self.invitation_id,
+            &send_number,
+            self.kind,
+            &recipient,
+            self.portal_url.trim_end_matches('/'),
+        ] {
+            data.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            data.extend_from_slice(part.as_bytes());
+        }
+        data
+    }
+}
+
+/// Seals `token` to `key`. The use must be repeated to open it.
 ///
 /// # Errors
 /// If the key is not a usable point of the curve.
-pub fn seal(key: &PublicKey, token: &str, aad: &[u8]) -> Result<Sealed, SealError> {
+pub fn seal(key: &PublicKey, token: &str, token_use: TokenUse<'_>) -> Result<Sealed, SealError> {
     hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem>(
         &OpModeS::Base,
         &key.0,
         INFO,
         token.as_bytes(),
-        aad,
+        &token_use.additional_data(),
     )
     .map(|(encapsulated_key, ciphertext)| Sealed {
         encapsulated_key: encapsulated_key.to_bytes().to_vec(),
@@ -139,14 +202,15 @@ pub fn seal(key: &PublicKey, token: &str, aad: &[u8]) -> Result<Sealed, SealErro
 /// under way.
 ///
 /// # Errors
-/// If none fits, or the seal was made for another `aad`.
+/// If none fits, or the token was sealed for another use.
 pub fn open(
     keys: &[PrivateKey],
     sealed: &Sealed,
-    aad: &[u8],
+    token_use: TokenUse<'_>,
 ) -> Result<Zeroizing<String>, SealError> {
     let encapsulated_key = <Kem as hpke::Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key)
         .map_err(|_| SealError::CannotOpen)?;
+    let additional_data = token_use.additional_data();
     keys.iter()
         .find_map(|key| {
             hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, Kem>(
@@ -155,7 +219,7 @@ pub fn open(
                 &encapsulated_key,
                 INFO,
                 &sealed.ciphertext,
-                aad,
+                &additional_data,
             )
             .ok()
         })
@@ -168,18 +232,71 @@ pub fn open(
 mod tests {
     use super::*;
 
+    const USE: TokenUse<'_> = TokenUse {
+        organization_id: "organization",
+        invitation_id: "invitation",
+        send_number: 1,
+        kind: "ACTIVATION",
+        recipient: "ann@example.org",
+        portal_url: "https://portal.example.org",
+    };
+
     #[test]
-    fn only_the_private_key_and_the_right_id_open_a_seal() {
+    fn only_the_private_key_opens_a_seal() {
         let (private, public) = PrivateKey::generate();
         let (other, _) = PrivateKey::generate();
-        let sealed = seal(&public, "token", b"id").unwrap();
-        let opened = open(&[other.clone(), private.clone()], &sealed, b"id").unwrap();
+        let sealed = seal(&public, "token", USE).unwrap();
+        let opened = open(&[other.clone(), private], &sealed, USE).unwrap();
         assert_eq!(opened.as_str(), "token");
-        assert_eq!(open(&[other], &sealed, b"id"), Err(SealError::CannotOpen));
-        assert_eq!(
-            open(&[private], &sealed, b"id2"),
-            Err(SealError::CannotOpen)
-        );
+        assert_eq!(open(&[other], &sealed, USE), Err(SealError::CannotOpen));
+    }
+
+    #[test]
+    fn a_seal_opens_for_its_own_email_alone() {
+        let (private, public) = PrivateKey::generate();
+        let keys = [private];
+        let sealed = seal(&public, "token", USE).unwrap();
+        let same = TokenUse {
+            recipient: "Ann@EXAMPLE.org",
+            portal_url: "https://portal.example.org/",
+            ..USE
+        };
+        assert!(open(&keys, &sealed, same).is_ok());
+        for other in [
+            TokenUse {
+                organization_id: "another",
+                ..USE
+            },
+            TokenUse {
+                invitation_id: "another",
+                ..USE
+            },
+            TokenUse {
+                send_number: 2,
+                ..USE
+            },
+            TokenUse {
+                kind: "SHARE_REQUEST",
+                ..USE
+            },
+            TokenUse {
+                recipient: "mallory@example.org",
+                ..USE
+            },
+            TokenUse {
+                portal_url: "https://portal.example.org.mallory.example",
+                ..USE
+            },
+            // The same characters, with another border between two parts.
+            TokenUse {
+                organization_id: "organizationi",
+                invitation_id: "nvitation",
+                ..USE
+            },
+        ] {
+            let opened = open(&keys, &sealed, other);
+            assert_eq!(opened, Err(SealError::CannotOpen), "{other:?}");
+        }
     }
 
     #[test]

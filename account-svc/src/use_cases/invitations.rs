@@ -11,7 +11,8 @@ use usher_runtime::{
     error::CommonError,
     fields::InvalidFields,
     page::{Page, Rows},
-    seal, timestamp,
+    seal::{self, TokenUse},
+    timestamp,
 };
 use uuid::Uuid;
 
@@ -153,13 +154,7 @@ pub async fn create(
         token_hash: &token_hash,
     };
     let times = db::invitation::create(change, organization.organization_id, &new).await?;
-    let sealed = seal::seal(
-        &context.notify_key,
-        token.expose_secret(),
-        invitation_id.to_string().as_bytes(),
-    )
-    .map_err(|error| CommonError::Internal(error.to_string()))?;
-    let payload = InvitationRequested {
+    let mut payload = InvitationRequested {
         invitation_id: invitation_id.to_string(),
         account_id: addressee.account_id.to_string(),
         kind: event_kind(kind).into(),
@@ -171,13 +166,21 @@ pub async fn create(
         locale: locale.to_owned(),
         organization: Some(face(profile)),
         expire_time: Some(timestamp::encode(times.expire_time)),
-        sealed_token: Some(SealedToken {
-            encapsulated_key: sealed.encapsulated_key,
-            ciphertext: sealed.ciphertext,
-        }),
+        sealed_token: None,
         form_id: extras.form_id.clone(),
         return_url,
     };
+    let organization_id = organization.organization_id.to_string();
+    let sealed = seal::seal(
+        &context.notify_key,
+        token.expose_secret(),
+        TokenUse::of(&organization_id, &payload),
+    )
+    .map_err(|error| CommonError::Internal(error.to_string()))?;
+    payload.sealed_token = Some(SealedToken {
+        encapsulated_key: sealed.encapsulated_key,
+        ciphertext: sealed.ciphertext,
+    });
     change.emit(events::invitation_requested(
         organization.organization_id,
         payload,

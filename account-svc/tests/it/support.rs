@@ -38,7 +38,7 @@ use usher_proto::{
 use usher_runtime::{
     bus::{EventBus, Message, Subscription},
     database::Pools,
-    seal::{self, PrivateKey, Sealed},
+    seal::{self, PrivateKey, Sealed, TokenUse},
     trace_context::TraceContext,
 };
 pub use usher_tests::refusal::{assert_invalid, assert_refused, refusal};
@@ -281,13 +281,14 @@ impl Service {
     /// The next invitation that notify-svc gets.
     pub async fn next_link(&mut self) -> Link {
         loop {
-            if let Some(Payload::InvitationRequested(event)) = self.next_event().await.payload {
-                return self.open(event);
+            let event = self.next_event().await;
+            if let Some(Payload::InvitationRequested(requested)) = event.payload {
+                return self.open(&event.organization_id, requested);
             }
         }
     }
 
-    fn open(&self, event: InvitationRequested) -> Link {
+    fn open(&self, organization_id: &str, event: InvitationRequested) -> Link {
         let sealed = event.sealed_token.clone().unwrap();
         let sealed = Sealed {
             encapsulated_key: sealed.encapsulated_key,
@@ -296,7 +297,7 @@ impl Service {
         let token = seal::open(
             std::slice::from_ref(&self.key),
             &sealed,
-            event.invitation_id.as_bytes(),
+            TokenUse::of(organization_id, &event),
         )
         .unwrap();
         Link {

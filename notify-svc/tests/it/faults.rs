@@ -92,6 +92,7 @@ async fn permanent_refusals_fail_and_dead_mailboxes_are_suppressed(
     // Another organization has a list of its own.
     let mut elsewhere = service.request("zoe@example.org");
     elsewhere.organization_id = uuid::Uuid::now_v7();
+    elsewhere.seal();
     service.publish(elsewhere.message()).await;
     service
         .reaches(&elsewhere, proto::DeliveryState::Sent)

@@ -98,6 +98,7 @@ async fn each_send_number_is_an_email_of_its_own() {
     let mut second = first.clone();
     second.event_id = Uuid::now_v7();
     second.requested.send_number = 2;
+    second.seal();
     // The later one first.
     service.publish(second.message()).await;
     service.publish(first.message()).await;
@@ -161,6 +162,7 @@ async fn a_revocation_leaves_later_emails_alone() {
     let mut second = first.clone();
     second.event_id = Uuid::now_v7();
     second.requested.send_number = 2;
+    second.seal();
     service.publish(first.revocation()).await;
     service
         .publish_all(&[first.message(), second.message()])
@@ -228,4 +230,37 @@ fn with_schema_version(body: &[u8], version: u32) -> Vec<u8> {
     let mut event = Event::decode(body).unwrap();
     event.schema_version = version;
     event.encode_to_vec()
+}
+
+#[tokio::test]
+async fn a_token_goes_only_to_whom_it_was_sealed_for() {
+    let service = Service::start(&["--recipient-gap=0s"]).await;
+    let original = service.request("ann@example.org");
+    // Whoever can write to the broker has read the event, and asks for another email with its token.
+    let altered = |change: fn(&mut Request)| {
+        let mut request = original.clone();
+        request.event_id = Uuid::now_v7();
+        request.requested.send_number = 2;
+        change(&mut request);
+        request
+    };
+    let forged = [
+        altered(|request| request.requested.recipient = "mallory@example.org".to_owned()),
+        altered(|request| {
+            request.requested.send_number = 3;
+            let organization = request.requested.organization.as_mut().unwrap();
+            organization.portal_url = "https://mallory.example".to_owned();
+        }),
+    ];
+    service.publish(original.message()).await;
+    for request in &forged {
+        service.publish(request.message()).await;
+    }
+    service.reaches(&original, proto::DeliveryState::Sent).await;
+    for request in &forged {
+        service.reaches(request, proto::DeliveryState::Failed).await;
+    }
+    assert_eq!(service.smtp.taken_for("ann@example.org").len(), 1);
+    assert!(service.smtp.taken_for("mallory@example.org").is_empty());
+    service.stop().await;
 }

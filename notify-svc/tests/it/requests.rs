@@ -8,7 +8,7 @@ use usher_proto::{
 };
 use usher_runtime::{
     bus::Message,
-    seal::{PublicKey, seal},
+    seal::{PublicKey, TokenUse, seal},
     timestamp,
     trace_context::TraceContext,
 };
@@ -17,12 +17,37 @@ use uuid::Uuid;
 /// An invitation event in the making.
 #[derive(Clone)]
 pub struct Request {
+    /// What its token is sealed to.
+    key: PublicKey,
     pub organization_id: Uuid,
     pub requested: InvitationRequested,
     pub event_id: Uuid,
 }
 
 impl Request {
+    pub fn new(key: &PublicKey, recipient: &str) -> Self {
+        let mut request = Self {
+            key: key.clone(),
+            organization_id: Uuid::from_u128(0x0191_0000_0000_7000_8000_0000_0000_0001),
+            requested: requested(recipient),
+            event_id: Uuid::now_v7(),
+        };
+        request.seal();
+        request
+    }
+
+    /// Seals the token for the email as it is now.
+    pub fn seal(&mut self) {
+        let organization_id = self.organization_id.to_string();
+        let token = token_of(&self.requested.invitation_id);
+        let token_use = TokenUse::of(&organization_id, &self.requested);
+        let sealed = seal(&self.key, &token, token_use).unwrap();
+        self.requested.sealed_token = Some(event::SealedToken {
+            encapsulated_key: sealed.encapsulated_key,
+            ciphertext: sealed.ciphertext,
+        });
+    }
+
     pub fn message(&self) -> Message {
         envelope(
             self.event_id,
@@ -82,10 +107,9 @@ pub fn token_of(invitation_id: &str) -> String {
     format!("raw-token-of-{invitation_id}")
 }
 
-pub fn requested(key: &PublicKey, invitation_id: Uuid, recipient: &str) -> InvitationRequested {
-    let invitation_id = invitation_id.to_string();
-    let sealed = seal(key, &token_of(&invitation_id), invitation_id.as_bytes()).unwrap();
+fn requested(recipient: &str) -> InvitationRequested {
     InvitationRequested {
+        invitation_id: Uuid::now_v7().to_string(),
         account_id: Uuid::now_v7().to_string(),
         kind: event::InvitationKind::Activation.into(),
         mail_class: event::MailClass::Interactive.into(),
@@ -101,11 +125,6 @@ pub fn requested(key: &PublicKey, invitation_id: Uuid, recipient: &str) -> Invit
             ..Default::default()
         }),
         expire_time: Some(timestamp::encode(now() + time::Duration::days(30))),
-        sealed_token: Some(event::SealedToken {
-            encapsulated_key: sealed.encapsulated_key,
-            ciphertext: sealed.ciphertext,
-        }),
-        invitation_id,
         ..Default::default()
     }
 }

@@ -34,12 +34,8 @@ use usher_runtime::{
     trace_context::TraceContext,
 };
 use usher_tests::{Database, ServiceName};
-use uuid::Uuid;
 
-use crate::{
-    requests::{Request, requested},
-    scripted_smtp::ScriptedSmtp,
-};
+use crate::{requests::Request, scripted_smtp::ScriptedSmtp};
 
 /// Longest that anything may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -176,12 +172,7 @@ impl Service {
 
     /// An email to `recipient`, as account-svc would ask for it.
     pub fn request(&self, recipient: &str) -> Request {
-        let invitation_id = Uuid::now_v7();
-        Request {
-            organization_id: Uuid::from_u128(0x0191_0000_0000_7000_8000_0000_0000_0001),
-            requested: requested(&self.key, invitation_id, recipient),
-            event_id: Uuid::now_v7(),
-        }
+        Request::new(&self.key, recipient)
     }
 
     pub async fn publish(&self, message: Message) {

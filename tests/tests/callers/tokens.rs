@@ -8,7 +8,7 @@ use usher_proto::{
     event::v1::{Event, event::Payload},
     rpc::Rpc,
 };
-use usher_runtime::seal::{self, PrivateKey, Sealed};
+use usher_runtime::seal::{self, PrivateKey, Sealed, TokenUse};
 
 use crate::{
     Installation, authorization,
@@ -118,13 +118,14 @@ impl Installation {
         let Some(Payload::InvitationRequested(invitation)) = event.payload else {
             unreachable!("the event is of this type");
         };
-        let sealed = invitation.sealed_token.expect("a token");
+        let sealed = invitation.sealed_token.clone().expect("a token");
         let sealed = Sealed {
             encapsulated_key: sealed.encapsulated_key,
             ciphertext: sealed.ciphertext,
         };
         let key = PrivateKey::from_base64(&self.private_key).expect("key");
-        seal::open(&[key], &sealed, invitation.invitation_id.as_bytes())
+        let token_use = TokenUse::of(&event.organization_id, &invitation);
+        seal::open(&[key], &sealed, token_use)
             .expect("the token opens")
             .to_string()
     }

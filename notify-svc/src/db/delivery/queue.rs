@@ -27,6 +27,8 @@ pub struct Claim {
     pub delivery_id: Uuid,
     /// The invitation that it belongs to.
     pub invitation_id: Uuid,
+    /// Which email of the invitation, from 1.
+    pub send_number: i32,
     /// Proves that the lease is still ours.
     pub lease_token: Uuid,
     /// Which share of the sender it takes.
@@ -103,8 +105,8 @@ pub async fn claim(
         r#"UPDATE deliveries AS delivery
            SET lease_token = gen_random_uuid(), lease_expire_time = now() + make_interval(secs => $2)
            WHERE delivery_id = ANY ($1)
-           RETURNING organization_id, delivery_id, invitation_id, lease_token AS "lease_token!", kind,
-                locale, recipient, content, expire_time, slots_reserved,
+           RETURNING organization_id, delivery_id, invitation_id, send_number,
+                lease_token AS "lease_token!", kind, locale, recipient, content, expire_time, slots_reserved,
                 encapsulated_key AS "encapsulated_key!", ciphertext AS "ciphertext!",
                 trace_context, attempt_count, unknown_count, handing_over, now() AS "claim_time!",
                 next_attempt_time AS "due_time!", expire_time <= now() AS "expired!",
@@ -131,6 +133,7 @@ struct ClaimedRow {
     organization_id: Uuid,
     delivery_id: Uuid,
     invitation_id: Uuid,
+    send_number: i32,
     lease_token: Uuid,
     kind: String,
     locale: String,
@@ -157,6 +160,7 @@ impl ClaimedRow {
             organization_id: self.organization_id,
             delivery_id: self.delivery_id,
             invitation_id: self.invitation_id,
+            send_number: self.send_number,
             lease_token: self.lease_token,
             lane,
             status: self.status(),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use usher_runtime::{
     backoff::jittered,
-    seal::{self, PrivateKey},
+    seal::{self, PrivateKey, TokenUse},
 };
 
 use super::{
@@ -141,12 +141,18 @@ impl<T: MailTransport> Attempts<T> {
     /// Opens the token and writes the email. The reason of a failure names nothing of its content.
     fn write(&self, claim: &Claim) -> Result<OutgoingMail, &'static str> {
         let mail = claim.mail.as_ref().map_err(|reason| *reason)?;
-        let token = seal::open(
-            &self.keys,
-            &mail.sealed,
-            claim.invitation_id.to_string().as_bytes(),
-        )
-        .map_err(|_| "no private key opens the sealed token; was a key removed too early?")?;
+        let token_use = TokenUse {
+            organization_id: &claim.organization_id.to_string(),
+            invitation_id: &claim.invitation_id.to_string(),
+            send_number: claim.send_number.unsigned_abs(),
+            kind: mail.kind.as_str(),
+            recipient: mail.recipient.as_str(),
+            portal_url: &mail.content.portal_url,
+        };
+        let token = seal::open(&self.keys, &mail.sealed, token_use).map_err(|_| {
+            "no private key opens the sealed token: a key was removed too early, or the request was changed \
+             on its way"
+        })?;
         let content = &mail.content;
         let values = Values {
             given_name: content.given_name.clone(),
