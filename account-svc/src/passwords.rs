@@ -15,9 +15,9 @@ use crate::{
     error::Error,
 };
 
-/// Calls that may be hashing or wait for it, for each hash that is worked on: a second or so of waiting. More
+/// Calls that may be hashing or wait for it, for each hash that is worked on: two seconds or so of waiting. More
 /// would only pile up, and take the places of calls that hash nothing.
-const PLACES_PER_HASH: usize = 33;
+const PLACES_PER_HASH: usize = 64;
 
 /// Hashes and checks passwords. Clones share the limits.
 #[derive(Clone)]
