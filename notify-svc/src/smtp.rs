@@ -5,6 +5,7 @@
 //! step to the pool when a `send` is cancelled.
 
 mod address;
+mod bounded;
 mod connection;
 mod pool;
 mod tls;

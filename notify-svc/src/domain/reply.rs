@@ -82,7 +82,8 @@ pub enum Verdict {
 /// | reply | verdict | source |
 /// |---|---|---|
 /// | anything before MAIL | relay trouble | nothing was said about an email |
-/// | 530, 534, 535, 538, 454 4.7.0 | relay trouble | RFC 4954 §6, RFC 3207 §4: our login or our TLS is at fault |
+/// | 530, 534, 535, 538, 454 4.7.0 to MAIL | relay trouble | RFC 4954 §6, RFC 3207 §4: our login or our TLS is at fault |
+/// | 530, 534, 535, 538 later | retry | our relay took MAIL: it passes on what the recipient's server told it |
 /// | x.1.1 | dead mailbox | RFC 3463 §3.2: bad destination mailbox address |
 /// | x.1.10 | dead mailbox | RFC 7505 §4.2: the domain says that it takes no mail |
 /// | 550 to RCPT, no enhanced code | dead mailbox | RFC 5321 §4.2.3: mailbox unavailable, for example not found |
@@ -94,12 +95,14 @@ pub enum Verdict {
 pub fn classify(stage: Stage, reply: &Reply) -> Verdict {
     let permanent = reply.code >= 500;
     match (stage, reply.code, reply.enhanced) {
-        (Stage::Connect, _, _) | (_, 530 | 534 | 535 | 538, _) | (_, 454, Some((_, 7, _))) => {
-            Verdict::RelayTrouble
-        }
+        (Stage::Connect, _, _)
+        | (Stage::Mail, 530 | 534 | 535 | 538, _)
+        | (Stage::Mail, 454, Some((_, 7, _))) => Verdict::RelayTrouble,
         (_, _, Some((_, 1, 1 | 10))) if permanent => Verdict::DeadMailbox,
         (Stage::Recipient, 550, None) => Verdict::DeadMailbox,
-        (_, _, Some((_, 2, 2))) | (Stage::Recipient, 552, None) => Verdict::Retry,
+        (_, 530 | 534 | 535 | 538, _) | (_, _, Some((_, 2, 2))) | (Stage::Recipient, 552, None) => {
+            Verdict::Retry
+        }
         _ if permanent => Verdict::Fail,
         _ => Verdict::Retry,
     }
@@ -119,6 +122,11 @@ mod tests {
         "5.7.0 authentication required",
         Verdict::RelayTrouble
     )]
+    #[case(Stage::Mail, 454, "4.7.0 try later", Verdict::RelayTrouble)]
+    // What the recipient's server says, passed on by the relay.
+    #[case(Stage::Recipient, 535, "5.7.8 bad credentials", Verdict::Retry)]
+    #[case(Stage::Data, 530, "5.7.0 authentication required", Verdict::Retry)]
+    #[case(Stage::Content, 454, "4.7.0 try later", Verdict::Retry)]
     #[case(Stage::Recipient, 550, "5.1.1 no such user", Verdict::DeadMailbox)]
     #[case(Stage::Recipient, 556, "5.1.10 null MX", Verdict::DeadMailbox)]
     #[case(Stage::Recipient, 550, "no such user", Verdict::DeadMailbox)]

@@ -10,7 +10,7 @@ use std::{
 use lettre::transport::smtp::{
     Error,
     authentication::{Credentials, Mechanism},
-    client::AsyncSmtpConnection,
+    client::{AsyncSmtpConnection, AsyncTokioStream},
     commands::{Data, Mail, Noop, Quit, Rcpt, Rset},
     extension::{ClientId, Extension, MailBodyParameter, MailParameter},
     response::Response,
@@ -18,7 +18,11 @@ use lettre::transport::smtp::{
 use secrecy::ExposeSecret as _;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{Security, SmtpSettings, tls::Tls};
+use super::{
+    Security, SmtpSettings,
+    bounded::{Allowance, BoundedStream},
+    tls::Tls,
+};
 use crate::{
     domain::{Reply, Stage},
     mail::{OutgoingMail, SendError},
@@ -52,6 +56,8 @@ impl SmtpTimeouts {
 pub struct Connection {
     smtp: AsyncSmtpConnection,
     timeouts: SmtpTimeouts,
+    /// For the reply to each command.
+    allowance: Allowance,
     /// Emails sent over it.
     pub sent: u32,
     /// When it was last used.
@@ -73,18 +79,19 @@ impl Connection {
 
         let hello = ClientId::Domain(settings.ehlo_name.clone());
         let implicit = settings.url.security == Security::Implicit;
+        let allowance = Allowance::new();
+        let stream = BoundedStream::new(tcp, allowance.clone());
         let greeting = async {
-            match tls {
+            let stream: Box<dyn AsyncTokioStream> = match tls {
                 Some(tls) if implicit => {
-                    let stream = tls.encrypt(tcp).await.map_err(|_| unusable(TLS_FAILED))?;
-                    connected(
-                        AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await,
-                    )
+                    let encrypted = tls.encrypt(stream).await;
+                    Box::new(encrypted.map_err(|_| unusable(TLS_FAILED))?)
                 }
-                _ => connected(
-                    AsyncSmtpConnection::connect_with_transport(Box::new(tcp), &hello).await,
-                ),
-            }
+                _ => Box::new(stream),
+            };
+            AsyncSmtpConnection::connect_with_transport(stream, &hello)
+                .await
+                .map_err(|error| refusal(Stage::Connect, &error, &allowance))
         };
         let smtp = timeout(timeouts.connect + timeouts.command, greeting)
             .await
@@ -92,6 +99,7 @@ impl Connection {
         let mut connection = Self {
             smtp,
             timeouts,
+            allowance,
             sent: 0,
             used: Instant::now(),
         };
@@ -114,11 +122,14 @@ impl Connection {
                 _ => Ok(false),
             };
         }
+        self.allowance.renew();
         let upgrade = self.smtp.starttls(tls.upgrade.clone(), hello);
         match timeout(self.timeouts.connect + self.timeouts.command, upgrade).await {
             Ok(Ok(())) => Ok(true),
-            Ok(Err(error)) if error.status().is_none() => Err(unusable(TLS_FAILED)),
-            Ok(Err(error)) => Err(refusal(Stage::Connect, &error)),
+            Ok(Err(error)) if error.status().is_none() && !self.allowance.is_used_up() => {
+                Err(unusable(TLS_FAILED))
+            }
+            Ok(Err(error)) => Err(refusal(Stage::Connect, &error, &self.allowance)),
             Err(_) => Err(unusable("no TLS in time")),
         }
     }
@@ -136,6 +147,7 @@ impl Connection {
             login.username.clone(),
             login.password.expose_secret().to_owned(),
         );
+        self.allowance.renew();
         let attempt = self
             .smtp
             .auth(&[Mechanism::Plain, Mechanism::Login], &credentials);
@@ -144,7 +156,7 @@ impl Connection {
             Ok(Err(error)) if error.is_client() => {
                 Err(unusable("it offers neither AUTH PLAIN nor AUTH LOGIN"))
             }
-            Ok(Err(error)) => Err(refusal(Stage::Connect, &error)),
+            Ok(Err(error)) => Err(refusal(Stage::Connect, &error, &self.allowance)),
             Err(_) => Err(unusable("no answer to AUTH in time")),
         }
     }
@@ -170,6 +182,7 @@ impl Connection {
             raw: Some(&mail.raw),
             ended: &ended,
         };
+        self.allowance.renew();
         let reply = timeout(self.timeouts.data, self.smtp.message_iter(content)).await;
         let lost = if ended.load(Ordering::Relaxed) {
             SendError::AnswerLost
@@ -183,7 +196,9 @@ impl Connection {
                 self.used = Instant::now();
                 Ok(accepted(&response))
             }
-            Ok(Err(error)) if error.status().is_some() => Err(refusal(Stage::Content, &error)),
+            Ok(Err(error)) if error.status().is_some() => {
+                Err(refusal(Stage::Content, &error, &self.allowance))
+            }
             Ok(Err(_)) | Err(_) => Err(lost),
         }
     }
@@ -225,24 +240,21 @@ impl Connection {
         stage: Stage,
         command: impl Display,
     ) -> Result<Response, SendError> {
+        self.allowance.renew();
         match timeout(self.timeouts.command, self.smtp.command(command)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(refusal(stage, &error)),
+            Ok(Err(error)) => Err(refusal(stage, &error, &self.allowance)),
             Err(_) => Err(gone(stage)),
         }
     }
-}
-
-fn connected(result: Result<AsyncSmtpConnection, Error>) -> Result<AsyncSmtpConnection, SendError> {
-    result.map_err(|error| refusal(Stage::Connect, &error))
 }
 
 fn unusable(reason: impl Into<String>) -> SendError {
     SendError::Relay(reason.into())
 }
 
-/// A 4yz or 5yz reply, or a connection that is gone.
-fn refusal(stage: Stage, error: &Error) -> SendError {
+/// A 4yz or 5yz reply, one that is too long, or a connection that is gone.
+fn refusal(stage: Stage, error: &Error, allowance: &Allowance) -> SendError {
     match error.status() {
         Some(code) => SendError::Refused {
             stage,
@@ -251,6 +263,7 @@ fn refusal(stage: Stage, error: &Error) -> SendError {
                 &error.source().map(ToString::to_string).unwrap_or_default(),
             ),
         },
+        None if allowance.is_used_up() => unusable("its reply is too long"),
         None => gone(stage),
     }
 }

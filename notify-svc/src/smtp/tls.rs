@@ -16,11 +16,10 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
+
+use super::bounded::BoundedStream;
 
 /// What is needed to encrypt a connection, for both ways to begin it.
 #[derive(Clone)]
@@ -66,7 +65,7 @@ impl Tls {
     ///
     /// # Errors
     /// If the handshake fails, for example because the certificate is not trusted.
-    pub async fn encrypt(&self, stream: TcpStream) -> io::Result<TlsStream> {
+    pub async fn encrypt(&self, stream: BoundedStream) -> io::Result<TlsStream> {
         let stream = self
             .connector
             .connect(self.server_name.clone(), stream)
@@ -77,7 +76,7 @@ impl Tls {
 
 /// An encrypted stream that lettre takes.
 #[derive(Debug)]
-pub struct TlsStream(tokio_rustls::client::TlsStream<TcpStream>);
+pub struct TlsStream(tokio_rustls::client::TlsStream<BoundedStream>);
 
 impl AsyncTokioStream for TlsStream {
     fn peer_addr(&self) -> io::Result<SocketAddr> {

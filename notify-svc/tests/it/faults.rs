@@ -52,6 +52,66 @@ async fn transient_faults_end_in_one_email(
     service.stop().await;
 }
 
+/// Otherwise a relay, or who is in its place before TLS, could fill the memory.
+#[rstest]
+#[case::greeting(At::Connect, 1)]
+#[case::ehlo(At::Ehlo, 1)]
+#[case::rcpt(At::Rcpt, 1)]
+#[case::data(At::Data, 1)]
+#[case::dot(At::Dot, 2)]
+#[tokio::test]
+async fn a_reply_without_an_end_is_not_read_on(#[case] at: At, #[case] attempts: u32) {
+    let service = Service::start(&[
+        "--smtp-command-timeout=10s",
+        "--smtp-data-timeout=10s",
+        "--send-lease=1m",
+    ])
+    .await;
+    service.smtp.fail_once(at, Fault::Flood);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
+    assert_eq!(delivery.attempt_count, attempts);
+    assert!(!service.smtp.has_faults_left());
+    assert_eq!(service.smtp.swallowed_floods(), 0);
+    service.stop().await;
+}
+
+/// A relay may pass on what the recipient's server says: nothing about our own login.
+#[rstest]
+#[case::credentials(At::Rcpt, "535 5.7.8 bad credentials")]
+#[case::required(At::Data, "530 5.7.0 log in first")]
+#[case::temporary(At::Rcpt, "454 4.7.0 temporary authentication failure")]
+#[case::content(At::Dot, "538 5.7.11 encryption required")]
+#[tokio::test]
+async fn a_recipient_whose_server_wants_a_login_delays_nobody_else(
+    #[case] at: At,
+    #[case] reply: &'static str,
+) {
+    let service = Service::start(&[]).await;
+    for _ in 0..20 {
+        service
+            .smtp
+            .fail_once_for("ann@example.org", at, Fault::Reply(reply));
+    }
+    let refused = service.request("ann@example.org");
+    service.publish(refused.message()).await;
+    eventually("it is refused for now", async || {
+        let delivery = service
+            .reaches(&refused, proto::DeliveryState::Queued)
+            .await;
+        delivery.attempt_count > 0 && reply.starts_with(&delivery.smtp_status)
+    })
+    .await;
+    let mut other = service.request("zoe@example.org");
+    other.organization_id = uuid::Uuid::now_v7();
+    service.publish(other.message()).await;
+    let sent = service.reaches(&other, proto::DeliveryState::Sent).await;
+    let waited = instant(sent.sent_time) - instant(sent.create_time);
+    assert!(waited < time::Duration::seconds(2), "{waited}");
+    service.stop().await;
+}
+
 #[rstest]
 #[case::policy(At::Rcpt, "550 5.7.1 blocked", false)]
 #[case::sender(At::Mail, "553 5.1.8 sender refused", false)]

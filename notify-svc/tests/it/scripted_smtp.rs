@@ -37,7 +37,12 @@ pub enum Fault {
     Cut,
     /// The email is taken, and the connection is cut before the answer.
     TakeAndCut,
+    /// A reply of [`FLOOD_BYTES`] without a line end.
+    Flood,
 }
+
+/// More than the system holds for a connection whose other end does not read.
+const FLOOD_BYTES: usize = 32 * 1024 * 1024;
 
 /// An email that was accepted.
 #[derive(Debug, Clone)]
@@ -55,6 +60,7 @@ struct State {
     most_open: usize,
     logins: Vec<String>,
     encrypted: usize,
+    swallowed_floods: usize,
 }
 
 /// How the server encrypts.
@@ -144,6 +150,11 @@ impl ScriptedSmtp {
 
     pub fn encrypted(&self) -> usize {
         self.lock().encrypted
+    }
+
+    /// Floods that the client read to their end.
+    pub fn swallowed_floods(&self) -> usize {
+        self.lock().swallowed_floods
     }
 
     pub fn logins(&self) -> Vec<String> {
@@ -256,7 +267,7 @@ impl ScriptedSmtp {
                         write(&mut stream, "354 go on").await?;
                         self.content(&mut stream, &recipient).await?
                     }
-                    Some(fault) => fail(&mut stream, fault).await?,
+                    Some(fault) => self.fail(&mut stream, fault).await?,
                 },
                 "QUIT" => {
                     write(&mut stream, "221 bye").await?;
@@ -304,7 +315,7 @@ impl ScriptedSmtp {
                 self.lock().taken.push(taken);
                 Ok(false)
             }
-            Some(fault) => fail(stream, fault).await,
+            Some(fault) => self.fail(stream, fault).await,
         }
     }
 
@@ -325,30 +336,39 @@ impl ScriptedSmtp {
                 self.go_on.notified().await;
                 write(stream, success).await
             }
-            Some(fault) => fail(stream, fault).await,
+            Some(fault) => self.fail(stream, fault).await,
         }
     }
-}
 
-async fn fail<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut BufReader<S>,
-    fault: Fault,
-) -> io::Result<bool> {
-    match fault {
-        Fault::Reply(reply) => {
-            write(stream, reply).await?;
-            Ok(!reply.starts_with("421"))
-        }
-        Fault::Stall => {
-            // Until the client loses patience.
-            while !stream.fill_buf().await?.is_empty() {
-                let length = stream.buffer().len();
-                stream.consume(length);
+    /// False ends the session.
+    async fn fail<S>(&self, stream: &mut BufReader<S>, fault: Fault) -> io::Result<bool>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match fault {
+            Fault::Reply(reply) => {
+                write(stream, reply).await?;
+                Ok(!reply.starts_with("421"))
             }
-            Ok(false)
+            Fault::Stall => {
+                // Until the client loses patience.
+                while !stream.fill_buf().await?.is_empty() {
+                    let length = stream.buffer().len();
+                    stream.consume(length);
+                }
+                Ok(false)
+            }
+            Fault::Flood => {
+                let part = vec![b'x'; 64 * 1024];
+                for _ in 0..FLOOD_BYTES / part.len() {
+                    stream.write_all(&part).await?;
+                }
+                self.lock().swallowed_floods += 1;
+                Ok(false)
+            }
+            Fault::Cut | Fault::TakeAndCut => Ok(false),
+            Fault::Wait => panic!("DATA cannot wait"),
         }
-        Fault::Cut | Fault::TakeAndCut => Ok(false),
-        Fault::Wait => panic!("DATA cannot wait"),
     }
 }
 
