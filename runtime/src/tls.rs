@@ -6,11 +6,12 @@ use anyhow::{anyhow, ensure};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, DnsName, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use x509_parser::extensions::GeneralName;
 
 use crate::{config::TlsArgs, watched_files::WatchedFiles};
 
@@ -168,26 +169,105 @@ impl Peer {
 }
 
 /// The URI among the alternative names of a certificate; if there is none, the DNS name. As SPIFFE does
-/// (X509-SVID, section 2), a certificate with several names is taken for nobody's.
+/// (X509-SVID, section 2), a certificate with several names is taken for nobody's, and malformed ones count. Only a
+/// URI contains a `:`, so that neither is taken for the other.
 fn name_in(certificate: &CertificateDer<'_>) -> Option<String> {
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-    let mut uris = certificate.valid_uri_names();
-    let mut names = certificate.valid_dns_names();
-    let (first, second) = match uris.next() {
-        Some(uri) => (uri, uris.next()),
-        None => (names.next()?, names.next()),
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let alternatives = certificate.subject_alternative_name().ok()??.value;
+    let (mut uris, mut names) = (Vec::new(), Vec::new());
+    for name in &alternatives.general_names {
+        match name {
+            GeneralName::URI(uri) => uris.push(*uri),
+            GeneralName::DNSName(name) => names.push(*name),
+            // Which of the two it was meant to be is not known.
+            GeneralName::Invalid(..) => return None,
+            _ => {}
+        }
+    }
+    match (&uris[..], &names[..]) {
+        (&[uri], _) if is_uri(uri) => Some(uri.to_owned()),
+        (&[], &[name]) if DnsName::try_from(name).is_ok() => Some(name.to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether it begins with a scheme (RFC 3986, section 3.1) and is printable.
+fn is_uri(text: &str) -> bool {
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
     };
-    second.is_none().then(|| first.to_owned())
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+        && text
+            .split_once(':')
+            .is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{CertificateParams, CustomExtension, KeyPair};
     use tempfile::TempDir;
 
     use super::*;
+
+    /// A certificate with these alternative names, each a tag (RFC 5280, section 4.2.1.6) and its bytes.
+    fn certificate_of(names: &[(u8, &[u8])]) -> CertificateDer<'static> {
+        let mut content = Vec::new();
+        for (tag, name) in names {
+            content.extend([0x80 | tag, u8::try_from(name.len()).unwrap()]);
+            content.extend(*name);
+        }
+        let mut extension = vec![0x30, u8::try_from(content.len()).unwrap()];
+        extension.extend(content);
+        let mut params = CertificateParams::default();
+        params
+            .custom_extensions
+            .push(CustomExtension::from_oid_content(
+                &[2, 5, 29, 17],
+                extension,
+            ));
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_certificate_with_one_name_has_it_and_others_have_none() {
+        const EMAIL: u8 = 1;
+        const DNS: u8 = 2;
+        const URI: u8 = 6;
+        let (uri, dns) = (&b"spiffe://a/b"[..], &b"a.example.org"[..]);
+        let bad = &b"\xff"[..];
+        for (names, expected) in [
+            (&[(URI, uri)][..], Some("spiffe://a/b")),
+            (&[(DNS, dns)], Some("a.example.org")),
+            (&[(DNS, dns), (URI, uri)], Some("spiffe://a/b")),
+            (
+                &[(DNS, dns), (EMAIL, b"a@example.org")],
+                Some("a.example.org"),
+            ),
+            (&[(URI, bad), (DNS, dns)], None),
+            (&[(URI, uri), (URI, bad)], None),
+            (&[(URI, bad), (URI, uri)], None),
+            (&[(URI, uri), (URI, uri)], None),
+            (&[(DNS, dns), (DNS, bad)], None),
+            (&[(DNS, dns), (DNS, b"not a name")], None),
+            (&[(DNS, dns), (DNS, b"b.example.org")], None),
+            (&[(EMAIL, b"a@example.org")], None),
+            // Neither counts as a name of the other kind.
+            (&[(URI, dns)], None),
+            (&[(URI, b"")], None),
+            (&[(URI, b":a")], None),
+            (&[(DNS, uri)], None),
+            (&[(DNS, b"*.example.org")], None),
+        ] {
+            let name = name_in(&certificate_of(names));
+            assert_eq!(name.as_deref(), expected, "{names:?}");
+        }
+    }
 
     #[test]
     fn a_file_that_cannot_be_used_is_named_with_what_to_do() {

@@ -19,6 +19,9 @@ const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// What a token says about its caller. Issuer, audience and times are checked by the library.
 #[derive(Deserialize)]
 struct Claims {
+    /// One string (RFC 7519, section 4.1.1): the library, which refuses a token without it, takes a list too.
+    #[serde(rename = "iss")]
+    _issuer: Option<String>,
     sub: String,
     /// Separated by spaces (RFC 8693, section 4.2).
     #[serde(default)]

@@ -18,7 +18,12 @@ pub struct CallerArgs {
 
     /// Bearer tokens: URL of the issuer's public keys, https only; fetched every 5 minutes, and when a token
     /// names an unknown key
-    #[arg(long, env = "JWT_JWKS_URL", help_heading = "Callers")]
+    #[arg(
+        long,
+        env = "JWT_JWKS_URL",
+        hide_env_values = true,
+        help_heading = "Callers"
+    )]
     pub jwt_jwks_url: Option<http::Uri>,
 
     /// Authorities to trust for `JWT_JWKS_URL` besides the system's (PEM)
@@ -33,8 +38,8 @@ pub struct CallerArgs {
     #[arg(long, env = "JWT_AUDIENCE", help_heading = "Callers")]
     pub jwt_audience: Option<String>,
 
-    /// Mutual TLS without tokens: JSON file that maps the name in a client's certificate to its
-    /// `organization_id` and `scopes`; read again when it changes
+    /// Mutual TLS without tokens: JSON file that maps the name in a client's certificate, a URI
+    /// (with its scheme) or a DNS name, to its `organization_id` and `scopes`; read again when it changes
     #[arg(long, env = "CALLER_GRANTS_FILE", help_heading = "Callers")]
     pub caller_grants_file: Option<PathBuf>,
 

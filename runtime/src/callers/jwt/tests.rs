@@ -205,6 +205,11 @@ async fn claims_are_checked() {
         (with("aud", json!(null)), "claims"),
         (with("iss", json!("https://other.example")), "issuer"),
         (with("iss", json!(null)), "claims"),
+        (with("iss", json!([ISSUER])), "malformed"),
+        (
+            with("iss", json!(["https://other.example", ISSUER])),
+            "malformed",
+        ),
         (with("sub", json!(null)), "malformed"),
         (with("sub", json!(5)), "malformed"),
         (with("sub", json!("")), "subject"),
