@@ -176,7 +176,12 @@ pub struct NotifyArgs {
 pub struct SmtpArgs {
     /// The relay: `smtp://host[:port]` (STARTTLS where offered), `smtp+starttls://` (STARTTLS required),
     /// `smtps://` (TLS from the first byte) or `smtp+plaintext://` (never encrypted)
-    #[arg(long, env = "SMTP_URL", default_value = "smtp://127.0.0.1:25")]
+    #[arg(
+        long,
+        env = "SMTP_URL",
+        hide_env_values = true,
+        default_value = "smtp://127.0.0.1:25"
+    )]
     pub smtp_url: RelayUrl,
 
     /// User name for the login; none sends without

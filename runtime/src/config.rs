@@ -45,7 +45,7 @@ pub struct TelemetryArgs {
 
     /// OTLP/gRPC collector for traces and metrics, for example `http://localhost:4317`; none means that
     /// nothing is exported
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = otlp_endpoint)]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_parser = otlp_endpoint)]
     pub otlp_endpoint: Option<String>,
 }
 

@@ -158,6 +158,48 @@ async fn a_setting_that_cannot_be_used_is_named_with_what_is_expected() {
     }
 }
 
+/// Setting, and a value with a password that cannot be used.
+const HOLD_SECRETS: [(&str, &str); 12] = [
+    ("DATABASE_URL", "postgres://u:hunter2@h:port/db"),
+    ("AMQP_URL", "amqp://u:hunter2@h:port"),
+    ("SMTP_URL", "smtp://u:hunter2@relay"),
+    ("SMTP_URL", "hunter2"),
+    ("SMTP_PASSWORD", "hunter2"),
+    ("JWT_JWKS_URL", "https://u:hunter2@issuer .example"),
+    ("JWT_JWKS_URL", "http://u:hunter2@issuer.example"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://u:hunter2@collector"),
+    ("TOKEN_PRIVATE_KEY", "hunter2"),
+    // In the wrong variable.
+    ("TOKEN_PUBLIC_KEY", "hunter2"),
+    ("GRPC_LISTEN", "hunter2"),
+    ("LOG_FORMAT", "hunter2"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_that_may_hold_a_secret_is_not_repeated() {
+    for program in ["account-svc", "notify-svc"] {
+        for (variable, _) in settings_of(program).await {
+            let may_hold = ["_URL", "_KEY", "_PASSWORD", "_ENDPOINT"];
+            assert!(
+                !may_hold.iter().any(|end| variable.ends_with(end))
+                    || HOLD_SECRETS.iter().any(|(name, _)| *name == variable),
+                "{variable} is not in the table"
+            );
+        }
+        for setting in HOLD_SECRETS {
+            let settings = [setting, ("GRPC_LISTEN", "127.0.0.1:0")];
+            let settings = &settings[..if setting.0 == "GRPC_LISTEN" { 1 } else { 2 }];
+            let said = Program::refuse(program, settings).await.expect("refused");
+            assert!(!said.contains("hunter2"), "{program} {setting:?}: {said}");
+            let help = Program::run(program, &["serve", "--help"], settings)
+                .await
+                .expect("help");
+            let shown = ["GRPC_LISTEN", "LOG_FORMAT", "TOKEN_PUBLIC_KEY"].contains(&setting.0);
+            assert!(shown || !help.contains("hunter2"), "{program} {setting:?}");
+        }
+    }
+}
+
 /// The environment variable and the flag of each setting of `serve`, as its help names them.
 async fn settings_of(program: &str) -> Vec<(String, String)> {
     let help = Program::run(program, &["serve", "--help"], &[])

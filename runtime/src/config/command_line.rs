@@ -2,16 +2,26 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use clap::{Arg, Command, Parser};
+use clap::{
+    Arg, Command, Parser,
+    error::{ContextKind, ContextValue},
+};
 
 /// Parses the command line and runs `work` with it. What goes wrong is printed to standard error, with
 /// the flag, the environment variable and the meaning of each setting that the message names; the exit code
-/// is 2 if the command line could not be parsed, and 1 if `work` failed.
+/// is 2 if the command line could not be parsed, and 1 if `work` failed. Values are not repeated: a URL may hold a
+/// password, and whoever mistakes one variable for another may put a key anywhere.
 pub async fn run<C: Parser>(work: impl AsyncFnOnce(C) -> anyhow::Result<()>) -> ExitCode {
     let (message, code) = match C::try_parse() {
         // Help, or the version.
         Err(error) if !error.use_stderr() => error.exit(),
-        Err(error) => (error.to_string(), 2),
+        Err(mut error) => {
+            if error.get(ContextKind::InvalidValue).is_some() {
+                let hidden = ContextValue::String("…".to_owned());
+                error.insert(ContextKind::InvalidValue, hidden);
+            }
+            (error.to_string(), 2)
+        }
         Ok(arguments) => match work(arguments).await {
             Ok(()) => return ExitCode::SUCCESS,
             Err(error) => (format!("Error: {error:?}\n"), 1),
