@@ -84,6 +84,14 @@ pub fn connect(
             ("idle_in_transaction_session_timeout", "60s"),
             // What a client left behind that vanished, or closed its connection during a statement, ends soon.
             ("client_connection_check_interval", "2s"),
+            // The login may change its own settings (ALTER ROLE); what is said here counts more.
+            ("idle_session_timeout", "0"),
+            ("default_transaction_read_only", "off"),
+            ("default_transaction_isolation", "read committed"),
+            ("default_transaction_deferrable", "off"),
+            ("synchronous_commit", "on"),
+            ("search_path", "public"),
+            ("row_security", "on"),
             ("tcp_user_timeout", "20s"),
             ("tcp_keepalives_idle", "30"),
             ("tcp_keepalives_interval", "10"),

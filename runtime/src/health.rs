@@ -15,7 +15,7 @@ use crate::{bus::EventBus, database::without_data, workers::Workers};
 /// What the service depends on, as of the last check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
-    /// The database answers and is migrated, or what is wrong with it, in one sentence for people. Without it
+    /// The database answers, is migrated and accepts writes, or what is wrong with it, in one sentence for people. Without it
     /// no call succeeds, and the service is not ready.
     pub database: Result<(), String>,
     /// The broker is connected. Without it calls succeed and events wait in the outbox: the service
@@ -145,7 +145,7 @@ impl Probe {
         let known = self.connection.take();
         let asked = timeout(DATABASE_LIMIT, async {
             if let Some(connection) = known
-                && let Ok(answer) = has_table(connection, self.table).await
+                && let Ok(answer) = state_of(connection, self.table).await
             {
                 return Ok(answer);
             }
@@ -154,34 +154,43 @@ impl Probe {
             let connection = PgConnection::connect_with(&self.options)
                 .await
                 .map_err(|error| format!("DATABASE_URL: cannot connect: {error}"))?;
-            has_table(connection, self.table)
+            state_of(connection, self.table)
                 .await
                 .map_err(|error| format!("the database refuses: {}", without_data(&error)))
         });
         // A connection that failed, or did not answer in time, is dropped and with it closed.
-        let (connection, is_migrated) = asked
+        let (connection, state) = asked
             .await
             .unwrap_or_else(|_| Err("the database does not answer: calls fail".to_owned()))?;
         self.connection = Some(connection);
-        if is_migrated {
-            return Ok(());
+        match state {
+            (true, false) => Ok(()),
+            (true, true) => Err(
+                "the database accepts no writes: DATABASE_URL must lead to the primary, not to a standby"
+                    .to_owned(),
+            ),
+            (false, _) => {
+                let service = self.service;
+                Err(format!(
+                    "the database is not migrated: run `{service} migrate`"
+                ))
+            }
         }
-        let service = self.service;
-        Err(format!(
-            "the database is not migrated: run `{service} migrate`"
-        ))
     }
 }
 
-async fn has_table(
+/// Whether the database has the table, and whether it is read-only, as a standby is.
+async fn state_of(
     mut connection: PgConnection,
     table: &str,
-) -> Result<(PgConnection, bool), sqlx::Error> {
-    let exists = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
-        .bind(table)
-        .fetch_one(&mut connection)
-        .await?;
-    Ok((connection, exists))
+) -> Result<(PgConnection, (bool, bool)), sqlx::Error> {
+    let state = sqlx::query_as(
+        "SELECT to_regclass($1) IS NOT NULL, current_setting('transaction_read_only')::boolean",
+    )
+    .bind(table)
+    .fetch_one(&mut connection)
+    .await?;
+    Ok((connection, state))
 }
 
 async fn report(reporter: &HealthReporter, readiness: &Readiness) {

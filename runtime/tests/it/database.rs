@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
-use sqlx::{PgPool, migrate::Migrator};
+use sqlx::{AssertSqlSafe, PgPool, migrate::Migrator};
 use usher_runtime::database::{Scope, Tx, begin, connect, is_outage, migrate, within};
 use usher_tests::{Database, ServiceName, proxy::Proxy};
 
@@ -70,6 +70,53 @@ async fn a_transaction_without_a_commit_is_rolled_back() {
             drop(tx);
         }
         assert_eq!(count().await, expected);
+    }
+}
+
+/// Who has stolen the login could otherwise stop the service, or take its guards away, until somebody looks there.
+#[tokio::test]
+async fn settings_of_the_login_do_not_count() {
+    let database = Database::migrated(ServiceName::Account, &ACCOUNT_MIGRATIONS).await;
+    let database = database.expect("database");
+    let mut login = database.stolen_login().await.expect("login");
+    for setting in [
+        "default_transaction_read_only = on",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "synchronous_commit = off",
+        "search_path = pg_catalog",
+        "row_security = off",
+        "idle_session_timeout = '1ms'",
+        "statement_timeout = '1ms'",
+    ] {
+        let statement = format!(
+            "DO $$ BEGIN EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET {}', current_database()); END $$",
+            setting.replace('\'', "''")
+        );
+        let set = sqlx::raw_sql(AssertSqlSafe(statement));
+        set.execute(&mut login).await.expect(setting);
+    }
+    let pool = pool(&database.service_url(), 1);
+    let mut tx = begin(&pool, Scope::Platform).await.expect("begin");
+    let insert = "INSERT INTO outbox (event_id, organization_id, event_type, payload)
+        VALUES (gen_random_uuid(), gen_random_uuid(), 'test', '')";
+    wait_for(&mut tx, insert).await.expect("insert");
+    tx.commit().await.expect("commit");
+    let mut tx = begin(&pool, Scope::Platform).await.expect("begin");
+    for (name, expected) in [
+        ("transaction_isolation", "read committed"),
+        ("transaction_deferrable", "off"),
+        ("synchronous_commit", "on"),
+        ("row_security", "on"),
+        ("idle_session_timeout", "0"),
+        ("statement_timeout", "30s"),
+    ] {
+        let value: String = sqlx::query_scalar("SELECT current_setting($1)")
+            .bind(name)
+            .fetch_one(&mut *tx)
+            .await
+            .expect(name);
+        assert_eq!(value, expected, "{name}");
     }
 }
 

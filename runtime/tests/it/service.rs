@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions as _, PgPool, postgres::PgConnectOptions};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -53,11 +53,19 @@ async fn run_with_table(
     table: &'static str,
     spawn: impl FnOnce(&Workers),
 ) -> Running {
+    let pools = Pools::connect(&database_url.into(), ServiceName::Account.role(), 2, 2)
+        .expect("DATABASE_URL");
+    run_with_pools(pools, table, spawn).await
+}
+
+async fn run_with_pools(
+    pools: Pools,
+    table: &'static str,
+    spawn: impl FnOnce(&Workers),
+) -> Running {
     let stop = CancellationToken::new();
     let workers = Workers::new(stop.clone());
     spawn(&workers);
-    let pools = Pools::connect(&database_url.into(), ServiceName::Account.role(), 2, 2)
-        .expect("DATABASE_URL");
     let server =
         Cli::parse_from(["test", "--allow-unauthenticated", "--shutdown-timeout=1s"]).server;
     let service = Service {
@@ -172,6 +180,26 @@ async fn a_silent_database_is_named_and_its_return_seen() {
         .await;
     proxy.set(Mode::Forward);
     service.until_ready().await;
+    service.stop().await;
+}
+
+/// As after a failover, when the old primary is a standby.
+#[tokio::test]
+async fn a_database_that_accepts_no_writes_is_named() {
+    let database = database().await;
+    let options: PgConnectOptions = database.service_url().parse().expect("DATABASE_URL");
+    let options = options.options([("default_transaction_read_only", "on")]);
+    let pool = PgPool::connect_lazy_with(options);
+    let pools = Pools {
+        calls: pool.clone(),
+        workers: pool,
+    };
+    let service = run_with_pools(pools, "pg_catalog.pg_class", |_| {}).await;
+    service
+        .until("not ready", |answer| {
+            answer.starts_with("HTTP/1.1 503") && answer.contains("the database accepts no writes")
+        })
+        .await;
     service.stop().await;
 }
 
