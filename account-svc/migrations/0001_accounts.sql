@@ -315,7 +315,7 @@ END $$;
 CREATE POLICY retention ON audit_events AS RESTRICTIVE FOR DELETE
     USING (occur_time < now() - interval '10 years');
 CREATE POLICY present ON audit_events AS RESTRICTIVE FOR INSERT
-    WITH CHECK (occur_time > now() - interval '1 hour');
+    WITH CHECK (occur_time > now() - interval '1 hour' AND occur_time < now() + interval '1 minute');
 
 GRANT SELECT, INSERT, UPDATE ON organizations, persons, credentials, accounts, invitations TO account_service;
 GRANT SELECT, INSERT, UPDATE, DELETE

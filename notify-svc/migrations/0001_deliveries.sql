@@ -225,7 +225,7 @@ END $$;
 CREATE POLICY retention ON audit_events AS RESTRICTIVE FOR DELETE
     USING (occur_time < now() - interval '10 years');
 CREATE POLICY present ON audit_events AS RESTRICTIVE FOR INSERT
-    WITH CHECK (occur_time > now() - interval '1 hour');
+    WITH CHECK (occur_time > now() - interval '1 hour' AND occur_time < now() + interval '1 minute');
 
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON inbox, deliveries, revocations, suppressions, throttles, stored_responses, outbox TO notify_service;

@@ -8,6 +8,9 @@ use crate::Database;
 /// SQLSTATE `insufficient_privilege`.
 const REFUSED: &str = "42501";
 
+/// Databases that every server has, and that PostgreSQL lets everybody in.
+const MAINTENANCE_DATABASES: [&str; 2] = ["postgres", "template1"];
+
 /// Ways to more, which must be refused in every database.
 const STATEMENTS: &[&str] = &[
     // Objects of one's own, for others to stumble over.
@@ -37,6 +40,12 @@ const STATEMENTS: &[&str] = &[
     "SELECT lo_export(1, '/tmp/usher-attack')",
     "COPY (SELECT 1) TO '/tmp/usher-attack'",
     "COPY (SELECT 1) TO PROGRAM 'true'",
+    // The audit log, at another time than now: never removed, or removed at once.
+    "INSERT INTO public.audit_events (organization_id, audit_event_id, actor, action, details, trace_id, occur_time)
+        VALUES (gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{}', '', now() + interval '200 years')",
+    "INSERT INTO public.audit_events (organization_id, audit_event_id, actor, action, details, trace_id, occur_time)
+        VALUES (gen_random_uuid(), gen_random_uuid(), 'x', 'x', '{}', '', now() - interval '11 years')",
+    "UPDATE public.audit_events SET actor = 'nobody'",
 ];
 
 /// Ways to more with each table.
@@ -77,6 +86,11 @@ pub async fn successes(database: &Database, further: &[&str]) -> sqlx::Result<Ve
             }
         }
     }
+    for name in MAINTENANCE_DATABASES {
+        if database.stolen_login_to(name).await.is_ok() {
+            successes.push(format!("connects to the database {name}"));
+        }
+    }
     Ok(successes)
 }
 
@@ -99,7 +113,8 @@ async fn attempt(
 }
 
 /// What the service's login sees in the scope of an organization that it should not: rows of others, and
-/// tables of the platform but for those in `shared`. A line each.
+/// tables of the platform but for those in `shared`. A line each, also for a table that has no such rows, of which
+/// nothing is known.
 ///
 /// # Errors
 /// If the database is away.
@@ -109,6 +124,7 @@ pub async fn foreign_rows(
     shared: &[&str],
 ) -> sqlx::Result<Vec<String>> {
     let mut login = database.stolen_login().await?;
+    let mut admin = database.admin().await?;
     let mut seen = Vec::new();
     for Table {
         name,
@@ -134,6 +150,13 @@ pub async fn foreign_rows(
         sqlx::raw_sql("ROLLBACK").execute(&mut login).await?;
         if rows > 0 {
             seen.push(format!("{name}: {rows} rows"));
+        }
+        let exist = format!("SELECT EXISTS (SELECT FROM public.{name} WHERE {condition})");
+        let exist: bool = sqlx::query_scalar(AssertSqlSafe(exist))
+            .fetch_one(&mut admin)
+            .await?;
+        if !exist {
+            seen.push(format!("{name}: has no rows that could be seen"));
         }
     }
     Ok(seen)

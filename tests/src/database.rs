@@ -4,7 +4,9 @@
 use std::thread;
 
 use anyhow::{Context as _, ensure};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, migrate::Migrator};
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions,
+};
 use url::Url;
 use uuid::Uuid;
 
@@ -12,6 +14,8 @@ use crate::setting;
 
 /// What an administrator runs once for a cluster.
 const ROLES: &str = include_str!("../../deploy/postgres/roles.sql");
+/// What a superuser runs once for a server that Usher has to itself.
+const MAINTENANCE_DATABASES: &str = include_str!("../../deploy/postgres/maintenance_databases.sql");
 /// The logins that [`ROLES`] makes.
 const OWNER: &str = "usher_owner";
 const LOGINS: [&str; 3] = [OWNER, "account_login", "notify_login"];
@@ -185,6 +189,15 @@ impl Database {
         PgConnection::connect(&self.service_url()).await
     }
 
+    /// A connection with the service's login to another database of the server.
+    ///
+    /// # Errors
+    /// If the server is away, or refuses the login.
+    pub async fn stolen_login_to(&self, name: &str) -> sqlx::Result<PgConnection> {
+        let options: PgConnectOptions = self.service_url().parse()?;
+        PgConnection::connect_with(&options.database(name)).await
+    }
+
     /// A connection with another of the logins that roles.sql makes.
     ///
     /// # Errors
@@ -263,7 +276,8 @@ impl Drop for Database {
 
 /// Makes the roles if one is missing, whoever else does so at the same time.
 async fn make_roles(admin: &mut PgConnection) -> anyhow::Result<()> {
-    let exist = "SELECT count(*) = 3 FROM pg_roles WHERE rolname = ANY ($1)";
+    let exist = "SELECT count(*) = 3 AND NOT bool_or(has_database_privilege(rolname, 'template1', 'CONNECT'))
+        FROM pg_roles WHERE rolname = ANY ($1)";
     let exist = || sqlx::query_scalar::<_, bool>(exist).bind(LOGINS);
     if exist().fetch_one(&mut *admin).await? {
         return Ok(());
@@ -275,7 +289,8 @@ async fn make_roles(admin: &mut PgConnection) -> anyhow::Result<()> {
     if !exist().fetch_one(&mut *admin).await? {
         let passwords = LOGINS.map(|login| format!("ALTER ROLE {login} PASSWORD '{PASSWORD}';"));
         // Statements that are sent as one are one transaction.
-        run(admin, format!("{ROLES}\n{}", passwords.concat()))
+        let statements = [ROLES, MAINTENANCE_DATABASES, &passwords.concat()];
+        run(admin, statements.join("\n"))
             .await
             .context("DATABASE_URL: the login must be able to create databases and roles")?;
     }
