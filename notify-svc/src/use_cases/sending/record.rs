@@ -39,7 +39,7 @@ impl Recorder {
 
     /// Returns when the outcome is durable.
     pub(super) async fn record(&self, claim: Claim, outcome: Outcome) {
-        // Without an answer the process is ending, and the lease will run out.
+        // Without an answer the process is ending, or recording this outcome panics: the lease will run out.
         let _ = self.0.submit((claim, outcome)).await;
     }
 }
