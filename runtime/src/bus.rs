@@ -7,11 +7,32 @@ mod in_process;
 mod rabbitmq;
 mod span;
 
+use std::sync::LazyLock;
+
+use opentelemetry::{KeyValue, metrics::Counter};
 use secrecy::SecretString;
 use usher_proto::topology::Queue;
 use uuid::Uuid;
 
 use crate::trace_context::TraceContext;
+
+/// Most bytes that an encoded event may have: many times what any event of Usher has, and little enough that
+/// what a subscription holds is some tens of MiB. The tables `outbox` hold the same bound.
+pub const MAX_EVENT_BYTES: usize = 256 * 1024;
+
+/// Most bytes of an event type, as AMQP carries no more.
+const MAX_EVENT_TYPE_BYTES: usize = 255;
+
+/// Most bytes of the reason that is stored with a dead letter. With it, all properties of a message fit into
+/// the smallest frame that AMQP 0-9-1 allows (4,096 bytes): a larger one ends the connection.
+const MAX_REASON_BYTES: usize = 1_024;
+
+static DEAD_LETTERS: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    opentelemetry::global::meter("usher")
+        .u64_counter("usher.consumer.dead_letters")
+        .with_description("Events that cannot be handled and were parked.")
+        .build()
+});
 
 /// An event on its way from an outbox to an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +41,23 @@ pub struct Message {
     pub event_id: Uuid,
     /// One of [`routing_key`](usher_proto::topology::routing_key); at most 255 bytes.
     pub event_type: String,
-    /// An encoded [`Event`](usher_proto::event::v1::Event).
+    /// An encoded [`Event`](usher_proto::event::v1::Event); at most [`MAX_EVENT_BYTES`].
     pub body: Vec<u8>,
     /// The trace that the event belongs to.
     pub trace_context: TraceContext,
+}
+
+impl Message {
+    /// Whether the bus takes it.
+    fn check(&self) -> Result<(), PublishError> {
+        if self.event_type.len() > MAX_EVENT_TYPE_BYTES {
+            return Err(PublishError::InvalidEventType);
+        }
+        if self.body.len() > MAX_EVENT_BYTES {
+            return Err(PublishError::TooLarge);
+        }
+        Ok(())
+    }
 }
 
 /// Why an event is not known to be in a queue. It may be there all the same: publish it again.
@@ -46,9 +80,22 @@ pub enum PublishError {
     /// The event type is longer than 255 bytes.
     #[error("the event type is longer than 255 bytes; use one of topology::routing_key")]
     InvalidEventType,
+    /// The event is larger than [`MAX_EVENT_BYTES`].
+    #[error("the event is larger than 256 KiB; publish less in one event")]
+    TooLarge,
     /// [`EventBus::close`] was called.
     #[error("the event bus is closed; publish again after the restart")]
     Closed,
+}
+
+impl PublishError {
+    /// Whether the broker, which is there, does not take this event; others may go through.
+    pub(crate) fn is_refusal(self) -> bool {
+        match self {
+            Self::Refused | Self::Unroutable | Self::InvalidEventType | Self::TooLarge => true,
+            Self::Disconnected | Self::Unconfirmed | Self::Closed => false,
+        }
+    }
 }
 
 /// Why the bus did not do what it was told.
@@ -62,9 +109,6 @@ pub enum BusError {
     /// The event was handled, but the broker does not know: it will be delivered again.
     #[error("the acknowledgement did not reach the broker; expect the event again")]
     AckLost,
-    /// The event could not be parked: it will be delivered again.
-    #[error("the event could not be parked as a dead letter: {0}")]
-    NotParked(#[source] PublishError),
 }
 
 /// Where events are published to and received from. Clones share their connections.
@@ -114,7 +158,8 @@ impl EventBus {
     /// `Ok` means that the event is durable in every queue that is bound for it; events that
     /// [`requires_queue`](usher_proto::topology::requires_queue) names must find one, others need not.
     ///
-    /// Bounded: an outage makes errors within seconds. An event whose result is an error may still arrive.
+    /// Bounded: an outage makes errors within seconds. An event whose result is an error may still arrive,
+    /// unless the error is about the event itself ([`PublishError::InvalidEventType`], [`PublishError::TooLarge`]).
     pub async fn publish(&self, batch: &[Message]) -> Vec<Result<(), PublishError>> {
         match &self.0 {
             Transport::RabbitMq(bus) => bus.publish(batch).await,
@@ -184,6 +229,8 @@ impl Subscription {
 pub struct Received {
     /// The event.
     pub message: Message,
+    /// Of an event that comes out of a dead-letter queue: why it was parked.
+    pub dead_letter_reason: Option<String>,
     receipt: Receipt,
 }
 
@@ -216,23 +263,30 @@ impl Received {
     }
 
     /// Parks an event that can never be handled in the dead-letter queue. `reason` is stored with it and
-    /// logged: it must hold nothing personal.
+    /// logged: it must hold nothing personal, and is cut after 1,024 bytes.
     ///
-    /// # Errors
-    /// [`BusError::NotParked`] or [`BusError::AckLost`]: the event will come again.
-    pub async fn dead_letter(self, reason: &str) -> Result<(), BusError> {
-        tracing::warn!(
-            event.id = %self.message.event_id,
-            event.type = self.message.event_type,
-            reason,
-            "event parked as a dead letter"
-        );
+    /// Returns at once. The event is parked in the background, again and again with pauses until the broker
+    /// has confirmed it, and acknowledged then; when its connection is lost before, it comes again.
+    pub fn dead_letter(self, reason: &str) {
+        let reason = reason[..reason.floor_char_boundary(MAX_REASON_BYTES)].to_owned();
         match self.receipt {
-            Receipt::RabbitMq(receipt) => receipt.dead_letter(&self.message, reason).await,
-            Receipt::InProcess(receipt) => {
-                receipt.dead_letter();
-                Ok(())
-            }
+            Receipt::RabbitMq(receipt) => receipt.dead_letter(self.message, reason),
+            Receipt::InProcess(receipt) => receipt.dead_letter(reason),
         }
     }
+}
+
+/// Tells of an event of `queue` that is in the dead-letter queue now.
+fn record_parked(message: &Message, queue: Queue, reason: &str) {
+    DEAD_LETTERS.add(
+        1,
+        &[KeyValue::new("messaging.destination.name", queue.name)],
+    );
+    tracing::warn!(
+        event.id = %message.event_id,
+        event.type = message.event_type,
+        queue = queue.name,
+        reason,
+        "event parked as a dead letter"
+    );
 }

@@ -1,10 +1,13 @@
 //! One loop for everything that consumes events: in batches, each event once in effect, and acknowledged only
 //! when what it asks for is durable.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::join_all;
-use opentelemetry::{KeyValue, metrics::Counter};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use usher_proto::topology::Queue;
@@ -30,7 +33,8 @@ pub trait EventHandler: Send + Sync {
     /// What an event asks for.
     type Command: Send + Sync;
 
-    /// Reads an event, in its span; `Ok(None)` if there is nothing to do. Its envelope was checked.
+    /// Reads an event, in its span; `Ok(None)` if there is nothing to do. Its envelope was checked. If it panics,
+    /// the event is parked.
     ///
     /// # Errors
     /// If this version can never handle it: it is parked with the reason, which holds no personal data.
@@ -51,11 +55,7 @@ pub trait EventHandler: Send + Sync {
 /// Consumes events until `stop`. What is not acknowledged by then is delivered again.
 pub async fn run<H: EventHandler>(handler: Arc<H>, bus: EventBus, stop: CancellationToken) {
     let mut subscription = bus.subscribe(H::QUEUE);
-    let consumer = Consumer {
-        handler,
-        dead_letters: dead_letters(),
-        stop,
-    };
+    let consumer = Consumer { handler, stop };
     while let Some(batch) = next_batch(&mut subscription, &consumer.stop).await {
         let span = tracing::info_span!(
             "consume batch",
@@ -79,7 +79,6 @@ async fn next_batch(
 
 struct Consumer<H> {
     handler: Arc<H>,
-    dead_letters: Counter<u64>,
     stop: CancellationToken,
 }
 
@@ -97,20 +96,14 @@ impl<H: EventHandler> Consumer<H> {
     async fn consume(&self, batch: Vec<Received>) {
         let mut commands = Vec::with_capacity(batch.len());
         let mut readable = Vec::with_capacity(batch.len());
-        let mut unreadable = Vec::new();
         let mut void = Vec::new();
         // Each event in the trace of its own; they end together, when the batch is durable.
         let mut spans = Vec::with_capacity(batch.len());
         for mut received in batch {
             let span = received.message.consumer_span(H::QUEUE);
-            let decode = || {
-                let event = ReceivedEvent::open(&received.message, H::QUEUE)
-                    .map_err(|error| error.to_string())?;
-                self.handler.decode(event)
-            };
             let command = match &span {
-                Some(span) => span.in_scope(decode),
-                None => decode(),
+                Some(span) => span.in_scope(|| self.decode(&received)),
+                None => self.decode(&received),
             };
             spans.extend(span);
             match command {
@@ -119,15 +112,25 @@ impl<H: EventHandler> Consumer<H> {
                     readable.push(received);
                 }
                 Ok(None) => void.push(received),
-                Err(reason) => unreadable.push((received, reason)),
+                Err(reason) => received.dead_letter(&reason),
             }
         }
-        // What can be handled does not wait for what is parked.
         tokio::join!(
-            self.park(unreadable),
             acknowledge(void),
             self.store_and_acknowledge(readable, commands)
         );
+    }
+
+    fn decode(&self, received: &Received) -> Result<Option<H::Command>, String> {
+        let decode = || {
+            let event = ReceivedEvent::open(&received.message, H::QUEUE)
+                .map_err(|error| error.to_string())?;
+            self.handler.decode(event)
+        };
+        // An event that brings the loop down would come again and bring it down again, for ever. The payload
+        // of a panic may hold anything; the panic hook has told where it was.
+        catch_unwind(AssertUnwindSafe(decode))
+            .unwrap_or_else(|_| Err("decoding panicked".to_owned()))
     }
 
     async fn store_and_acknowledge(&self, batch: Vec<Received>, commands: Vec<H::Command>) {
@@ -154,7 +157,7 @@ impl<H: EventHandler> Consumer<H> {
             Stored::Refused(error) => {
                 // The decoder let something through that the database does not take.
                 let reason = format!("the database refuses it: {}", without_data(&error));
-                self.park(vec![(received, reason)]).await;
+                received.dead_letter(&reason);
             }
         }
     }
@@ -179,19 +182,6 @@ impl<H: EventHandler> Consumer<H> {
             }
         }
     }
-
-    async fn park(&self, batch: Vec<(Received, String)>) {
-        let queue = KeyValue::new("messaging.destination.name", H::QUEUE.name);
-        self.dead_letters.add(batch.len() as u64, &[queue]);
-        let parked = batch
-            .into_iter()
-            .map(|(received, reason)| async move { received.dead_letter(&reason).await });
-        for result in join_all(parked).await {
-            if let Err(error) = result {
-                tracing::warn!(%error, "event not parked; it comes again");
-            }
-        }
-    }
 }
 
 async fn acknowledge(batch: Vec<Received>) {
@@ -201,11 +191,4 @@ async fn acknowledge(batch: Vec<Received>) {
             tracing::debug!(%error, "acknowledgement lost");
         }
     }
-}
-
-fn dead_letters() -> Counter<u64> {
-    opentelemetry::global::meter("usher")
-        .u64_counter("usher.consumer.dead_letters")
-        .with_description("Events that cannot be handled and were parked.")
-        .build()
 }

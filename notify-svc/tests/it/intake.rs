@@ -1,5 +1,7 @@
 //! Events come many times, in any order, and some of them are poison.
 
+use std::collections::HashMap;
+
 use usher_proto::{
     event::v1::{DeliveryState, Event, event::Payload},
     notify::v1 as proto,
@@ -205,16 +207,33 @@ async fn poison_is_parked_and_neighbours_go_through() {
         Payload::MailRequested(usher_proto::event::v1::MailRequested::default()),
     );
 
-    let mut batch = vec![
-        bad_address.message(),
-        nul.message(),
-        no_token.message(),
-        no_kind.message(),
-        garbage,
-        newer,
-        unknown,
+    let [late, far, before] = impossible_times;
+    let poison = [
+        (
+            bad_address.message(),
+            "recipient: not an email address (RFC 5321)",
+        ),
+        (nul.message(), "given_name is malformed"),
+        (no_token.message(), "sealed_token is missing"),
+        (no_kind.message(), "kind is malformed"),
+        (garbage, "the body is not a usher.event.v1.Event"),
+        (
+            newer,
+            "schema_version 2 is newer than this service knows; upgrade it, then replay",
+        ),
+        (
+            unknown,
+            "the payload is not supported by this version; upgrade it, then replay",
+        ),
+        (late, "expire_time is malformed"),
+        (far, "expire_time is malformed"),
+        (before, "expire_time is malformed"),
     ];
-    batch.extend(impossible_times);
+    let reasons = poison
+        .iter()
+        .map(|(message, reason)| (message.event_id, (*reason).to_owned()))
+        .collect::<HashMap<_, _>>();
+    let mut batch: Vec<_> = poison.into_iter().map(|(message, _)| message).collect();
     batch.extend(good.iter().map(Request::message));
     // Parked is acknowledged, too: nothing of it comes again.
     service.publish_all(&batch).await;
@@ -222,6 +241,7 @@ async fn poison_is_parked_and_neighbours_go_through() {
         service.reaches(request, proto::DeliveryState::Sent).await;
     }
     assert_eq!(service.smtp.taken().len(), good.len());
+    assert_eq!(service.dead_letters(reasons.len()).await, reasons);
     service.stop().await;
 }
 

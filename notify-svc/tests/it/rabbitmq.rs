@@ -1,6 +1,6 @@
 //! The same over a real broker.
 
-use std::env;
+use std::{collections::HashMap, env};
 
 use secrecy::SecretString;
 use usher_proto::notify::v1 as proto;
@@ -35,10 +35,15 @@ async fn a_hundred_emails_over_rabbitmq_with_poison_among_them() {
         .map(|n| service.request(&format!("client{n}@example.org")))
         .collect();
     let mut messages: Vec<_> = requests.iter().map(Request::message).collect();
+    let mut reasons = HashMap::new();
     for index in (0..messages.len()).step_by(10) {
         let mut poison = messages[index].clone();
         poison.event_id = Uuid::now_v7();
         poison.body.truncate(10);
+        reasons.insert(
+            poison.event_id,
+            "the body is not a usher.event.v1.Event".to_owned(),
+        );
         messages.push(poison);
         messages.push(messages[index].clone());
     }
@@ -52,5 +57,6 @@ async fn a_hundred_emails_over_rabbitmq_with_poison_among_them() {
             1
         );
     }
+    assert_eq!(service.dead_letters(reasons.len()).await, reasons);
     service.stop().await;
 }

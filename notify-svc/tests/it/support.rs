@@ -1,6 +1,7 @@
 //! A notify-svc of one's own: its database, its bus, its SMTP server.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -24,7 +25,7 @@ use usher_proto::{
         self as proto, GetDeliveryRequest, ListDeliveriesRequest,
         delivery_service_client::DeliveryServiceClient,
     },
-    topology::ACCOUNT_DELIVERIES,
+    topology::{ACCOUNT_DELIVERIES, NOTIFY_INVITATIONS, Queue},
 };
 use usher_runtime::{
     bus::{EventBus, Message},
@@ -34,6 +35,7 @@ use usher_runtime::{
     trace_context::TraceContext,
 };
 use usher_tests::{Database, ServiceName};
+use uuid::Uuid;
 
 use crate::{requests::Request, scripted_smtp::ScriptedSmtp};
 
@@ -235,6 +237,25 @@ impl Service {
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
+    }
+
+    /// Waits for `count` dead letters, and takes them: the reason of each event.
+    pub async fn dead_letters(&self, count: usize) -> HashMap<Uuid, String> {
+        let mut subscription = self.bus.subscribe(Queue {
+            name: NOTIFY_INVITATIONS.dead_letter_queue,
+            routing_keys: &[],
+            dead_letter_queue: NOTIFY_INVITATIONS.dead_letter_queue,
+        });
+        let mut reasons = HashMap::new();
+        while reasons.len() < count {
+            let batch = tokio::time::timeout(DEADLINE, subscription.next_batch(100)).await;
+            for received in batch.expect("dead letters in time") {
+                let reason = received.dead_letter_reason.clone().expect("a reason");
+                reasons.insert(received.message.event_id, reason);
+                received.ack().await.expect("ack");
+            }
+        }
+        reasons
     }
 
     /// The states that were published for a request, in the order of their revisions.

@@ -44,6 +44,8 @@ struct Entry {
     message: Message,
     /// Tells the publisher. None for a dead letter, which nobody waits for.
     acked: Option<oneshot::Sender<()>>,
+    /// For a dead letter, why it is one.
+    reason: Option<String>,
 }
 
 impl Entry {
@@ -58,12 +60,15 @@ impl InProcess {
             return vec![Err(PublishError::Closed); batch.len()];
         }
         // Everything is handed over before the first wait, so that a consumer sees whole batches.
-        let pending: Vec<_> = batch.iter().map(|message| self.offer(message)).collect();
+        let pending: Vec<_> = batch
+            .iter()
+            .map(|message| message.check().map(|()| self.offer(message)))
+            .collect();
         let mut patience = ACK_TIMEOUT;
         let mut results = Vec::with_capacity(batch.len());
-        for acks in pending {
-            let mut result = Ok(());
-            for ack in acks {
+        for offered in pending {
+            let mut result = offered.as_ref().map(|_| ()).map_err(|error| *error);
+            for ack in offered.into_iter().flatten() {
                 let ack = match tokio::time::timeout(patience, ack).await {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(_)) if self.is_closed() => Err(PublishError::Closed),
@@ -91,6 +96,7 @@ impl InProcess {
                 self.queue(queue.name).push(Entry {
                     message: message.clone(),
                     acked: Some(acked),
+                    reason: None,
                 });
                 ack
             })
@@ -104,6 +110,7 @@ impl InProcess {
         state.deserted = false;
         drop(state);
         Subscription {
+            queue,
             waiting,
             dead_letters: self.queue(queue.dead_letter_queue),
         }
@@ -176,6 +183,7 @@ impl Waiting {
 }
 
 pub(super) struct Subscription {
+    queue: Queue,
     waiting: Arc<Waiting>,
     dead_letters: Arc<Waiting>,
 }
@@ -194,8 +202,10 @@ impl Subscription {
     fn receive(&self, entry: Entry) -> Received {
         Received {
             message: entry.message.clone(),
+            dead_letter_reason: entry.reason.clone(),
             receipt: super::Receipt::InProcess(Receipt {
                 entry: Some(entry),
+                queue: self.queue,
                 waiting: Arc::clone(&self.waiting),
                 dead_letters: Arc::clone(&self.dead_letters),
             }),
@@ -216,6 +226,7 @@ impl Drop for Subscription {
 pub(super) struct Receipt {
     /// Taken by the acknowledgement; still here in `drop`, the entry goes back.
     entry: Option<Entry>,
+    queue: Queue,
     waiting: Arc<Waiting>,
     dead_letters: Arc<Waiting>,
 }
@@ -228,13 +239,15 @@ impl Receipt {
         }
     }
 
-    pub(super) fn dead_letter(mut self) {
+    pub(super) fn dead_letter(mut self, reason: String) {
         let Some(entry) = self.entry.take() else {
             return;
         };
+        super::record_parked(&entry.message, self.queue, &reason);
         self.dead_letters.push(Entry {
             message: entry.message,
             acked: None,
+            reason: Some(reason),
         });
         if let Some(acked) = entry.acked {
             let _ = acked.send(());

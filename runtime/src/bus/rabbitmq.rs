@@ -4,6 +4,7 @@
 //! no memory or disk, and acknowledgements must not wait behind that.
 
 mod consumer;
+mod dead_letters;
 mod link;
 mod publisher;
 mod wire;
@@ -79,17 +80,21 @@ impl RabbitMq {
         self.send(&outgoing).await
     }
 
-    /// Parks a message; it must reach the dead-letter queue.
-    async fn park(&self, message: &Message, queue: &str, reason: &str) -> Result<(), PublishError> {
-        let outgoing = Outgoing {
-            message,
-            // The default exchange routes to the queue of that name.
-            exchange: "",
-            routing_key: queue,
-            mandatory: true,
-            reason: Some(reason),
-        };
-        self.send(&[outgoing]).await.into_iter().collect()
+    /// Parks messages, each with its reason; they must reach the dead-letter queue `name`.
+    async fn park(&self, batch: &[(&Message, &str)], name: &str) -> Vec<Result<(), PublishError>> {
+        let queue = self.0.names.queue(name);
+        let outgoing: Vec<_> = batch
+            .iter()
+            .map(|&(message, reason)| Outgoing {
+                message,
+                // The default exchange routes to the queue of that name.
+                exchange: "",
+                routing_key: &queue,
+                mandatory: true,
+                reason: Some(reason),
+            })
+            .collect();
+        self.send(&outgoing).await
     }
 
     async fn send(&self, batch: &[Outgoing<'_>]) -> Vec<Result<(), PublishError>> {

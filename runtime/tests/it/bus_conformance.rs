@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use usher_proto::topology::{NOTIFY_INVITATIONS, routing_key};
-use usher_runtime::bus::{EventBus, Subscription};
+use usher_runtime::bus::{EventBus, MAX_EVENT_BYTES, PublishError, Subscription};
 use usher_runtime::trace_context::TraceContext;
 
 use super::support::{DEAD, TestBus, event, events, publishing, receive, receive_one, soon};
@@ -38,6 +38,7 @@ conformance!(
     delivers_again_what_was_dropped,
     delivers_again_what_a_gone_subscription_held,
     parks_dead_letters,
+    refuses_what_is_no_event_and_takes_its_neighbours,
     accepts_events_that_nobody_waits_for,
     delivers_a_large_batch,
     shares_between_subscriptions,
@@ -138,12 +139,33 @@ async fn parks_dead_letters(bus: &EventBus) {
     let sent = event(TYPE);
     let published = publishing(bus, vec![sent.clone()]);
     let received = receive_one(&mut subscription).await;
-    received.dead_letter("not an event").await.expect("parked");
+    received.dead_letter("not an event");
     assert_eq!(published.await.expect("publish"), [Ok(())]);
     let parked = receive_one(&mut dead_letters).await;
     assert_eq!(parked.message, sent);
+    assert_eq!(parked.dead_letter_reason.as_deref(), Some("not an event"));
     parked.ack().await.expect("ack");
     assert_nothing_else(bus, &mut subscription).await;
+}
+
+async fn refuses_what_is_no_event_and_takes_its_neighbours(bus: &EventBus) {
+    let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
+    let mut largest = event(TYPE);
+    largest.body = vec![0; MAX_EVENT_BYTES];
+    let mut larger = event(TYPE);
+    larger.body = vec![0; MAX_EVENT_BYTES + 1];
+    let published = publishing(bus, vec![event(&"x".repeat(256)), larger, largest.clone()]);
+    let received = receive_one(&mut subscription).await;
+    assert_eq!(received.message, largest);
+    received.ack().await.expect("ack");
+    assert_eq!(
+        published.await.expect("publish"),
+        [
+            Err(PublishError::InvalidEventType),
+            Err(PublishError::TooLarge),
+            Ok(())
+        ]
+    );
 }
 
 async fn accepts_events_that_nobody_waits_for(bus: &EventBus) {

@@ -3,13 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use lapin::BasicProperties;
-use lapin::options::{BasicGetOptions, BasicPublishOptions};
+use lapin::options::BasicGetOptions;
 use lapin::types::AMQPValue;
 use secrecy::SecretString;
-use usher_proto::topology::{
-    ACCOUNT_DELIVERIES, CONTENT_TYPE, DEAD_LETTER_REASON_HEADER, NOTIFY_INVITATIONS, routing_key,
-};
+use usher_proto::topology::{ACCOUNT_DELIVERIES, CONTENT_TYPE, NOTIFY_INVITATIONS, routing_key};
 use usher_runtime::bus::{BusError, EventBus, PublishError};
 use usher_runtime::trace_context::TraceContext;
 use usher_tests::proxy::{Mode, Proxy};
@@ -223,49 +220,6 @@ async fn writes_the_properties_that_others_rely_on() {
         headers.inner().get("traceparent"),
         Some(&AMQPValue::LongString(traceparent.into()))
     );
-    bus.close().await;
-    broker.remove().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn parks_what_carries_no_id_and_goes_on() {
-    let broker = Broker::new();
-    let bus = broker.bus(&amqp_url());
-    let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
-    soon("connected", bus.connected()).await;
-    assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]); // Declares the topology.
-
-    let (_connection, channel) = broker.raw().await;
-    channel
-        .basic_publish(
-            "".into(),
-            broker.name(NOTIFY_INVITATIONS.name).into(),
-            BasicPublishOptions::default(),
-            b"who am I",
-            BasicProperties::default(),
-        )
-        .await
-        .expect("publish");
-    let good = event(INVITATION);
-    assert_eq!(bus.publish(std::slice::from_ref(&good)).await, [Ok(())]);
-    let received = receive_one(&mut subscription).await;
-    assert_eq!(received.message.event_id, good.event_id);
-    received.ack().await.expect("ack");
-
-    let dead = broker.name(NOTIFY_INVITATIONS.dead_letter_queue);
-    let parked = soon("dead letter", async {
-        loop {
-            let options = BasicGetOptions { no_ack: true };
-            let got = channel.basic_get(dead.as_str().into(), options).await;
-            if let Some(parked) = got.expect("get") {
-                return parked;
-            }
-        }
-    });
-    let parked = parked.await;
-    assert_eq!(parked.data, b"who am I");
-    let headers = parked.properties.headers().as_ref().expect("headers");
-    assert!(headers.contains_key(DEAD_LETTER_REASON_HEADER));
     bus.close().await;
     broker.remove().await;
 }

@@ -1,5 +1,6 @@
 //! The consumer loop with a handler that fails in every way.
 
+use std::collections::HashMap;
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
@@ -36,6 +37,7 @@ struct Handler {
 const UNREADABLE: u32 = 1;
 const VOID: u32 = 2;
 const REFUSED: u32 = 3;
+const PANICS: u32 = 4;
 
 fn with(fault: u32) -> Message {
     let revoked = InvitationRevoked {
@@ -72,6 +74,7 @@ impl EventHandler for Handler {
             Payload::InvitationRevoked(revoked) => match revoked.send_number {
                 UNREADABLE => Err("unreadable".to_owned()),
                 VOID => Ok(None),
+                PANICS => panic!("on purpose"),
                 fault => Ok(Some((event.event_id, fault))),
             },
             other => Err(format!("{other:?}")),
@@ -156,7 +159,7 @@ async fn what_cannot_be_handled_is_parked_and_its_neighbours_are_stored() {
     let pool = PgPool::connect(&database.owner_url()).await.expect("pool");
     let consumer = Consumer::start(pool.clone(), 0, 0);
     let good = events(5);
-    let (unreadable, refused) = (with(UNREADABLE), with(REFUSED));
+    let (unreadable, refused, panics) = (with(UNREADABLE), with(REFUSED), with(PANICS));
     // The envelope is checked before the handler sees it.
     let other_id = Message {
         event_id: Uuid::now_v7(),
@@ -167,21 +170,27 @@ async fn what_cannot_be_handled_is_parked_and_its_neighbours_are_stored() {
     batch.insert(2, with(VOID));
     batch.insert(3, refused.clone());
     batch.insert(4, other_id.clone());
+    batch.insert(5, panics.clone());
     let results = soon("all is acknowledged", consumer.bus.publish(&batch)).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!(consumer.stored(), ids(&good));
 
     let mut dead = consumer.bus.subscribe(DEAD);
-    let mut parked = Vec::new();
-    for _ in 0..3 {
+    let mut parked = HashMap::new();
+    for _ in 0..4 {
         let received = receive_one(&mut dead).await;
-        parked.push(received.message.event_id);
+        let reason = received.dead_letter_reason.clone().expect("a reason");
+        parked.insert(received.message.event_id, reason);
         received.ack().await.expect("ack");
     }
-    parked.sort_unstable();
-    let mut expected = ids(&[unreadable, refused, other_id]);
-    expected.sort_unstable();
-    assert_eq!(parked, expected);
+    let expected = [
+        (unreadable, "unreadable"),
+        (other_id, "event_id differs from the message id"),
+        (panics, "decoding panicked"),
+        (refused, "the database refuses it: SQLSTATE 22012 on - -"),
+    ];
+    let expected = expected.map(|(message, reason)| (message.event_id, reason.to_owned()));
+    assert_eq!(parked, HashMap::from(expected));
     consumer.stop().await;
     pool.close().await;
 }

@@ -8,6 +8,7 @@
 )]
 
 mod bus_conformance;
+mod bus_dead_letters;
 mod bus_rabbitmq;
 mod callers;
 mod change;

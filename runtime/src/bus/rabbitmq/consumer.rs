@@ -11,12 +11,14 @@ use lapin::{Acker, Channel, Consumer};
 use tokio::sync::mpsc;
 use usher_proto::topology::Queue;
 
-use super::super::{BusError, Message, Receipt as AnyReceipt, Received};
+use super::super::{BusError, MAX_EVENT_BYTES, Message, Receipt as AnyReceipt, Received};
+use super::dead_letters::{self, Rejected};
 use super::link::Live;
 use super::{ANSWER_TIMEOUT, RabbitMq, wire};
 use crate::backoff::Backoff;
 
-/// Deliveries that one subscription may hold. Bounds memory, and what a slow replica keeps from the others.
+/// Deliveries that one subscription may hold. Bounds memory (with [`MAX_EVENT_BYTES`], to 64 MiB), and what a
+/// slow replica keeps from the others.
 const PREFETCH: u16 = 256;
 
 pub(in super::super) struct Subscription(mpsc::Receiver<Received>);
@@ -25,7 +27,13 @@ impl Subscription {
     pub(super) fn new(bus: RabbitMq, queue: Queue) -> Self {
         bus.consuming(); // So that readiness knows of it from now on.
         let (sender, receiver) = mpsc::channel(PREFETCH.into());
-        let consumer = QueueConsumer { bus, queue };
+        let (rejects, rejected) = mpsc::unbounded_channel();
+        tokio::spawn(dead_letters::run(bus.clone(), queue, rejected));
+        let consumer = QueueConsumer {
+            bus,
+            queue,
+            rejects,
+        };
         tokio::spawn(async move {
             tokio::select! {
                 () = consumer.run(&sender) => {}
@@ -54,6 +62,7 @@ impl Subscription {
 struct QueueConsumer {
     bus: RabbitMq,
     queue: Queue,
+    rejects: mpsc::UnboundedSender<Rejected>,
 }
 
 impl QueueConsumer {
@@ -119,24 +128,31 @@ impl QueueConsumer {
         Err("no answer in time".to_owned())
     }
 
-    /// The delivery as an event. What carries no event id is parked here: no consumer could know it again.
+    /// The delivery as an event. Parked here is what carries no event id, as no consumer could know it again,
+    /// and what is larger than an event may be, without its body.
     fn receive(&self, delivery: Delivery, channel: &Arc<Channel>) -> Option<Received> {
-        let received = Received {
+        let mut received = Received {
+            dead_letter_reason: wire::dead_letter_reason(&delivery.properties),
             message: wire::message(&delivery.properties, &delivery.routing_key, delivery.data),
             receipt: AnyReceipt::RabbitMq(Receipt {
                 acker: Some(delivery.acker),
                 channel: Arc::clone(channel),
-                bus: self.bus.clone(),
-                queue: self.queue,
+                rejects: self.rejects.clone(),
             }),
         };
-        if !received.message.event_id.is_nil() {
-            return Some(received);
+        let bytes = received.message.body.len();
+        if bytes > MAX_EVENT_BYTES {
+            received.message.body = Vec::new();
+            received.dead_letter(&format!(
+                "the body has {bytes} bytes, more than the {MAX_EVENT_BYTES} of an event; it was left out"
+            ));
+            return None;
         }
-        // In the background, so that its neighbours need not wait. Fails while the broker is away; then it
-        // comes again.
-        tokio::spawn(received.dead_letter("the property message_id is not a UUID"));
-        None
+        if received.message.event_id.is_nil() {
+            received.dead_letter("the property message_id is not a UUID");
+            return None;
+        }
+        Some(received)
     }
 }
 
@@ -145,8 +161,7 @@ pub(in super::super) struct Receipt {
     acker: Option<Acker>,
     /// A delivery can be acknowledged only on its own channel, which closes with its last holder.
     channel: Arc<Channel>,
-    bus: RabbitMq,
-    queue: Queue,
+    rejects: mpsc::UnboundedSender<Rejected>,
 }
 
 impl Receipt {
@@ -164,17 +179,14 @@ impl Receipt {
         }
     }
 
-    pub(in super::super) async fn dead_letter(
-        self,
-        message: &Message,
-        reason: &str,
-    ) -> Result<(), BusError> {
-        let queue = self.bus.names().queue(self.queue.dead_letter_queue);
-        self.bus
-            .park(message, &queue, reason)
-            .await
-            .map_err(BusError::NotParked)?;
-        self.ack().await
+    pub(in super::super) fn dead_letter(self, message: Message, reason: String) {
+        let rejects = self.rejects.clone();
+        // Fails only when the process ends; then it goes back to the queue.
+        let _ = rejects.send(Rejected {
+            message,
+            reason,
+            receipt: self,
+        });
     }
 }
 

@@ -65,9 +65,7 @@ impl Publisher {
     }
 
     async fn start(&self, outgoing: &Outgoing<'_>) -> Result<PublisherConfirm, PublishError> {
-        let properties = outgoing
-            .properties()
-            .ok_or(PublishError::InvalidEventType)?;
+        outgoing.message.check()?;
         let options = BasicPublishOptions {
             mandatory: outgoing.mandatory,
             ..Default::default()
@@ -77,7 +75,7 @@ impl Publisher {
             outgoing.routing_key.into(),
             options,
             &outgoing.message.body,
-            properties,
+            outgoing.properties(),
         );
         answer(&self.live, sending).await
     }

@@ -109,11 +109,13 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    /// None if the event type is longer than AMQP carries.
-    pub(super) fn properties(&self) -> Option<BasicProperties> {
+    /// Of a message that was checked.
+    pub(super) fn properties(&self) -> BasicProperties {
         let message = self.message;
         let mut headers = FieldTable::default();
-        if let Some(traceparent) = &message.trace_context.0 {
+        if let Some(traceparent) = &message.trace_context.0
+            && is_traceparent(traceparent)
+        {
             let value = AMQPValue::LongString(traceparent.as_str().into());
             headers.insert(TRACEPARENT_HEADER.into(), value);
         }
@@ -123,7 +125,7 @@ impl Outgoing<'_> {
         }
         let mut properties = BasicProperties::default()
             .with_message_id(message.event_id.to_string().into())
-            .with_type(ShortString::try_new(message.event_type.as_str()).ok()?)
+            .with_type(message.event_type.as_str().into())
             .with_content_type(topology::CONTENT_TYPE.into())
             .with_delivery_mode(PERSISTENT)
             .with_headers(headers);
@@ -131,7 +133,7 @@ impl Outgoing<'_> {
         if let Some(made) = message.event_id.get_timestamp() {
             properties = properties.with_timestamp(made.to_unix().0);
         }
-        Some(properties)
+        properties
     }
 }
 
@@ -156,14 +158,66 @@ pub(super) fn message(
 }
 
 fn trace_context(properties: &BasicProperties) -> TraceContext {
-    let header = properties
-        .headers()
-        .as_ref()
-        .and_then(|headers| headers.inner().get(TRACEPARENT_HEADER));
-    TraceContext(match header {
-        Some(AMQPValue::LongString(value)) => std::str::from_utf8(value.as_bytes())
-            .ok()
+    let traceparent = header(properties, TRACEPARENT_HEADER);
+    TraceContext(
+        traceparent
+            .filter(|text| is_traceparent(text))
             .map(str::to_owned),
+    )
+}
+
+/// Why a dead letter is one; None for other messages.
+pub(super) fn dead_letter_reason(properties: &BasicProperties) -> Option<String> {
+    header(properties, topology::DEAD_LETTER_REASON_HEADER).map(str::to_owned)
+}
+
+fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
+    match properties.headers().as_ref()?.inner().get(name)? {
+        AMQPValue::LongString(value) => std::str::from_utf8(value.as_bytes()).ok(),
         _ => None,
-    })
+    }
+}
+
+/// Whether `text` is what Usher carries on. Anything else, of any size, would be written to the database and
+/// published again.
+///
+/// Source: W3C Trace Context, section 3.2.2, version 00: 55 bytes.
+fn is_traceparent(text: &str) -> bool {
+    let is_hex = |part: &str| {
+        part.bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let parts: Vec<_> = text.splitn(5, '-').collect();
+    let [version, trace_id, parent_id, flags] = parts[..] else {
+        return false;
+    };
+    version == "00"
+        && [(trace_id, 32), (parent_id, 16), (flags, 2)]
+            .iter()
+            .all(|&(part, length)| part.len() == length && is_hex(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_traceparent_is_carried_on() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(good.len(), 55);
+        assert!(is_traceparent(good));
+        for bad in [
+            "",
+            "---",
+            &good[..54],
+            &format!("{good}0"),
+            &format!("{good}-more"),
+            &good.to_uppercase(),
+            &good.replacen("00", "ff", 1),
+            &good.replacen('b', "ü", 1),
+            &"0".repeat(130_980),
+        ] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
 }
