@@ -175,8 +175,9 @@ CREATE INDEX stored_responses_age ON stored_responses (create_time);
 CREATE TABLE outbox (
     event_id uuid PRIMARY KEY,
     organization_id uuid NOT NULL,
-    event_type text NOT NULL,
-    payload bytea NOT NULL,
+    -- What the broker can carry, and what consumers take: anything else could never leave.
+    event_type text NOT NULL CHECK (octet_length(event_type) <= 255),
+    payload bytea NOT NULL CHECK (octet_length(payload) <= 262144),
     -- W3C traceparent of the call that wrote it.
     trace_context text,
     lease_expire_time timestamptz NOT NULL DEFAULT '-infinity',

@@ -25,7 +25,7 @@ pub struct OutboxEvent {
     pub organization_id: Uuid,
     /// One of [`routing_key`](usher_proto::topology::routing_key).
     pub event_type: &'static str,
-    /// The encoded [`Event`].
+    /// The encoded [`Event`]; at most [`MAX_EVENT_BYTES`](crate::bus::MAX_EVENT_BYTES).
     pub payload: Vec<u8>,
     /// The trace that it belongs to.
     pub trace_context: TraceContext,
@@ -71,7 +71,7 @@ impl OutboxEvent {
 /// Adds events, all in one statement.
 ///
 /// # Errors
-/// If the database fails.
+/// If the database fails, or refuses an event that is too large to be published.
 pub async fn add(
     connection: &mut PgConnection,
     events: Vec<OutboxEvent>,
@@ -161,13 +161,17 @@ pub async fn delete(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result
     Ok(())
 }
 
-/// Ends the lease of events that were not confirmed, for another try.
+/// Ends the lease of events that were not confirmed: they can be claimed again when they have waited for a
+/// quarter of their age, at least one second and at most a minute. So events that the broker refuses for long,
+/// which are the oldest, do not keep younger ones from being claimed.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn release(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE outbox SET lease_expire_time = '-infinity' WHERE event_id = ANY ($1)",
+        "UPDATE outbox SET lease_expire_time = now() + least(interval '1 minute',
+            greatest(interval '1 second', (now() - create_time) / 4))
+        WHERE event_id = ANY ($1)",
         event_ids,
     )
     .execute(connection)

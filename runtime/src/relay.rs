@@ -32,6 +32,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// Longest time of one transaction; a database that takes longer counts as away.
 const DATABASE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How often the log tells that events are refused.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_mins(1);
+
 /// Longest time in which a batch is published. What is not confirmed by then is released.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -67,6 +70,7 @@ pub async fn run(pool: PgPool, bus: EventBus, wake: Wake, stop: CancellationToke
         bus,
         metrics: Metrics::new(),
         failing_since: None,
+        refusal_logged: None,
     };
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
@@ -106,6 +110,8 @@ struct Relay {
     metrics: Metrics,
     /// Set while passes fail, so that the log tells of changes only.
     failing_since: Option<Instant>,
+    /// When the log told last that events are refused.
+    refusal_logged: Option<Instant>,
 }
 
 /// How one pass ended.
@@ -117,7 +123,7 @@ enum Pass {
     Done,
     /// There was nothing to do.
     Empty,
-    /// Something was left behind.
+    /// Nothing can go out: the bus or the database is away.
     Failed,
 }
 
@@ -143,6 +149,7 @@ impl Relay {
 
     async fn pass(&mut self, publish_deadline: Duration) -> Pass {
         match self.relay_batch(publish_deadline).await {
+            Ok(Pass::Empty) => Pass::Empty,
             Ok(pass) => {
                 self.log_success();
                 pass
@@ -154,7 +161,7 @@ impl Relay {
         }
     }
 
-    async fn relay_batch(&self, publish_deadline: Duration) -> Result<Pass, RelayError> {
+    async fn relay_batch(&mut self, publish_deadline: Duration) -> Result<Pass, RelayError> {
         let mut batch = self.claim().await?;
         if batch.is_empty() {
             return Ok(Pass::Empty);
@@ -185,10 +192,18 @@ impl Relay {
             .record(confirmed.len(), unconfirmed.len(), started.elapsed());
         self.finish(&confirmed, &unconfirmed).await?;
         match failure {
-            Some(error) => Err(error.into()),
-            None if is_full(&batch) => Ok(Pass::Full),
-            None => Ok(Pass::Done),
+            // What is refused waits in the outbox, each event for itself; the others need no pause.
+            Some(error) if error.is_refusal() || !confirmed.is_empty() => {
+                self.log_refusal(unconfirmed.len(), error);
+            }
+            Some(error) => return Err(error.into()),
+            None => {}
         }
+        Ok(if is_full(&batch) {
+            Pass::Full
+        } else {
+            Pass::Done
+        })
     }
 
     async fn claim(&self) -> Result<Vec<Message>, RelayError> {
@@ -215,6 +230,14 @@ impl Relay {
             Ok(())
         })
         .await
+    }
+
+    fn log_refusal(&mut self, count: usize, error: PublishError) {
+        let is_due = |logged: Instant| logged.elapsed() >= REFUSAL_LOG_INTERVAL;
+        if self.refusal_logged.is_none_or(is_due) {
+            self.refusal_logged = Some(Instant::now());
+            tracing::warn!(count, %error, "events are refused; each is tried again later");
+        }
     }
 
     fn log_success(&mut self) {

@@ -9,16 +9,18 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, migrate::Migrat
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use usher_proto::topology::{NOTIFY_INVITATIONS, routing_key};
-use usher_runtime::bus::{EventBus, Message};
+use usher_runtime::bus::{EventBus, MAX_EVENT_BYTES, Message};
 use usher_runtime::database::{self, Scope};
 use usher_runtime::outbox::{self, OutboxEvent};
 use usher_runtime::relay::{Wake, run};
+use usher_runtime::trace_context::TraceContext;
 use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
 use super::support::{TestBus, event, events, receive, receive_one, soon};
 
 const TYPE: &str = routing_key::INVITATION_REQUESTED;
+const DELIVERY: &str = routing_key::DELIVERY_CHANGED;
 
 /// Both services have the same outbox, as a test of both says.
 static MIGRATIONS: Migrator = sqlx::migrate!("../account-svc/migrations");
@@ -54,6 +56,22 @@ impl Outbox {
         });
         let mut tx = self.begin().await;
         outbox::add(&mut tx, events.collect()).await.expect("add");
+        tx.commit().await.expect("commit");
+    }
+
+    /// Claims up to `max_events` for a minute.
+    async fn claim(&self, max_events: i64) -> Vec<Message> {
+        let mut tx = self.begin().await;
+        let lease = Duration::from_mins(1);
+        let batch = outbox::claim(&mut tx, max_events, i64::MAX, lease).await;
+        tx.commit().await.expect("commit");
+        batch.expect("claim")
+    }
+
+    async fn release(&self, messages: &[Message]) {
+        let mut tx = self.begin().await;
+        let ids: Vec<_> = messages.iter().map(|message| message.event_id).collect();
+        outbox::release(&mut tx, &ids).await.expect("release");
         tx.commit().await.expect("commit");
     }
 
@@ -377,5 +395,89 @@ async fn an_event_is_claimed_again_when_its_lease_has_run_out() {
     let batch = outbox::claim(&mut tx, 1, 1, Duration::ZERO).await;
     assert!(batch.expect("claim").is_empty(), "it is leased");
     tx.rollback().await.expect("rollback");
+    outbox.remove().await;
+}
+
+/// Otherwise events that are refused for long, being the oldest, would be claimed first for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_released_waits_a_quarter_of_its_age_and_lets_others_pass() {
+    let messages = events(3, TYPE);
+    let outbox = Outbox::with(&messages).await;
+    assert_eq!(outbox.claim(2).await, messages[..2]);
+    outbox.release(&messages[..2]).await;
+    assert_eq!(outbox.claim(2).await, messages[2..], "the others wait");
+    soon("claimed again", async {
+        let mut again = Vec::new();
+        while again.len() < 2 {
+            again.extend(outbox.claim(2).await);
+        }
+        assert_eq!(again, messages[..2]);
+    })
+    .await;
+
+    for (age, seconds) in [("0 s", 1.0), ("100 s", 25.0), ("1 year", 60.0)] {
+        outbox
+            .as_owner(&format!(
+                "UPDATE outbox SET create_time = now() - interval '{age}'"
+            ))
+            .await;
+        outbox.release(&messages).await;
+        let wait: f64 = sqlx::query_scalar(
+            "SELECT extract(epoch FROM max(lease_expire_time - now()))::float8 FROM outbox",
+        )
+        .fetch_one(&mut *outbox.begin().await)
+        .await
+        .expect("wait");
+        assert!(
+            (seconds - 1.0..=seconds + 1.0).contains(&wait),
+            "{age}: {wait} s"
+        );
+    }
+    outbox.remove().await;
+}
+
+/// More events than one claim takes wait for a queue that refuses them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_refuses_stops_no_other() {
+    let test = TestBus::rabbitmq();
+    let broker = test.broker.as_ref().expect("RabbitMQ");
+    soon("declared", async {
+        while test.bus.publish(&[event(DELIVERY)]).await != [Ok(())] {}
+    })
+    .await;
+    let (_connection, channel) = broker.raw().await;
+    broker.refuse(&channel, TYPE).await;
+    let outbox = Outbox::with(&events(4_500, TYPE)).await;
+    let healthy = events(10, DELIVERY);
+    outbox.insert(&healthy, DELIVERY).await;
+    let relay = outbox.relay(&test.bus);
+    outbox.until_count(4_500).await;
+    relay.stop().await;
+    test.close().await;
+    outbox.remove().await;
+}
+
+/// It could never leave, and would be tried for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_outbox_takes_nothing_that_cannot_be_published() {
+    let outbox = Outbox::empty().await;
+    let sized = |bytes, event_type: &'static str| OutboxEvent {
+        event_id: Uuid::now_v7(),
+        organization_id: Uuid::nil(),
+        event_type,
+        payload: vec![0; bytes],
+        trace_context: TraceContext(None),
+    };
+    let (longest, longer) = ("ü".repeat(127), "ü".repeat(128));
+    for (event, fits) in [
+        (sized(MAX_EVENT_BYTES, longest.leak()), true),
+        (sized(MAX_EVENT_BYTES + 1, TYPE), false),
+        (sized(1, longer.leak()), false),
+    ] {
+        let mut tx = outbox.begin().await;
+        let added = outbox::add(&mut tx, vec![event]).await;
+        assert_eq!(added.is_ok(), fits, "{added:?}");
+        tx.rollback().await.expect("rollback");
+    }
     outbox.remove().await;
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use lapin::options::{
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionProperties};
 use secrecy::SecretString;
 use usher_proto::topology::{self, NOTIFY_INVITATIONS, Queue};
@@ -80,6 +83,33 @@ impl Broker {
             .expect("RabbitMQ at AMQP_URL");
         let channel = connection.create_channel().await.expect("channel");
         (connection, channel)
+    }
+
+    /// Lets the broker refuse all events of a type, while `channel` is open: one of their queues takes nothing.
+    pub async fn refuse(&self, channel: &Channel, event_type: &str) {
+        let mut full = FieldTable::default();
+        full.insert("x-max-length".into(), AMQPValue::LongInt(0));
+        let reject = AMQPValue::LongString("reject-publish".into());
+        full.insert("x-overflow".into(), reject);
+        let name = ShortString::from(self.name("full"));
+        let exclusive = QueueDeclareOptions {
+            exclusive: true,
+            ..Default::default()
+        };
+        channel
+            .queue_declare(name.clone(), exclusive, full)
+            .await
+            .expect("declare");
+        channel
+            .queue_bind(
+                name,
+                self.name(topology::EVENTS_EXCHANGE).into(),
+                event_type.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .expect("bind");
     }
 
     pub async fn delete_queue(&self, name: &str) {
