@@ -113,11 +113,13 @@ fn request_code(method: &MethodDescriptor, is_platform: bool) -> Result<String, 
     for field in message.fields().filter(is_no_content) {
         write!(without, "content.{}.clear(); ", field.name())?;
     }
+    let has_secret = message.fields().any(|field| is_secret(&field));
     let mutability = if without.is_empty() { "" } else { "mut " };
     Ok(format!(
         "impl RpcRequest for {} {{\n\
              const PATH: &'static str = \"/{}/{}\";\n\
              const ORGANIZATION_FIELD: &'static str = {organization_path:?};\n\
+             const HAS_SECRET: bool = {has_secret};\n\
              fn organization_id(&self) -> Option<&str> {{ {organization} }}\n\
              fn request_id(&self) -> &str {{ {request_id} }}\n\
              fn content(&self) -> Vec<u8> {{ let {mutability}content = self.clone(); {without}content.encode_to_vec() }}\n\
@@ -170,11 +172,14 @@ fn organization_field(message: &MessageDescriptor) -> Option<Organization> {
 /// The request id names a call and says nothing of what it asks for; a fast hash of a password must not be
 /// kept.
 fn is_no_content(field: &FieldDescriptor) -> bool {
-    let is_redacted = field
+    field.name() == "request_id" || is_secret(field)
+}
+
+fn is_secret(field: &FieldDescriptor) -> bool {
+    field
         .options()
         .get_field_by_name("debug_redact")
-        .is_some_and(|value| value.as_bool() == Some(true));
-    field.name() == "request_id" || is_redacted
+        .is_some_and(|value| value.as_bool() == Some(true))
 }
 
 /// The Rust type of a top-level message, as `lib.rs` names its module.

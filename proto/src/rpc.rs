@@ -55,6 +55,10 @@ pub trait RpcRequest: Message + Clone {
     /// Path of the field that names the organization; empty if none does.
     const ORGANIZATION_FIELD: &'static str;
 
+    /// Whether the request has a field that is kept out of logs (`debug_redact`), as a password. Such a field is not
+    /// part of [`content`](Self::content): whoever repeats the request has to prove again that they know it.
+    const HAS_SECRET: bool;
+
     /// The organization that the request names, as the caller wrote it. `None` for requests that name none.
     fn organization_id(&self) -> Option<&str>;
 

@@ -29,6 +29,8 @@ pub struct Call {
     pub reach: Reach,
     /// Whether the RPC belongs to no organization: its scope begins with `platform/`.
     pub is_of_platform: bool,
+    /// Whether the request has a secret, which `request_key` does not compare.
+    pub has_secret: bool,
     /// The key that makes a repeated call safe; `None` if the caller sent no `request_id`.
     pub request_key: Option<RequestKey>,
     /// Only for calls that are answered with a stream.
@@ -70,6 +72,7 @@ impl Call {
             organization_id,
             reach,
             is_of_platform: rpc.is_of_platform(),
+            has_secret: R::HAS_SECRET,
             request_key,
             producers: extensions.get::<Producers>().cloned(),
         };

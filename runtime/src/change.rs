@@ -70,6 +70,8 @@ impl Store {
     /// that name none. When `work` succeeds, its change, events and entries are committed with its response, and
     /// the relay is woken. A repeated call gets the response of the first, without any work.
     ///
+    /// Requests with a secret are refused: see [`Self::change_in`].
+    ///
     /// # Errors
     /// If the work fails or leaves no entry for the audit log, the request id was used for another request, or
     /// the database is away. Nothing is changed then.
@@ -78,13 +80,21 @@ impl Store {
         call: &Call,
         work: impl AsyncFnOnce(&mut Change) -> Result<R, E>,
     ) -> Result<Response<R>, E> {
+        if call.has_secret {
+            return Err(CommonError::Internal(
+                "a stored response would be given to whoever repeats the request with another secret".to_owned(),
+            )
+            .into());
+        }
         let changed = self
             .change_in(call, scope(call)?, call.organization_id, work)
             .await?;
         Ok(Response::new(changed.into_response()))
     }
 
-    /// As [`Self::change`], for calls whose organization is known by other means than a field of the request.
+    /// As [`Self::change`], for calls whose organization is known by other means than a field of the request, and
+    /// for those with a secret: the caller verifies it before it gives [`Changed::Repeated`] away, since the
+    /// request id alone proves nothing.
     ///
     /// # Errors
     /// As [`Self::change`].
@@ -96,7 +106,7 @@ impl Store {
         work: impl AsyncFnOnce(&mut Change) -> Result<R, E>,
     ) -> Result<Changed<R>, E> {
         let mut change = match Change::begin(&self.pool, call, scope, organization_id).await? {
-            Begun::Answered(response) => return Ok(Changed::Repeated(response)),
+            Begun::Repeated(response) => return Ok(Changed::Repeated(response)),
             Begun::Fresh(change) => change,
         };
         let response = work(&mut change).await?;
@@ -159,7 +169,7 @@ enum Begun<R> {
     /// It is new.
     Fresh(Box<Change>),
     /// An earlier call with the same request id was answered like this.
-    Answered(R),
+    Repeated(R),
 }
 
 impl Change {
@@ -183,7 +193,7 @@ impl Change {
             tx.rollback().await?;
             // Purged between the two statements.
             return stored
-                .map(Begun::Answered)
+                .map(Begun::Repeated)
                 .ok_or(CommonError::ConcurrentUpdate);
         }
         Ok(Begun::Fresh(Box::new(Self {

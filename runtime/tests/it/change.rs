@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use sqlx::migrate::Migrator;
 use time::OffsetDateTime;
 use tonic::Request;
-use usher_proto::account::v1::{ActivateAccountRequest, ReopenAccountRequest};
+use usher_proto::account::v1::{AuthenticateRequest, InspectTokenRequest, ReopenAccountRequest};
 use usher_proto::event::v1::{AccountClosed, event::Payload};
 use usher_proto::rpc::RpcRequest;
 use usher_proto::topology::routing_key;
@@ -218,10 +218,37 @@ async fn work_that_fails_leaves_nothing_and_can_be_repeated() {
 }
 
 #[tokio::test]
+async fn a_request_with_a_secret_needs_a_verification_of_its_own() {
+    let fixture = Fixture::new().await;
+    let call = open(AuthenticateRequest {
+        organization_id: fixture.organization_id.to_string(),
+        password: "secret".to_owned(),
+        ..Default::default()
+    });
+    let refused = fixture.change(&call, async |change| {
+        change.audit(entry());
+        Ok(response("given to anybody"))
+    });
+    assert!(matches!(refused.await, Err(CommonError::Internal(_))));
+    assert_eq!(fixture.counts().await, [0, 0, 0]);
+
+    let scope = Scope::Organization(fixture.organization_id);
+    let changed: Result<_, CommonError> = fixture
+        .store
+        .change_in(&call, scope, fixture.organization_id, async |change| {
+            change.audit(entry());
+            Ok(response("verified"))
+        })
+        .await;
+    let changed = changed.expect("changed").into_response();
+    assert_eq!(changed, response("verified"));
+}
+
+#[tokio::test]
 async fn a_call_without_an_organization_needs_a_scope_of_its_own() {
     let fixture = Fixture::new().await;
     // It names a token.
-    let call = open(ActivateAccountRequest::default());
+    let call = open(InspectTokenRequest::default());
     let refused = fixture.change(&call, async |_| panic!("it worked"));
     assert!(matches!(refused.await, Err(CommonError::Internal(_))));
 }
