@@ -190,6 +190,14 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether another transaction held a lock for longer than the `lock_timeout`.
+#[must_use]
+pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().is_some_and(|code| code == "55P03"))
+}
+
 /// Whether the same statement with the same values would fail again: data exceptions and violated constraints
 /// (classes 22 and 23: PostgreSQL, appendix A).
 #[must_use]

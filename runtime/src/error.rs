@@ -16,7 +16,7 @@ use usher_proto::account::v1::ErrorReason;
 pub use self::common::CommonError;
 use crate::{
     caller::NotGranted,
-    database::{is_outage, without_data},
+    database::{is_lock_timeout, is_outage, without_data},
     fields::FieldViolation,
     trace_context::current_trace_id,
 };
@@ -78,19 +78,24 @@ impl RichError {
         }
     }
 
-    /// A failure of the database, which is logged here, and told without a driver's words. An outage says when
-    /// to come back; anything else is a [`fault`](Self::fault).
+    /// A failure of the database, which is logged here, and told without a driver's words. An outage, and a lock
+    /// that was not free in time, say when to come back; anything else is a [`fault`](Self::fault).
     #[must_use]
     pub fn database(error: &sqlx::Error) -> Self {
         if !is_outage(error) {
             tracing::error!(error = %without_data(error), "internal error");
             return Self::fault();
         }
-        tracing::warn!(error = %without_data(error), "the database does not answer");
+        let what = if is_lock_timeout(error) {
+            "another call holds what this one needs"
+        } else {
+            "the database does not answer"
+        };
+        tracing::warn!(error = %without_data(error), "{what}");
         Self::new(
             Code::Unavailable,
             ErrorReason::DependencyUnavailable,
-            "the database does not answer; repeat the call a little later, a mutation with the same request_id",
+            format!("{what}; repeat the call a little later, a mutation with the same request_id"),
         )
         .retry_after(Duration::from_secs(1))
     }

@@ -11,7 +11,10 @@ use usher_proto::{
     event::v1::{DeliveryChanged, DeliveryState},
 };
 use usher_runtime::database::{Scope, begin};
-use usher_tests::proxy::{Mode, Proxy};
+use usher_tests::{
+    proxy::{Mode, Proxy},
+    refusal::Refusal,
+};
 use uuid::Uuid;
 
 use crate::support::{
@@ -122,9 +125,14 @@ async fn calls_that_wait_for_a_lock_stop_neither_others_nor_background_work() {
     assert!(service.is_ready().await);
 
     // Those that waited are told to come back.
+    let mut locked_out = 0;
     while let Some(result) = within(waiting.join_next()).await {
-        assert_unavailable(result.unwrap());
+        let message = assert_unavailable(result.unwrap()).message;
+        // Those that got no connection in time are told of the database.
+        let is_lock = message.starts_with("another call holds what this one needs; repeat");
+        locked_out += usize::from(is_lock);
     }
+    assert!(locked_out >= CALL_CONNECTIONS, "{locked_out}");
     holding.rollback().await.unwrap();
     assert_eq!(service.update(change_plan(&locked)).await.plan, "pro");
     service.stop().await;
@@ -168,7 +176,9 @@ async fn a_database_that_falls_silent_costs_each_call_a_bounded_time() {
         calls.spawn(async move { accounts.create_account(create).await.map(drop) });
     }
     let login = service.authenticate(&organization, "ann@example.org", PASSWORD);
-    let login = async { assert_unavailable(login.await) };
+    let login = async {
+        assert_unavailable(login.await);
+    };
     let others = async {
         while let Some(result) = within(calls.join_next()).await {
             assert_unavailable(result.unwrap());
@@ -217,7 +227,8 @@ async fn a_database_that_falls_silent_costs_each_call_a_bounded_time() {
     service.stop().await;
 }
 
-fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, tonic::Status>) {
+fn assert_unavailable<T: std::fmt::Debug>(result: Result<T, tonic::Status>) -> Refusal {
     let refused = assert_refused(result, Code::Unavailable, "DEPENDENCY_UNAVAILABLE", &[]);
     assert!(refused.details.retry_info().is_some(), "{refused:?}");
+    refused
 }
