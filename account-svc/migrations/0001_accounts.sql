@@ -125,8 +125,8 @@ CREATE TABLE accounts (
 -- Decides races between two creates of one email.
 CREATE UNIQUE INDEX accounts_email_key ON accounts (organization_id, email_canonical)
     WHERE close_time IS NULL;
-CREATE INDEX accounts_name_key ON accounts (organization_id, name_key);
-CREATE INDEX accounts_name_sound ON accounts (organization_id, name_sound);
+CREATE INDEX accounts_name_key ON accounts (organization_id, name_key, account_id);
+CREATE INDEX accounts_name_sound ON accounts (organization_id, name_sound, account_id);
 CREATE INDEX accounts_person ON accounts (person_id) WHERE person_id IS NOT NULL;
 
 CREATE TABLE invitations (

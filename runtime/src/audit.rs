@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 use crate::trace_context::current_trace_id;
 
+/// Most characters of one particular. The longest is the list of 40 duplicates that were ignored.
+const MAX_DETAIL: usize = 2_000;
+
 /// An entry to be added. No values of a profile, no token and no password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
@@ -17,8 +20,8 @@ pub struct AuditEntry {
     pub action: &'static str,
     /// What it was done to; `None` for what concerns the organization.
     pub resource_id: Option<Uuid>,
-    /// Particulars, each up to 1,000 characters.
-    pub details: BTreeMap<&'static str, String>,
+    /// Particulars, each up to 2,000 characters.
+    details: BTreeMap<&'static str, String>,
 }
 
 impl AuditEntry {
@@ -42,10 +45,13 @@ impl AuditEntry {
         }
     }
 
-    /// Adds a particular, unless it is empty.
+    /// Adds a particular, unless it is empty. What is longer than 2,000 characters is cut.
     #[must_use]
     pub fn detail(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        let value: String = value.into();
+        let mut value: String = value.into();
+        if let Some((end, _)) = value.char_indices().nth(MAX_DETAIL) {
+            value.truncate(end);
+        }
         if !value.is_empty() {
             self.details.insert(name, value);
         }
@@ -104,4 +110,18 @@ pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sql
     .execute(connection)
     .await?;
     Ok(result.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_particular_is_cut_to_what_the_contract_says() {
+        let entry = |length| {
+            AuditEntry::of_organization("organization.updated").detail("reason", "é".repeat(length))
+        };
+        assert_eq!(entry(2_001), entry(2_000));
+        assert_ne!(entry(2_000), entry(1_999));
+    }
 }

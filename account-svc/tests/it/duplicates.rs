@@ -26,6 +26,21 @@ fn report<T: std::fmt::Debug>(result: Result<T, tonic::Status>) -> DuplicateRepo
     DuplicateReport::decode(detail.value.as_slice()).unwrap()
 }
 
+/// Copies the only account that there is; their warnings would take as many calls.
+async fn insert_namesakes(service: &Service, count: i32) {
+    sqlx::query(
+        "INSERT INTO accounts (organization_id, account_id, given_name, family_name, members, addresses,
+            contacts, plan, assigned_staff, attributes, locale, name_key, name_sound)
+        SELECT organization_id, gen_random_uuid(), given_name, family_name, members, addresses, contacts,
+            plan, assigned_staff, attributes, locale, name_key, name_sound
+        FROM accounts, generate_series(1, $1)",
+    )
+    .bind(count)
+    .execute(&mut service.admin().await)
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn an_email_belongs_to_one_account_of_an_organization() {
     let mut service = Service::start().await;
@@ -250,17 +265,8 @@ async fn a_warning_of_many_namesakes_holds_its_report() {
     let organization = service.organization().await;
     let request = new_account(&organization, "Ann", "Lee", "");
     service.create(request.clone()).await;
-    // More namesakes than are shown; their warnings would take as many calls.
-    sqlx::query(
-        "INSERT INTO accounts (organization_id, account_id, given_name, family_name, members, addresses,
-            contacts, plan, assigned_staff, attributes, locale, name_key, name_sound)
-        SELECT organization_id, gen_random_uuid(), given_name, family_name, members, addresses, contacts,
-            plan, assigned_staff, attributes, locale, name_key, name_sound
-        FROM accounts, generate_series(1, 60)",
-    )
-    .execute(&mut service.admin().await)
-    .await
-    .unwrap();
+    // More namesakes than are shown.
+    insert_namesakes(&service, 60).await;
     let warning = report(service.accounts.create_account(request.clone()).await);
     assert_eq!(warning.candidates.len(), 40);
     assert!(warning.more_candidates);
@@ -268,5 +274,43 @@ async fn a_warning_of_many_namesakes_holds_its_report() {
         duplicate_acknowledgement: warning.acknowledgement,
         ..request
     };
-    service.create(acknowledged).await;
+    let created = service.create(acknowledged).await;
+    let ignored: String = sqlx::query_scalar(
+        "SELECT details ->> 'account_ids' FROM audit_events
+        WHERE resource_id = $1::uuid AND action = 'duplicate.ignored'",
+    )
+    .bind(&created.account_id)
+    .fetch_one(&mut service.admin().await)
+    .await
+    .unwrap();
+    let shown: Vec<&str> = warning
+        .candidates
+        .iter()
+        .map(|candidate| candidate.account_id.as_str())
+        .collect();
+    assert_eq!(ignored, shown.join(","));
+}
+
+#[tokio::test]
+async fn a_warning_stays_the_same_while_nobody_of_the_name_comes_or_goes() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let request = new_account(&organization, "Ann", "Lee", "");
+    service.create(request.clone()).await;
+    insert_namesakes(&service, 400).await;
+    let warning = report(service.accounts.create_account(request.clone()).await);
+    // Other changes move the rows to other places in the table.
+    sqlx::query("UPDATE accounts SET plan = repeat('x', 60) WHERE account_id = ANY ($1::uuid[])")
+        .bind(
+            warning
+                .candidates
+                .iter()
+                .map(|candidate| candidate.account_id.clone())
+                .collect::<Vec<_>>(),
+        )
+        .execute(&mut service.admin().await)
+        .await
+        .unwrap();
+    let again = report(service.accounts.create_account(request).await);
+    assert_eq!(again, warning);
 }

@@ -24,7 +24,8 @@ pub async fn find_by_email(
     .await
 }
 
-/// Accounts whose name is equal or sounds alike, equal ones first: up to `limit` of each.
+/// Accounts whose name is equal or sounds alike: the oldest `limit` of each. The same ones every time, for callers
+/// acknowledge exactly those that they were shown.
 ///
 /// # Errors
 /// If the database fails.
@@ -40,11 +41,13 @@ pub async fn find_namesakes(
         FROM (
             (SELECT account_id, given_name, family_name, email_canonical, birth_date, phone
             FROM accounts
-            WHERE organization_id = $1 AND name_key = $2 AND close_time IS NULL LIMIT $4)
+            WHERE organization_id = $1 AND name_key = $2 AND close_time IS NULL
+            ORDER BY account_id LIMIT $4)
             UNION
             (SELECT account_id, given_name, family_name, email_canonical, birth_date, phone
             FROM accounts
-            WHERE organization_id = $1 AND name_sound = $3 AND close_time IS NULL LIMIT $4)
+            WHERE organization_id = $1 AND name_sound = $3 AND close_time IS NULL
+            ORDER BY account_id LIMIT $4)
         ) AS namesake"#,
         organization_id,
         name.key(),
