@@ -19,6 +19,8 @@ pub struct FieldViolation {
     pub field: String,
     /// What is wrong and what is accepted.
     pub description: String,
+    /// Whether the field is part of the contract, and only this version does not serve it.
+    is_unserved: bool,
 }
 
 impl FieldViolation {
@@ -27,6 +29,7 @@ impl FieldViolation {
         Self {
             field: field.into(),
             description: description.to_string(),
+            is_unserved: false,
         }
     }
 }
@@ -50,7 +53,13 @@ impl From<InvalidFields> for RichError {
             .map(|violation| format!("{}: {}", violation.field, violation.description))
             .collect::<Vec<_>>()
             .join("; ");
-        Self::new(Code::InvalidArgument, ErrorReason::FieldInvalid, message).fields(violations)
+        let (code, reason) =
+            if violations.is_empty() || violations.iter().any(|violation| !violation.is_unserved) {
+                (Code::InvalidArgument, ErrorReason::FieldInvalid)
+            } else {
+                (Code::Unimplemented, ErrorReason::NotImplemented)
+            };
+        Self::new(code, reason, message).fields(violations)
     }
 }
 
@@ -77,6 +86,15 @@ impl FieldParser {
     pub fn refuse(&mut self, field: impl Into<String>, description: impl Display) {
         self.violations
             .push(FieldViolation::new(field, description));
+    }
+
+    /// Notes that this version does not serve `field`. A request without other faults is refused with
+    /// `NOT_IMPLEMENTED`.
+    pub fn refuse_unserved(&mut self, field: impl Into<String>) {
+        self.violations.push(FieldViolation {
+            is_unserved: true,
+            ..FieldViolation::new(field, "is not served by this version; leave it out")
+        });
     }
 
     /// A value of an enum that the contract names. `0` stands for the default of the field.
@@ -128,11 +146,13 @@ impl FieldParser {
             );
             return None;
         }
-        messages
+        // Each is parsed, also after one that is faulty.
+        let items: Vec<Option<T>> = messages
             .into_iter()
             .enumerate()
             .map(|(index, message)| item(self, &format!("{field}[{index}]"), message))
-            .collect()
+            .collect();
+        items.into_iter().collect()
     }
 
     /// The fields that an update names in its field `update_mask`, each once; every one must be one of

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest;
 use data_encoding::BASE64URL_NOPAD;
+use prost::Message;
 use tonic::{Code, Status};
 use usher_proto::{account::v1::ErrorReason, rpc::PageRequest};
 use uuid::Uuid;
@@ -13,6 +14,9 @@ use crate::{
 
 const DEFAULT_PAGE_SIZE: usize = 50;
 const MAX_PAGE_SIZE: usize = 500;
+/// Most bytes of the messages of one response, as encoded: clients of gRPC accept 4 MiB unless they are told
+/// otherwise.
+pub const MAX_RESPONSE_BYTES: usize = 3 * 1024 * 1024;
 const FINGERPRINT_LENGTH: usize = 8;
 
 /// Which page of which list a request asks for.
@@ -76,21 +80,41 @@ impl Page {
         i64::try_from(self.size).unwrap_or(i64::MAX - 1) + 1
     }
 
-    /// Cuts what was read to the page; the token of the next one is empty at the end.
-    pub fn cut<T>(&self, read: impl Into<Rows<T>>, id: impl Fn(&T) -> Uuid) -> (Vec<T>, String) {
-        let Rows {
-            mut rows,
-            last_scanned,
-        } = read.into();
-        let last = if rows.len() > self.size {
-            rows.truncate(self.size);
-            rows.last().map(id)
-        } else {
-            last_scanned
-        };
-        let token = last.map_or(String::new(), |last| encode(&self.query, last));
-        (rows, token)
+    /// Encodes what was read, and cuts it to the page: after the rows asked for, or after
+    /// [`MAX_RESPONSE_BYTES`], whatever comes first, but not before one row. The token of the next page is
+    /// empty at the end.
+    pub fn cut<T, M: Message>(
+        &self,
+        read: impl Into<Rows<T>>,
+        id: impl Fn(&T) -> Uuid,
+        to_message: impl Fn(T) -> M,
+    ) -> (Vec<M>, String) {
+        let Rows { rows, last_scanned } = read.into();
+        let mut messages = Vec::with_capacity(rows.len().min(self.size));
+        let mut bytes = 0;
+        let mut last = None;
+        for row in rows {
+            let row_id = id(&row);
+            let message = to_message(row);
+            bytes += encoded_len(&message);
+            if messages.len() == self.size || (bytes > MAX_RESPONSE_BYTES && last.is_some()) {
+                return (messages, self.token(last));
+            }
+            messages.push(message);
+            last = Some(row_id);
+        }
+        (messages, self.token(last_scanned))
     }
+
+    fn token(&self, last: Option<Uuid>) -> String {
+        last.map_or(String::new(), |last| encode(&self.query, last))
+    }
+}
+
+/// Bytes that a message takes in a list of a response, with its tag and its length.
+pub fn encoded_len(message: &impl Message) -> usize {
+    let length = message.encoded_len();
+    1 + prost::length_delimiter_len(length) + length
 }
 
 impl From<PageError> for Status {
@@ -171,6 +195,38 @@ mod tests {
         assert_eq!(decode(b"other", &token), Err(PageError::OtherQuery));
         assert_eq!(decode(b"query", "%%%"), Err(PageError::MalformedToken));
         assert_eq!(decode(b"query", "AAAA"), Err(PageError::MalformedToken));
+    }
+
+    /// A page of up to `size` rows, cut from `rows` texts of `length` bytes: how many it shows, and whether
+    /// another one follows.
+    fn cut(size: usize, rows: usize, length: usize) -> (usize, bool) {
+        let page = Page {
+            query: Vec::new(),
+            after: None,
+            size,
+        };
+        let rows: Vec<Uuid> = (1..=rows)
+            .map(|row| Uuid::from_u128(row.try_into().unwrap()))
+            .collect();
+        let (messages, token) = page.cut(rows.clone(), |row| *row, |_| "x".repeat(length));
+        if let Ok(Some(last)) = decode(b"", &token) {
+            assert_eq!(Some(&last), rows.get(messages.len() - 1));
+        }
+        let sum: usize = messages.iter().map(encoded_len).sum();
+        assert!(messages.len() == 1 || sum <= MAX_RESPONSE_BYTES, "{sum}");
+        (messages.len(), !token.is_empty())
+    }
+
+    #[test]
+    fn a_page_is_cut_by_rows_and_by_bytes() {
+        assert_eq!(cut(3, 0, 1), (0, false));
+        assert_eq!(cut(3, 3, 1), (3, false));
+        assert_eq!(cut(3, 4, 1), (3, true));
+        assert_eq!(cut(100, 10, 1024 * 1024), (2, true));
+        assert_eq!(cut(100, 3, 1024 * 1024 - 16), (3, false));
+        // One that is larger than a page is shown nevertheless: the list would have no end.
+        assert_eq!(cut(100, 2, 5 * 1024 * 1024), (1, true));
+        assert_eq!(cut(100, 1, 5 * 1024 * 1024), (1, false));
     }
 
     #[test]

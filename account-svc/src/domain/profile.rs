@@ -7,6 +7,10 @@ use time::Date;
 
 use super::{duplicate::Identity, email::Email, name::PersonName};
 
+/// Most bytes of the texts of one profile together, in UTF-8: lists of accounts have to be read in messages of a few
+/// MiB.
+pub const MAX_TEXT_BYTES: usize = 64 * 1024;
+
 /// The profile of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
@@ -152,6 +156,39 @@ impl Profile {
         }
     }
 
+    /// Bytes of all texts together.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        // Each field is named, so that a new one cannot be forgotten.
+        let Self {
+            name,
+            email,
+            birth_date: _,
+            phone,
+            members,
+            addresses,
+            contacts,
+            plan,
+            assigned_staff,
+            attributes,
+            locale,
+        } = self;
+        let attributes = attributes
+            .iter()
+            .map(|(key, value)| key.len() + value.len());
+        let lists = members
+            .iter()
+            .map(Member::text_bytes)
+            .chain(addresses.iter().map(Address::text_bytes))
+            .chain(contacts.iter().map(Contact::text_bytes))
+            .chain(attributes);
+        let email = email.as_ref().map_or(0, |email| email.address().len());
+        bytes(&[&name.given, &name.family, plan, assigned_staff, locale])
+            + email
+            + phone.as_ref().map_or(0, String::len)
+            + lists.sum::<usize>()
+    }
+
     /// What duplicates are found by.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -165,4 +202,48 @@ impl Profile {
             phone: self.phone.clone(),
         }
     }
+}
+
+impl Member {
+    fn text_bytes(&self) -> usize {
+        let Self {
+            given_name,
+            family_name,
+            birth_date: _,
+            relation,
+        } = self;
+        bytes(&[given_name, family_name, relation])
+    }
+}
+
+impl Address {
+    fn text_bytes(&self) -> usize {
+        let Self {
+            label,
+            lines,
+            locality,
+            region,
+            postal_code,
+            country_code,
+        } = self;
+        let lines: usize = lines.iter().map(String::len).sum();
+        bytes(&[label, locality, region, postal_code, country_code]) + lines
+    }
+}
+
+impl Contact {
+    fn text_bytes(&self) -> usize {
+        let Self {
+            name,
+            relation,
+            email,
+            phone,
+        } = self;
+        let optional = [email, phone].into_iter().flatten().map(String::len);
+        bytes(&[name, relation]) + optional.sum::<usize>()
+    }
+}
+
+fn bytes(texts: &[&str]) -> usize {
+    texts.iter().map(|text| text.len()).sum()
 }

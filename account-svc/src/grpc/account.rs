@@ -2,13 +2,17 @@
 
 use tonic::{Request, Response, Status};
 use usher_proto::account::v1::{
-    AccountFilter, BatchGetAccountsRequest, BatchGetAccountsResponse, CheckDuplicatesRequest,
+    BatchGetAccountsRequest, BatchGetAccountsResponse, CheckDuplicatesRequest,
     CheckDuplicatesResponse, CloseAccountRequest, CloseAccountResponse, CreateAccountRequest,
     CreateAccountResponse, GetAccountRequest, GetAccountResponse, ListAccountsRequest,
     ListAccountsResponse, ReopenAccountRequest, ReopenAccountResponse, UpdateAccountRequest,
     UpdateAccountResponse, account_service_server::AccountService,
 };
-use usher_runtime::{call::Call, fields::parse_uuid, page::Page};
+use usher_runtime::{
+    call::Call,
+    fields::{InvalidFields, parse_uuid},
+    page::{self, MAX_RESPONSE_BYTES, Page},
+};
 
 use super::{Service, decode, encode};
 use crate::{
@@ -126,8 +130,17 @@ impl AccountService for Service {
                 accounts::batch_get(tx, call.organization_id, &account_ids).await
             })
             .await?;
+        let accounts: Vec<_> = accounts.into_iter().map(encode::account).collect();
+        let bytes: usize = accounts.iter().map(page::encoded_len).sum();
+        if bytes > MAX_RESPONSE_BYTES {
+            let description = format!(
+                "the accounts are {bytes} bytes together; at most {MAX_RESPONSE_BYTES} are returned at once: \
+                 ask for fewer"
+            );
+            return Err(InvalidFields::one("account_ids", description).into());
+        }
         Ok(Response::new(BatchGetAccountsResponse {
-            accounts: accounts.into_iter().map(encode::account).collect(),
+            accounts,
             missing_account_ids: missing.iter().map(ToString::to_string).collect(),
         }))
     }
@@ -139,22 +152,8 @@ impl AccountService for Service {
         let (call, mut fields, request) = Call::open(request)?;
         let page = Page::parse(&request);
         let filter = request.filter.unwrap_or_default();
-        let states = fields.set(
-            "filter.states",
-            filter.states.clone(),
-            50,
-            AccountState::filter,
-        );
-        // A filter that is silently ignored would show the wrong accounts.
-        let rest = AccountFilter {
-            states: Vec::new(),
-            ..filter
-        };
-        if rest != AccountFilter::default() {
-            return Err(Status::unimplemented(
-                "only filter.states is served by this version",
-            ));
-        }
+        decode::refuse_unserved_filters(&mut fields, &filter);
+        let states = fields.set("filter.states", filter.states, 50, AccountState::filter);
         let (states,) = fields.finish((states,))?;
         let page = page?;
         let rows = self
@@ -164,9 +163,10 @@ impl AccountService for Service {
                 accounts::list(tx, call.organization_id, &states, &page).await
             })
             .await?;
-        let (accounts, next_page_token) = page.cut(rows, |account| account.account_id);
+        let (accounts, next_page_token) =
+            page.cut(rows, |account| account.account_id, encode::account);
         Ok(Response::new(ListAccountsResponse {
-            accounts: accounts.into_iter().map(encode::account).collect(),
+            accounts,
             next_page_token,
         }))
     }

@@ -52,12 +52,13 @@ impl AuditService for Service {
                 audit::list(tx, call.organization_id, &filter, &page).await
             })
             .await?;
-        let (events, next_page_token) = page.cut(rows, |event| event.audit_event_id);
+        let (audit_events, next_page_token) = page.cut(
+            rows,
+            |event| event.audit_event_id,
+            |event| encode::audit_event(call.organization_id, event),
+        );
         Ok(Response::new(ListAuditEventsResponse {
-            audit_events: events
-                .into_iter()
-                .map(|event| encode::audit_event(call.organization_id, event))
-                .collect(),
+            audit_events,
             next_page_token,
         }))
     }

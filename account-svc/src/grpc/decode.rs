@@ -3,7 +3,7 @@
 mod organization;
 mod profile;
 
-use usher_proto::account::v1::{InvitePolicy, PlatformMatchPolicy};
+use usher_proto::account::v1::{AccountFilter, InvitePolicy, PlatformMatchPolicy};
 use usher_runtime::fields::FieldParser;
 
 pub(super) use self::{
@@ -26,6 +26,35 @@ pub(super) fn etag(fields: &mut FieldParser, field: &str, etag: &str) -> Option<
             .and_then(|rest| rest.strip_suffix('"')?.parse().ok())
             .ok_or("not an etag; send the `etag` that the resource was read with, quotes included, or none"),
     )
+}
+
+/// A filter that is silently ignored would show the wrong accounts.
+pub(super) fn refuse_unserved_filters(fields: &mut FieldParser, filter: &AccountFilter) {
+    let AccountFilter {
+        states: _,
+        plan,
+        assigned_staff,
+        group_id,
+        created_from,
+        created_before,
+        last_login_from,
+        last_login_before,
+        text,
+    } = filter;
+    for (field, is_given) in [
+        ("filter.plan", plan.is_some()),
+        ("filter.assigned_staff", assigned_staff.is_some()),
+        ("filter.group_id", group_id.is_some()),
+        ("filter.created_from", created_from.is_some()),
+        ("filter.created_before", created_before.is_some()),
+        ("filter.last_login_from", last_login_from.is_some()),
+        ("filter.last_login_before", last_login_before.is_some()),
+        ("filter.text", text.is_some()),
+    ] {
+        if is_given {
+            fields.refuse_unserved(field);
+        }
+    }
 }
 
 /// What staff add to an invitation.

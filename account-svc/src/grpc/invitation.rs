@@ -22,9 +22,8 @@ impl InvitationService for Service {
         let account_id = match &request.target {
             Some(Target::AccountId(id)) => fields.take("account_id", parse_uuid(id)),
             Some(Target::GroupId(_)) => {
-                return Err(Status::unimplemented(
-                    "groups are not served by this version",
-                ));
+                fields.refuse_unserved("group_id");
+                None
             }
             None => {
                 fields.refuse("target", "required: account_id or group_id");
@@ -86,9 +85,13 @@ impl InvitationService for Service {
                 invitations::list(tx, call.organization_id, account_id, &states, &page).await
             })
             .await?;
-        let (invitations, next_page_token) = page.cut(rows, |invitation| invitation.invitation_id);
+        let (invitations, next_page_token) = page.cut(
+            rows,
+            |invitation| invitation.invitation_id,
+            encode::invitation,
+        );
         Ok(Response::new(ListInvitationsResponse {
-            invitations: invitations.into_iter().map(encode::invitation).collect(),
+            invitations,
             next_page_token,
         }))
     }

@@ -108,12 +108,13 @@ impl OrganizationService for Service {
             .store
             .read(&call, async |tx| organizations::list(tx, &page).await)
             .await?;
-        let (organizations, next_page_token) = page.cut(organizations, |row| row.organization_id);
+        let (organizations, next_page_token) = page.cut(
+            organizations,
+            |organization| organization.organization_id,
+            encode::organization,
+        );
         Ok(Response::new(ListOrganizationsResponse {
-            organizations: organizations
-                .into_iter()
-                .map(encode::organization)
-                .collect(),
+            organizations,
             next_page_token,
         }))
     }

@@ -12,7 +12,12 @@ use uuid::Uuid;
 use super::{invitations::Extras, organizations};
 use crate::{
     db::{self, account::Account},
-    domain::{birth_date, organization::Organization, profile::Profile, state::AccountState},
+    domain::{
+        birth_date,
+        organization::Organization,
+        profile::{MAX_TEXT_BYTES, Profile},
+        state::AccountState,
+    },
     error::Error,
 };
 
@@ -91,6 +96,17 @@ pub async fn list(
         page.limit(),
     )
     .await?)
+}
+
+/// The whole of an account must fit into lists.
+pub(super) fn check_size(profile: &Profile) -> Result<(), Error> {
+    let bytes = profile.text_bytes();
+    if bytes > MAX_TEXT_BYTES {
+        let description =
+            format!("its texts have {bytes} bytes together; at most {MAX_TEXT_BYTES} are accepted");
+        return Err(InvalidFields::one("account", description).into());
+    }
+    Ok(())
 }
 
 /// The holder must be old enough, and nobody is born tomorrow.

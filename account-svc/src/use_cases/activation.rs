@@ -110,7 +110,7 @@ pub async fn activate(
             token.recipient.clone(),
             token.organization_name.clone(),
         ];
-        authentication::count_activation(context, hash).await?;
+        authentication::limit_hashing(context, hash).await?;
         let hashed = context
             .passwords
             .hash_new(organization_id, password.clone(), personal)
@@ -155,11 +155,11 @@ async fn prepare(context: &Context, call: &Call, hash: TokenHash) -> Result<Prep
                 response: Some(response),
             });
         }
-        check_alive(token.status)?;
+        check_usable(token.status)?;
         let credentials = db::person::get_credentials(tx, &token.recipient_canonical).await?;
         if credentials.is_some() {
             // The Person may come from another caller, who used this very token since it was read.
-            check_alive(read_token(tx, call, hash).await?.status)?;
+            check_usable(read_token(tx, call, hash).await?.status)?;
         }
         Ok(Prepared {
             token,
@@ -202,7 +202,7 @@ async fn link(
     // The order of locks is that of every other change: account, then invitation and token.
     db::account::lock(change, organization_id, account_id).await?;
     let Some(consumed) = db::token::consume(change, hash).await? else {
-        return Err(why_dead(change, hash).await?);
+        return Err(why_unusable(change, hash).await?);
     };
     let person_id = match person {
         PersonToLink::Existing(person_id) => person_id,
@@ -251,19 +251,19 @@ fn return_url(rules: &Rules, token: &Token) -> String {
         .unwrap_or_default()
 }
 
-fn check_alive(status: TokenStatus) -> Result<(), Error> {
+fn check_usable(status: TokenStatus) -> Result<(), Error> {
     match status {
         TokenStatus::Valid => Ok(()),
         dead => Err(Error::TokenDead(dead)),
     }
 }
 
-/// Why a token that was alive a moment ago could not be consumed.
-async fn why_dead(connection: &mut PgConnection, hash: TokenHash) -> Result<Error, Error> {
+/// Why a token that could be used a moment ago could not be consumed.
+async fn why_unusable(connection: &mut PgConnection, hash: TokenHash) -> Result<Error, Error> {
     let token = db::token::get(connection, hash)
         .await?
         .ok_or(Error::TokenUnknown)?;
-    Ok(check_alive(token.status)
+    Ok(check_usable(token.status)
         .err()
         .unwrap_or(CommonError::ConcurrentUpdate.into()))
 }

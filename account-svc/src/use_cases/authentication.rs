@@ -138,11 +138,11 @@ async fn give_back(connection: &mut PgConnection, counted: &[Counted<'_>]) -> Re
     Ok(())
 }
 
-/// Counts a new password that is to be hashed for a link.
+/// Limits how many new passwords are hashed for one link, and counts this one.
 ///
 /// # Errors
 /// After too many of them.
-pub async fn count_activation(context: &Context, token: TokenHash) -> Result<(), Error> {
+pub async fn limit_hashing(context: &Context, token: TokenHash) -> Result<(), Error> {
     let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
     let link = key(&["link", &HEXLOWER.encode(&token.0)]);
     let allowed = db::login_throttle::attempt(&mut tx, &link, PER_LINK).await?;

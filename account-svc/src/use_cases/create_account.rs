@@ -27,6 +27,7 @@ pub async fn create(
     profile: &Profile,
     decisions: &Decisions,
 ) -> Result<Account, Error> {
+    accounts::check_size(profile)?;
     let organization_id = change.organization_id;
     let organization = organizations::read(change, organization_id).await?;
     accounts::check_birth_dates(change, &organization, profile).await?;
@@ -36,7 +37,7 @@ pub async fn create(
     let ignored = duplicates::refuse_similar_names(&report, decisions, account_id)?;
 
     if !db::account::create(change, organization_id, account_id, profile).await? {
-        // Somebody was faster since the check.
+        // Another call created it since the check.
         return Err(email_taken(change, profile).await?);
     }
     change.audit(AuditEntry::of_resource(

@@ -27,7 +27,7 @@ use crate::{
 pub struct Update {
     /// The account.
     pub account_id: Uuid,
-    /// The version that the caller read, to be refused if somebody was faster.
+    /// The version that the caller read, to be refused if another change was made since.
     pub version: Option<i64>,
     /// The new values.
     pub new: ProfileChange,
@@ -49,18 +49,11 @@ pub async fn update(
 ) -> Result<Account, Error> {
     let organization_id = change.organization_id;
     let organization = organizations::read(change, organization_id).await?;
-    let account = db::account::lock(change, organization_id, update.account_id)
-        .await?
-        .ok_or(Error::AccountNotFound(update.account_id))?;
-    if update
-        .version
-        .is_some_and(|version| version != account.version)
-    {
-        return Err(Error::EtagMismatch);
-    }
+    let account = lock(change, update.account_id, update.version).await?;
     let account_id = account.account_id;
     let before = account.profile;
     let after = before.clone().changed(update.new);
+    accounts::check_size(&after)?;
     // What the change leaves alone was decided before, perhaps under other rules.
     if before.birth_date != after.birth_date || before.members != after.members {
         accounts::check_birth_dates(change, &organization, &after).await?;
@@ -99,15 +92,41 @@ pub async fn update(
             invitations::create(context, change, &organization, &addressee, kind, extras).await?;
         }
     }
+    finish(change, account_id, update.fields).await
+}
+
+/// Keeps others from changing the account until the transaction ends.
+async fn lock(
+    change: &mut Change,
+    account_id: Uuid,
+    version: Option<i64>,
+) -> Result<Account, Error> {
+    let organization_id = change.organization_id;
+    let account = db::account::lock(change, organization_id, account_id)
+        .await?
+        .ok_or(Error::AccountNotFound(account_id))?;
+    if version.is_some_and(|version| version != account.version) {
+        return Err(Error::EtagMismatch);
+    }
+    Ok(account)
+}
+
+/// Reads what the account has become, and records the change.
+async fn finish(
+    change: &mut Change,
+    account_id: Uuid,
+    fields: Vec<String>,
+) -> Result<Account, Error> {
+    let organization_id = change.organization_id;
     let account = accounts::read(change, organization_id, account_id).await?;
     change.audit(
         AuditEntry::of_resource(AuditAction::AccountUpdated, account_id)
-            .detail("changed_fields", update.fields.join(",")),
+            .detail("changed_fields", fields.join(",")),
     );
     change.emit(events::account_updated(
         organization_id,
         account_id,
-        update.fields,
+        fields,
         account.update_time,
     ));
     Ok(account)

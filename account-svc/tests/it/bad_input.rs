@@ -5,7 +5,7 @@ use tonic::{Code, transport::Channel};
 use usher_proto::account::v1::{
     Account, AccountFilter, CheckDuplicatesRequest, CreateAccountRequest, CreateGroupRequest, Date,
     GetAccountRequest, ListAccountsRequest, ListInvitationsRequest, Member, SendInvitationRequest,
-    group_service_client::GroupServiceClient,
+    group_service_client::GroupServiceClient, send_invitation_request::Target,
 };
 use uuid::Uuid;
 
@@ -190,6 +190,57 @@ async fn calls_that_are_not_served_yet_say_so() {
     let request = usher_proto::account::v1::EraseAccountRequest::default();
     let result = service.accounts.erase_account(request).await;
     assert_refused(result, Code::Unimplemented, "NOT_IMPLEMENTED", &[]);
+}
+
+#[tokio::test]
+async fn fields_that_are_not_served_yet_are_named() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let list = |states: Vec<i32>| ListAccountsRequest {
+        organization_id: organization.clone(),
+        filter: Some(AccountFilter {
+            states,
+            plan: Some("pro".to_owned()),
+            text: Some("ann".to_owned()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let result = service.accounts.list_accounts(list(vec![])).await;
+    let unserved = ["filter.plan", "filter.text"];
+    let refused = assert_refused(result, Code::Unimplemented, "NOT_IMPLEMENTED", &unserved);
+    assert!(
+        refused.message.starts_with("filter.plan: is not served"),
+        "{refused:?}"
+    );
+    let result = service.accounts.list_accounts(list(vec![99])).await;
+    assert_invalid(result, &["filter.plan", "filter.states[0]", "filter.text"]);
+    let request = SendInvitationRequest {
+        organization_id: organization.clone(),
+        target: Some(Target::GroupId(Uuid::now_v7().to_string())),
+        ..Default::default()
+    };
+    let result = service.invitations.send_invitation(request).await;
+    assert_refused(
+        result,
+        Code::Unimplemented,
+        "NOT_IMPLEMENTED",
+        &["group_id"],
+    );
+}
+
+#[tokio::test]
+async fn attributes_whose_keys_become_equal_are_refused() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut request = new_account(&organization, "Ann", "Lee", "");
+    // The same letter, composed and not, and with a space.
+    for (key, value) in [("\u{e9}", "one"), ("e\u{301} ", "two")] {
+        let account = request.account.as_mut().unwrap();
+        account.attributes.insert(key.to_owned(), value.to_owned());
+    }
+    let result = service.accounts.create_account(request).await;
+    assert_invalid(result, &["account.attributes[\"\u{e9}\"]"]);
 }
 
 #[tokio::test]

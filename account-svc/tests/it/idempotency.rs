@@ -1,12 +1,12 @@
 use futures::future::join_all;
 use tonic::Code;
 use usher_proto::account::v1::{
-    AccountState, CreateAccountRequest, CreateAccountResponse, ListAccountsRequest,
-    SendInvitationRequest, send_invitation_request::Target,
+    AccountState, CreateAccountRequest, CreateAccountResponse, Date, ListAccountsRequest,
+    Organization, OrganizationSettings, SendInvitationRequest, send_invitation_request::Target,
 };
 use uuid::Uuid;
 
-use crate::support::{PASSWORD, Service, assert_invalid, assert_refused, new_account};
+use crate::support::{PASSWORD, Service, assert_refused, new_account, update_organization};
 
 #[tokio::test]
 async fn a_repeated_create_gets_the_same_answer_and_creates_once() {
@@ -97,14 +97,32 @@ async fn a_request_id_with_another_request_is_refused() {
 async fn an_error_is_not_stored() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
-    let request_id = Uuid::now_v7().to_string();
-    let request = |email: &str| CreateAccountRequest {
-        request_id: request_id.clone(),
-        ..new_account(&organization, "Ann", "Lee", email)
+    let mut request = CreateAccountRequest {
+        request_id: Uuid::now_v7().to_string(),
+        ..new_account(&organization, "Ann", "Lee", "ann@example.org")
     };
-    let result = service.accounts.create_account(request("nobody")).await;
-    assert_invalid(result, &["account.email"]);
-    service.create(request("ann@example.org")).await;
+    request.account.as_mut().unwrap().birth_date = Some(Date {
+        year: 2000,
+        month: 1,
+        day: 1,
+    });
+    let minimum_age = |minimum_age| {
+        let new = Organization {
+            settings: Some(OrganizationSettings {
+                minimum_age: Some(minimum_age),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        update_organization(&organization, &["settings.minimum_age"], new)
+    };
+    // Refused by a rule, in the transaction that has taken the request id.
+    service.update_organization(minimum_age(120)).await;
+    let result = service.accounts.create_account(request.clone()).await;
+    let fields = ["account.birth_date"];
+    assert_refused(result, Code::InvalidArgument, "HOLDER_UNDER_AGE", &fields);
+    service.update_organization(minimum_age(18)).await;
+    service.create(request).await;
 }
 
 #[tokio::test]

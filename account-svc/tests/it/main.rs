@@ -22,5 +22,6 @@ mod login;
 mod organizations;
 mod outages;
 mod secrets;
+mod sizes;
 mod storage;
 mod support;

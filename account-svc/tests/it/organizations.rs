@@ -2,7 +2,7 @@ use prost_types::Duration;
 use tonic::Code;
 use usher_proto::account::v1::{
     Brand, CreateOrganizationRequest, GetOrganizationRequest, ListOrganizationsRequest,
-    Organization, OrganizationSettings,
+    Organization, OrganizationSettings, Reminder, reminder::Moment,
 };
 use uuid::Uuid;
 
@@ -125,6 +125,16 @@ async fn faulty_fields_are_named_all_at_once() {
                         seconds: 1,
                         nanos: 0,
                     }),
+                    reminders: [366 * 86_400, i64::MAX]
+                        .into_iter()
+                        .flat_map(|seconds| {
+                            let duration = Duration { seconds, nanos: 0 };
+                            [Moment::AfterSent(duration), Moment::BeforeExpiry(duration)]
+                        })
+                        .map(|moment| Reminder {
+                            moment: Some(moment),
+                        })
+                        .collect(),
                     ..Default::default()
                 }),
                 ..Default::default()
@@ -144,6 +154,10 @@ async fn faulty_fields_are_named_all_at_once() {
             "organization.reply_to",
             "organization.settings.invitation_lifetime",
             "organization.settings.minimum_age",
+            "organization.settings.reminders[0]",
+            "organization.settings.reminders[1]",
+            "organization.settings.reminders[2]",
+            "organization.settings.reminders[3]",
             "organization.slug",
             "request_id",
         ],

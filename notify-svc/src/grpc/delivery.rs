@@ -59,10 +59,13 @@ impl DeliveryService for Service {
                 deliveries::list(tx, call.organization_id, &filter, &page).await
             })
             .await?;
-        let (rows, next_page_token) = page.cut(rows, |row| row.delivery_id);
-        let deliveries = rows.into_iter().map(|row| encode(row, &self.envelope));
+        let (deliveries, next_page_token) = page.cut(
+            rows,
+            |delivery| delivery.delivery_id,
+            |delivery| encode(delivery, &self.envelope),
+        );
         Ok(Response::new(ListDeliveriesResponse {
-            deliveries: deliveries.collect(),
+            deliveries,
             next_page_token,
         }))
     }

@@ -173,17 +173,20 @@ fn duration(
 
 fn reminder(fields: &mut FieldParser, field: &str, reminder: proto::Reminder) -> Option<Reminder> {
     use proto::reminder::Moment;
+    let longest = 365 * DAY;
     match reminder.moment {
-        Some(Moment::AfterSent(after)) if after.seconds >= DAY => {
+        Some(Moment::AfterSent(after)) if (DAY..=longest).contains(&after.seconds) => {
             Some(Reminder::AfterSentSeconds(after.seconds))
         }
-        Some(Moment::BeforeExpiry(before)) if before.seconds >= 60 * 60 => {
+        Some(Moment::BeforeExpiry(before)) if (60 * 60..=longest).contains(&before.seconds) => {
             Some(Reminder::BeforeExpirySeconds(before.seconds))
         }
         _ => {
             fields.refuse(
                 field,
-                "expected after_sent of at least 86400s, or before_expiry of at least 3600s",
+                format!(
+                    "expected after_sent of 86400s to {longest}s, or before_expiry of 3600s to {longest}s"
+                ),
             );
             None
         }

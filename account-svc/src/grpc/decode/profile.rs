@@ -206,13 +206,17 @@ fn attributes(
         );
         return None;
     }
-    attributes
-        .into_iter()
-        .map(|(key, value)| {
-            let key = parser.take("account.attributes", text::required(&key, WORD))?;
-            let field = format!("account.attributes[{key:?}]");
-            let value = parser.take(&field, text::optional(&value, 1000))?;
-            Some((key, value))
-        })
-        .collect()
+    let mut parsed = BTreeMap::new();
+    for (key, value) in attributes {
+        let key = parser.take("account.attributes", text::required(&key, WORD))?;
+        let field = format!("account.attributes[{key:?}]");
+        let value = parser.take(&field, text::optional(&value, 1000))?;
+        if parsed.insert(key, value).is_some() {
+            parser.refuse(
+                field,
+                "two keys are equal once they are trimmed and normalized; leave one out",
+            );
+        }
+    }
+    Some(parsed)
 }
