@@ -105,6 +105,7 @@ async fn a_recipient_whose_server_wants_a_login_delays_nobody_else(
     .await;
     let mut other = service.request("zoe@example.org");
     other.organization_id = uuid::Uuid::now_v7();
+    other.seal();
     service.publish(other.message()).await;
     let sent = service.reaches(&other, proto::DeliveryState::Sent).await;
     let waited = instant(sent.sent_time) - instant(sent.create_time);
