@@ -41,6 +41,10 @@ pub(super) async fn limit(calls: &Calls, response: Response) -> Response {
     };
     let trailers = body.trailers().cloned();
     let message = body.to_bytes();
+    if message.is_empty() && trailers.is_none() {
+        // An error stands in the headers alone, and they must end the stream (gRPC over HTTP/2, Trailers-Only).
+        return Response::from_parts(parts, Body::empty());
+    }
     let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
     let budget = if message.len() > SMALL {
         match permit(&calls.buffer, length) {

@@ -85,6 +85,7 @@ impl DeliveryService for Handler {
             }
             "hang" => std::future::pending().await,
             "panic" => panic!("on purpose"),
+            "refuse" => return Err(Status::not_found("no details")),
             _ => {}
         }
         Ok(Response::new(GetDeliveryResponse::default()))

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use prost::Message as _;
 use tonic::Status;
-use usher_proto::notify::v1::ListDeliveriesRequest;
+use usher_proto::notify::v1::{GetDeliveryRequest, ListDeliveriesRequest};
 
-use super::harness::{LARGE, LIST, Server, framed, post, reason};
+use super::harness::{GET, LARGE, LIST, Server, framed, post, reason};
 use crate::support::soon;
 
 fn large() -> ListDeliveriesRequest {
@@ -59,6 +59,25 @@ async fn large_responses_that_nobody_reads_have_a_budget_and_a_limit_in_time() {
         "after {received} bytes"
     );
     assert!(received < LARGE);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_ends_its_stream_with_the_headers() {
+    let server = Server::start(&[]).await;
+    let request = GetDeliveryRequest {
+        delivery_id: "refuse".to_owned(),
+        ..Default::default()
+    };
+    let client = server.raw().await;
+    let mut ready = client.ready().await.expect("ready");
+    let (answer, mut body) = ready.send_request(post(GET), false).expect("send");
+    body.send_data(framed(&request.encode_to_vec()).into(), true)
+        .expect("send");
+    let answer = soon("an answer", answer).await.expect("an answer");
+    assert!(answer.headers().contains_key("grpc-status"));
+    // gRPC's own libraries refuse an empty DATA frame after them.
+    assert!(answer.body().is_end_stream());
     server.stop().await;
 }
 
