@@ -156,6 +156,10 @@ pub struct ListenArgs {
     pub admin_listen: SocketAddr,
 }
 
+/// Says nothing of the URL itself, which may hold a password.
+const NO_POSTGRES_URL: &str =
+    "DATABASE_URL is not a PostgreSQL URL; expected postgres://user@host:port/database";
+
 impl DatabaseArgs {
     /// The service's connections to its database, as `role`.
     ///
@@ -168,19 +172,25 @@ impl DatabaseArgs {
             self.database_max_connections,
             self.database_max_worker_connections,
         )
-        .context("DATABASE_URL is not a PostgreSQL URL")
+        .context(NO_POSTGRES_URL)
     }
 
     /// The URL of the database.
     ///
     /// # Errors
-    /// If none is set or its file cannot be read.
+    /// If none is set, its file cannot be read, or it is of another kind of database.
     pub fn url(&self) -> anyhow::Result<SecretString> {
-        secret(
+        let url = secret(
             self.database_url.as_ref(),
             self.database_url_file.as_ref(),
             "DATABASE_URL",
-        )
+        )?;
+        // The library takes any scheme.
+        let is_postgres = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.expose_secret().starts_with(scheme));
+        anyhow::ensure!(is_postgres, NO_POSTGRES_URL);
+        Ok(url)
     }
 }
 

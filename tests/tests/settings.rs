@@ -17,7 +17,11 @@ const NO_FILE: &str = "No such file";
 const WRONG: [(&str, &str, &str); 66] = [
     ("GRPC_LISTEN", "localhost:50051", AN_ADDRESS),
     ("ADMIN_LISTEN", "9090", AN_ADDRESS),
-    ("DATABASE_URL", "db.example", "is not a PostgreSQL URL"),
+    (
+        "DATABASE_URL",
+        "mysql://db.example/usher",
+        "is not a PostgreSQL URL",
+    ),
     ("DATABASE_URL_FILE", "/nowhere", NO_FILE),
     ("DATABASE_MAX_CONNECTIONS", "0", "0 is not in 1.."),
     ("DATABASE_MAX_WORKER_CONNECTIONS", "0", "0 is not in 1.."),

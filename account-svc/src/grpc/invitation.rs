@@ -26,7 +26,7 @@ impl InvitationService for Service {
                 None
             }
             None => {
-                fields.refuse("target", "required: account_id or group_id");
+                fields.refuse("target", "required: account_id");
                 None
             }
         };
