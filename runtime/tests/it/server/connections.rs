@@ -129,13 +129,7 @@ async fn a_server_without_free_file_descriptors_waits_and_goes_on() {
     if !is_own_process(name, "ulimit -n 64;").await {
         return;
     }
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::capture();
     let server = Server::start(&[]).await;
     server.get("").await.expect("a call");
     let mut files = Vec::new();

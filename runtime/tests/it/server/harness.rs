@@ -278,6 +278,17 @@ pub async fn send(client: &mut SendRequest<Bytes>, path: &str, body: Vec<u8>) ->
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    /// Captures what this thread logs for as long as the guard is held.
+    pub fn capture() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }

@@ -17,13 +17,7 @@ async fn neither_invented_paths_nor_callers_that_hang_up_fill_the_log() {
     if !is_own_process(name, "").await {
         return;
     }
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::capture();
     let server = Server::start(&[]).await;
     let mut client = server.raw().await;
     let unknown = send(&mut client, "/invented/Path", framed(&[])).await;
