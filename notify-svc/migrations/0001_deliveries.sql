@@ -164,8 +164,8 @@ CREATE TABLE stored_responses (
     request_id uuid NOT NULL,
     -- SHA-256 of RPC and request, without passwords.
     request_hash bytea NOT NULL,
-    -- The encoded response message; null until the transaction that took the key commits.
-    response bytea,
+    -- The encoded response message.
+    response bytea NOT NULL,
     create_time timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, request_id)
 );

@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::trace_context::current_trace_id;
-
 /// Most characters of one particular. The longest is the list of 40 duplicates that were ignored.
 const MAX_DETAIL: usize = 2_000;
 
@@ -59,40 +57,26 @@ impl AuditEntry {
     }
 }
 
-/// Adds entries, in the trace of the current call.
-pub(crate) async fn add(
-    connection: &mut PgConnection,
-    organization_id: Uuid,
-    actor: &str,
-    entries: &[AuditEntry],
-) -> Result<(), sqlx::Error> {
-    let ids: Vec<Uuid> = entries.iter().map(|_| Uuid::now_v7()).collect();
-    let resource_ids: Vec<Option<Uuid>> = entries.iter().map(|entry| entry.resource_id).collect();
-    let actions: Vec<String> = entries
-        .iter()
-        .map(|entry| entry.action.to_owned())
-        .collect();
-    let details: Vec<_> = entries
-        .iter()
-        .map(|entry| serde_json::json!(entry.details))
-        .collect();
-    sqlx::query!(
-        "INSERT INTO audit_events (
-            organization_id, audit_event_id, resource_id, actor, action, details, trace_id)
-        SELECT $1, audit_event_id, resource_id, $5, action, details, $7
-        FROM unnest($2::uuid[], $3::uuid[], $4::text[], $6::jsonb[])
-            AS entry (audit_event_id, resource_id, action, details)",
-        organization_id,
-        &ids,
-        &resource_ids as &[Option<Uuid>],
-        &actions,
-        actor,
-        &details,
-        current_trace_id().unwrap_or_default(),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+/// Entries as the columns of `audit_events`, to be added in one statement.
+#[derive(Default)]
+pub(crate) struct Columns {
+    pub ids: Vec<Uuid>,
+    pub resource_ids: Vec<Option<Uuid>>,
+    pub actions: Vec<&'static str>,
+    pub details: Vec<serde_json::Value>,
+}
+
+impl Columns {
+    pub fn of(entries: &[AuditEntry]) -> Self {
+        let mut columns = Self::default();
+        for entry in entries {
+            columns.ids.push(Uuid::now_v7());
+            columns.resource_ids.push(entry.resource_id);
+            columns.actions.push(entry.action);
+            columns.details.push(serde_json::json!(entry.details));
+        }
+        columns
+    }
 }
 
 /// Deletes up to `limit` entries that are older than ten years, which is all that the database lets go;

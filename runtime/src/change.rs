@@ -4,6 +4,7 @@
 //!
 //! Both services have the same tables `stored_responses`, `outbox` and `audit_events`.
 
+mod records;
 mod stored_response;
 
 use std::ops::{Deref, DerefMut};
@@ -13,6 +14,7 @@ use sqlx::{PgConnection, PgPool};
 use tonic::Response;
 use uuid::Uuid;
 
+use self::records::{Records, StoredResponse};
 pub use self::stored_response::get as stored_response;
 use crate::{
     audit::{self, AuditEntry},
@@ -20,7 +22,7 @@ use crate::{
     database::{self, Scope, Tx},
     error::CommonError,
     housekeeping::Purge,
-    outbox::{self, OutboxEvent},
+    outbox::OutboxEvent,
     relay::Wake,
     request_key::RequestKey,
 };
@@ -68,7 +70,10 @@ impl Store {
 
     /// Runs a mutation as one unit of work in the call's organization, or on the whole platform for calls
     /// that name none. When `work` succeeds, its change, events and entries are committed with its response, and
-    /// the relay is woken. A repeated call gets the response of the first, without any work.
+    /// the relay is woken.
+    ///
+    /// A repeated call gets the response of the first and changes nothing: its work is undone, or has failed
+    /// already. So `work` must have no effect outside of its transaction.
     ///
     /// Requests with a secret are refused: see [`Self::change_in`].
     ///
@@ -105,17 +110,46 @@ impl Store {
         organization_id: Uuid,
         work: impl AsyncFnOnce(&mut Change) -> Result<R, E>,
     ) -> Result<Changed<R>, E> {
-        let mut change = match Change::begin(&self.pool, call, scope, organization_id).await? {
-            Begun::Repeated(response) => return Ok(Changed::Repeated(response)),
-            Begun::Fresh(change) => change,
+        let mut change = Change::begin(&self.pool, call, scope, organization_id).await?;
+        let result = match work(&mut change).await {
+            Ok(response) => {
+                let has_events = !change.events.is_empty();
+                match change.commit(&response).await? {
+                    Outcome::Committed if has_events => {
+                        self.outbox.notify();
+                        return Ok(Changed::Fresh(response));
+                    }
+                    Outcome::Committed => return Ok(Changed::Fresh(response)),
+                    Outcome::RequestIdTaken => Err(CommonError::ConcurrentUpdate.into()),
+                }
+            }
+            Err(error) => {
+                // A connection that cannot even roll back is not worth another error.
+                let _ = change.tx.rollback().await;
+                Err(error)
+            }
         };
-        let response = work(&mut change).await?;
-        let has_events = !change.events.is_empty();
-        change.commit(&response).await?;
-        if has_events {
-            self.outbox.notify();
+        match self.stored_response(call, scope, organization_id).await? {
+            Some(response) => Ok(Changed::Repeated(response)),
+            None => result,
         }
-        Ok(Changed::Fresh(response))
+    }
+
+    /// The response of an earlier call with the same request id. Looked for only after the work failed or the
+    /// request id turned out to be taken: most calls are the first of their id, and pay nothing for it.
+    async fn stored_response<R: Message + Default>(
+        &self,
+        call: &Call,
+        scope: Scope,
+        organization_id: Uuid,
+    ) -> Result<Option<R>, CommonError> {
+        let Some(key) = &call.request_key else {
+            return Ok(None);
+        };
+        self.read_in(scope, async |tx| {
+            stored_response(tx, organization_id, key).await
+        })
+        .await
     }
 }
 
@@ -164,48 +198,35 @@ pub struct Change {
     is_unchanged: bool,
 }
 
-/// A mutation that was begun.
-enum Begun<R> {
-    /// It is new.
-    Fresh(Box<Change>),
-    /// An earlier call with the same request id was answered like this.
-    Repeated(R),
+/// How a commit ended.
+enum Outcome {
+    /// All is durable.
+    Committed,
+    /// Nothing was changed: another call has committed with the same request id.
+    RequestIdTaken,
 }
 
 impl Change {
-    /// Begins a transaction and takes the call's request id, or finds the stored response. Calls with the
-    /// same request id wait for each other.
-    async fn begin<R: Message + Default>(
+    async fn begin(
         pool: &PgPool,
         call: &Call,
         scope: Scope,
         organization_id: Uuid,
-    ) -> Result<Begun<R>, CommonError> {
-        let mut tx = database::begin(pool, scope).await?;
+    ) -> Result<Self, CommonError> {
         let response_key = call
             .request_key
             .clone()
             .map(|request_key| (organization_id, request_key));
-        if let Some((_, key)) = &response_key
-            && !stored_response::claim(&mut tx, organization_id, key).await?
-        {
-            let stored = stored_response(&mut tx, organization_id, key).await?;
-            tx.rollback().await?;
-            // Purged between the two statements.
-            return stored
-                .map(Begun::Repeated)
-                .ok_or(CommonError::ConcurrentUpdate);
-        }
-        Ok(Begun::Fresh(Box::new(Self {
+        Ok(Self {
             requested_by: call.subject.clone(),
             organization_id,
-            tx,
+            tx: database::begin(pool, scope).await?,
             actor: call.subject.clone(),
             response_key,
             events: Vec::new(),
             audit: Vec::new(),
             is_unchanged: false,
-        })))
+        })
     }
 
     /// Names the Person on whose behalf the caller acts as the one who did it.
@@ -228,7 +249,7 @@ impl Change {
         self.is_unchanged = true;
     }
 
-    async fn commit<R: Message>(mut self, response: &R) -> Result<(), CommonError> {
+    async fn commit<R: Message>(mut self, response: &R) -> Result<Outcome, CommonError> {
         if self.audit.is_empty() != self.is_unchanged {
             return Err(CommonError::Internal(
                 "a change without an entry in the audit log, or an entry without a change"
@@ -240,17 +261,26 @@ impl Change {
                 "an event without a change".to_owned(),
             ));
         }
-        let organization_id = self.organization_id;
-        outbox::add(&mut self.tx, std::mem::take(&mut self.events)).await?;
-        if !self.audit.is_empty() {
-            audit::add(&mut self.tx, organization_id, &self.actor, &self.audit).await?;
-        }
-        if let Some((stored_under, key)) = &self.response_key {
-            let encoded = response.encode_to_vec();
-            stored_response::save(&mut self.tx, *stored_under, key.request_id, &encoded).await?;
+        let records = Records {
+            organization_id: self.organization_id,
+            actor: &self.actor,
+            events: self.events,
+            audit: &self.audit,
+            response: self
+                .response_key
+                .as_ref()
+                .map(|(stored_under, key)| StoredResponse {
+                    organization_id: *stored_under,
+                    key,
+                    response: response.encode_to_vec(),
+                }),
+        };
+        if !records.write(&mut self.tx).await? {
+            self.tx.rollback().await?;
+            return Ok(Outcome::RequestIdTaken);
         }
         self.tx.commit().await?;
-        Ok(())
+        Ok(Outcome::Committed)
     }
 }
 

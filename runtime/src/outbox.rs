@@ -68,6 +68,30 @@ impl OutboxEvent {
     }
 }
 
+/// Events as the columns of `outbox`, to be added in one statement.
+#[derive(Default)]
+pub(crate) struct Columns {
+    pub event_ids: Vec<Uuid>,
+    pub organization_ids: Vec<Uuid>,
+    pub event_types: Vec<&'static str>,
+    pub payloads: Vec<Vec<u8>>,
+    pub trace_contexts: Vec<Option<String>>,
+}
+
+impl Columns {
+    pub fn of(events: Vec<OutboxEvent>) -> Self {
+        let mut columns = Self::default();
+        for event in events {
+            columns.event_ids.push(event.event_id);
+            columns.organization_ids.push(event.organization_id);
+            columns.event_types.push(event.event_type);
+            columns.payloads.push(event.payload);
+            columns.trace_contexts.push(event.trace_context.0);
+        }
+        columns
+    }
+}
+
 /// Adds events, all in one statement.
 ///
 /// # Errors
@@ -79,28 +103,17 @@ pub async fn add(
     if events.is_empty() {
         return Ok(());
     }
-    let mut event_ids = Vec::with_capacity(events.len());
-    let mut organization_ids = Vec::with_capacity(events.len());
-    let mut event_types = Vec::with_capacity(events.len());
-    let mut payloads = Vec::with_capacity(events.len());
-    let mut trace_contexts = Vec::with_capacity(events.len());
-    for event in events {
-        event_ids.push(event.event_id);
-        organization_ids.push(event.organization_id);
-        event_types.push(event.event_type.to_owned());
-        payloads.push(event.payload);
-        trace_contexts.push(event.trace_context.0);
-    }
+    let columns = Columns::of(events);
     sqlx::query!(
         "INSERT INTO outbox (event_id, organization_id, event_type, payload, trace_context)
         SELECT event_id, organization_id, event_type, payload, trace_context
         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[])
             AS event (event_id, organization_id, event_type, payload, trace_context)",
-        &event_ids,
-        &organization_ids,
-        &event_types,
-        &payloads,
-        &trace_contexts as &[Option<String>],
+        &columns.event_ids,
+        &columns.organization_ids,
+        &columns.event_types as _,
+        &columns.payloads,
+        &columns.trace_contexts as &[Option<String>],
     )
     .execute(connection)
     .await?;

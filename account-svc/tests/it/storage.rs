@@ -120,8 +120,8 @@ async fn a_stolen_login_sees_no_other_organization_from_inside_one() {
     }
     // What the service does not write by itself here, or takes away again.
     sqlx::raw_sql(
-        "INSERT INTO stored_responses (organization_id, request_id, request_hash)
-            VALUES (gen_random_uuid(), gen_random_uuid(), 'h');
+        "INSERT INTO stored_responses (organization_id, request_id, request_hash, response)
+            VALUES (gen_random_uuid(), gen_random_uuid(), 'h', '');
         INSERT INTO outbox (event_id, organization_id, event_type, payload, lease_expire_time)
             VALUES (gen_random_uuid(), gen_random_uuid(), 'test', '', 'infinity');
         INSERT INTO login_throttles (throttle_key, arrival_time) VALUES ('k', now() + interval '1 hour');

@@ -78,8 +78,8 @@ async fn rows_show_in_their_scope_only() {
 
     // What the service does not write by itself here, or takes away again.
     sqlx::raw_sql(
-        "INSERT INTO stored_responses (organization_id, request_id, request_hash)
-            VALUES (gen_random_uuid(), gen_random_uuid(), 'h');
+        "INSERT INTO stored_responses (organization_id, request_id, request_hash, response)
+            VALUES (gen_random_uuid(), gen_random_uuid(), 'h', '');
         INSERT INTO outbox (event_id, organization_id, event_type, payload, lease_expire_time)
             VALUES (gen_random_uuid(), gen_random_uuid(), 'test', '', 'infinity');
         INSERT INTO audit_events (organization_id, audit_event_id, actor, action, details, trace_id)
@@ -196,8 +196,8 @@ async fn old_rows_are_deleted_and_others_stay() {
          INSERT INTO revocations (organization_id, invitation_id, send_number, receive_time)
             SELECT gen_random_uuid(), gen_random_uuid(), 1, now() - age
             FROM unnest(ARRAY['399 days', '401 days']::interval[]) AS age;
-         INSERT INTO stored_responses (organization_id, request_id, request_hash, create_time)
-            SELECT gen_random_uuid(), gen_random_uuid(), 'h', now() - age
+         INSERT INTO stored_responses (organization_id, request_id, request_hash, response, create_time)
+            SELECT gen_random_uuid(), gen_random_uuid(), 'h', '', now() - age
             FROM unnest(ARRAY['23 hours', '25 hours']::interval[]) AS age;
          INSERT INTO audit_events (organization_id, audit_event_id, actor, action, details, trace_id, occur_time)
             SELECT gen_random_uuid(), gen_random_uuid(), 'staff', 'delivery.cancelled', '{}', '', now() - age

@@ -6,30 +6,11 @@ use uuid::Uuid;
 
 use crate::{error::CommonError, request_key::RequestKey};
 
-/// Takes a key for the calling transaction; `false` if it is taken. Waits for a transaction that is taking
-/// it at the same moment.
-pub(super) async fn claim(
-    connection: &mut PgConnection,
-    organization_id: Uuid,
-    key: &RequestKey,
-) -> Result<bool, sqlx::Error> {
-    let result = sqlx::query!(
-        "INSERT INTO stored_responses (organization_id, request_id, request_hash)
-        VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        organization_id,
-        key.request_id,
-        key.request_hash,
-    )
-    .execute(connection)
-    .await?;
-    Ok(result.rows_affected() == 1)
-}
-
 /// The response that is stored under a call's request id, if there is one: for a mutation that has something to
 /// do before its transaction begins. The organization is nil for calls that belong to none.
 ///
 /// # Errors
-/// If the request id was used for another request, a call with it is under way, or the database fails.
+/// If the request id was used for another request, or the database fails.
 pub async fn get<R: Message + Default>(
     connection: &mut PgConnection,
     organization_id: Uuid,
@@ -49,30 +30,10 @@ pub async fn get<R: Message + Default>(
     if stored.request_hash != key.request_hash {
         return Err(CommonError::RequestIdReused(key.request_id));
     }
-    let response = stored.response.ok_or(CommonError::ConcurrentUpdate)?;
-    R::decode(response.as_slice())
+    R::decode(stored.response.as_slice())
         .map(Some)
         // The error may quote the response.
         .map_err(|_| CommonError::Internal("a stored response cannot be decoded".to_owned()))
-}
-
-/// Stores the response under a key that the transaction took.
-pub(super) async fn save(
-    connection: &mut PgConnection,
-    organization_id: Uuid,
-    request_id: Uuid,
-    response: &[u8],
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "UPDATE stored_responses SET response = $3
-        WHERE organization_id = $1 AND request_id = $2",
-        organization_id,
-        request_id,
-        response,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Deletes up to `limit` responses that are older than 24 hours; answers how many there were.

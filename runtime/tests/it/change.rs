@@ -141,26 +141,71 @@ async fn a_change_is_committed_with_all_that_belongs_to_it() {
 }
 
 #[tokio::test]
-async fn a_repeated_call_does_no_work_and_another_one_is_refused() {
+async fn a_repeated_call_gets_the_first_response_and_changes_nothing() {
     let fixture = Fixture::new().await;
     let request_id = Uuid::now_v7();
     let call = fixture.call(request_id, "a");
-    for _ in 0..2 {
-        let mut works = 0;
+    for text in ["first", "second"] {
         let answer = fixture.change(&call, async |change| {
-            works += 1;
+            change.emit(event(change.organization_id));
             change.audit(entry());
-            Ok(response(&works.to_string()))
+            Ok(response(text))
         });
-        assert_eq!(answer.await.expect("answer"), response("1"));
+        assert_eq!(answer.await.expect("answer"), response("first"));
     }
+    // Most work cannot be done twice.
+    let failing = fixture.change(&call, async |_| Err(CommonError::ConcurrentUpdate));
+    assert_eq!(failing.await.expect("answer"), response("first"));
+    assert_eq!(fixture.counts().await, [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_request_id_of_another_request_is_refused() {
+    let fixture = Fixture::new().await;
+    let request_id = Uuid::now_v7();
+    let call = fixture.call(request_id, "a");
+    let first = fixture.change(&call, async |change| {
+        change.audit(entry());
+        Ok(response("first"))
+    });
+    first.await.expect("changed");
     let other = fixture.call(request_id, "b");
-    let refused = fixture.change(&other, async |_| panic!("it worked"));
-    assert!(matches!(
-        refused.await,
-        Err(CommonError::RequestIdReused(id)) if id == request_id
-    ));
+    let refused =
+        |result| matches!(result, Err(CommonError::RequestIdReused(id)) if id == request_id);
+    let done = fixture.change(&other, async |change| {
+        change.audit(entry());
+        Ok(response("second"))
+    });
+    assert!(refused(done.await));
+    let failed = fixture.change(&other, async |_| Err(CommonError::ConcurrentUpdate));
+    assert!(refused(failed.await));
     assert_eq!(fixture.counts().await, [0, 1, 1]);
+}
+
+#[tokio::test]
+async fn of_calls_with_one_request_id_at_a_moment_one_is_carried_out() {
+    let fixture = Fixture::new().await;
+    let call = fixture.call(Uuid::now_v7(), "a");
+    let barrier = tokio::sync::Barrier::new(3);
+    let calls = (0..3).map(|number: i32| {
+        let (fixture, call, barrier) = (&fixture, &call, &barrier);
+        async move {
+            fixture
+                .change(call, async |change| {
+                    change.emit(event(change.organization_id));
+                    change.audit(entry());
+                    // All have done their work before one commits.
+                    barrier.wait().await;
+                    Ok(response(&number.to_string()))
+                })
+                .await
+                .expect("answer")
+        }
+    });
+    let answers = futures::future::join_all(calls).await;
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0], answers[2]);
+    assert_eq!(fixture.counts().await, [1, 1, 1]);
 }
 
 #[tokio::test]
