@@ -10,7 +10,7 @@ use crate::{
     db::{account::Account, invitation::Invitation},
     domain::{
         audit::AuditEvent,
-        duplicate::{Candidate, DuplicateReport, EmailVerdict, FieldComparison},
+        duplicate::{Candidate, DuplicateReport, EmailVerdict, FieldComparison, FieldMatch},
         email::Email,
         organization::{Organization, Reminder},
         profile::{Address, Contact, Member},
@@ -185,8 +185,8 @@ pub(super) fn report(report: DuplicateReport) -> proto::DuplicateReport {
 }
 
 fn candidate(candidate: &Candidate) -> proto::DuplicateCandidate {
-    let comparison = |comparison| {
-        i32::from(match comparison {
+    let comparison = |field: FieldMatch| {
+        i32::from(match field.nearness.comparison() {
             FieldComparison::Agrees => proto::FieldComparison::Agrees,
             FieldComparison::Similar => proto::FieldComparison::Similar,
             FieldComparison::Differs => proto::FieldComparison::Differs,

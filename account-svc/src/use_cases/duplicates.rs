@@ -9,7 +9,7 @@ use crate::{
     db,
     domain::{
         audit::AuditAction,
-        duplicate::{self, Candidate, DuplicateReport, EmailVerdict, Identity},
+        duplicate::{self, DuplicateReport, DuplicateRules, EmailVerdict, Frequencies, Identity},
         state::InvitationKind,
     },
     error::Error,
@@ -95,17 +95,16 @@ pub async fn report(
     .await?;
     let namesakes =
         db::account::find_namesakes(connection, organization_id, &identity.name, COMPARED).await?;
-    let mut candidates: Vec<Candidate> = namesakes
-        .iter()
+    let namesakes: Vec<_> = namesakes
+        .into_iter()
         .filter(|(account_id, _)| Some(*account_id) != except)
-        .filter_map(|(account_id, existing)| duplicate::compare(identity, *account_id, existing))
         .collect();
-    candidates.sort_by(|one, other| {
-        other
-            .score
-            .total_cmp(&one.score)
-            .then(one.account_id.cmp(&other.account_id))
-    });
+    let mut candidates = duplicate::rank(
+        identity,
+        &namesakes,
+        &Frequencies::default(),
+        DuplicateRules::FRONT_DESK,
+    );
     let more_candidates = candidates.len() > SHOWN;
     candidates.truncate(SHOWN);
     Ok(DuplicateReport {
