@@ -85,8 +85,15 @@ CREATE TABLE credentials (
     update_time timestamptz NOT NULL DEFAULT now()
 );
 
+-- The one thing that an organization may learn about Persons that are not its clients: whether an email is one's.
+-- A table of hashes says no more than that, and needs no function that runs with the rights of its owner.
+CREATE TABLE proven_emails (
+    -- SHA-256 of `persons.email`.
+    email_hash bytea PRIMARY KEY CHECK (length(email_hash) = 32)
+);
+
 CREATE TABLE accounts (
-    organization_id uuid NOT NULL REFERENCES organizations,
+    organization_id uuid NOT NULL,
     account_id uuid NOT NULL,
     given_name text NOT NULL,
     family_name text NOT NULL,
@@ -130,7 +137,7 @@ CREATE INDEX accounts_name_sound ON accounts (organization_id, name_sound, accou
 CREATE INDEX accounts_person ON accounts (person_id) WHERE person_id IS NOT NULL;
 
 CREATE TABLE invitations (
-    organization_id uuid NOT NULL REFERENCES organizations,
+    organization_id uuid NOT NULL,
     invitation_id uuid NOT NULL,
     account_id uuid NOT NULL,
     kind text NOT NULL CHECK (kind IN ('ACTIVATION', 'SHARE_REQUEST')),
@@ -169,7 +176,7 @@ CREATE UNIQUE INDEX invitations_live_key ON invitations (organization_id, accoun
 CREATE TABLE tokens (
     -- SHA-256 of the token. The token itself is kept nowhere.
     token_hash bytea PRIMARY KEY CHECK (length(token_hash) = 32),
-    organization_id uuid NOT NULL REFERENCES organizations,
+    organization_id uuid NOT NULL,
     invitation_id uuid NOT NULL,
     expire_time timestamptz NOT NULL,
     used_time timestamptz,
@@ -269,16 +276,10 @@ CREATE FUNCTION public.invitation_state(invitation public.invitations) RETURNS t
         invitation.delivery_state
     );
 
--- The only thing that an organization may learn about Persons that are not its clients: whether an email
--- is one's. Runs as the owner, which may read Persons without a scope for this: see its policy below.
-CREATE FUNCTION public.email_is_on_platform(canonical text) RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER
-    RETURN EXISTS (SELECT FROM public.persons WHERE persons.email = canonical);
-
 REVOKE EXECUTE ON FUNCTION public.usher_organization, public.usher_is_platform, public.account_state,
-    public.invitation_state, public.email_is_on_platform FROM PUBLIC;
+    public.invitation_state FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION public.usher_organization, public.usher_is_platform, public.account_state,
-    public.invitation_state, public.email_is_on_platform TO account_service;
+    public.invitation_state TO account_service;
 
 DO $$
 DECLARE
@@ -299,8 +300,11 @@ CREATE POLICY own_clients ON persons FOR SELECT USING (EXISTS (
     SELECT FROM accounts
     WHERE accounts.person_id = persons.person_id
         AND accounts.organization_id = (SELECT usher_organization())));
--- For `email_is_on_platform`. It gives the owner nothing that it could not take by itself.
-CREATE POLICY owner ON persons FOR SELECT TO CURRENT_USER USING (true);
+
+ALTER TABLE proven_emails ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY organization ON proven_emails FOR SELECT USING
+    ((SELECT usher_organization()) IS NOT NULL OR (SELECT usher_is_platform()));
+CREATE POLICY platform ON proven_emails FOR INSERT WITH CHECK ((SELECT usher_is_platform()));
 
 DO $$
 DECLARE
@@ -321,4 +325,5 @@ CREATE POLICY present ON audit_events AS RESTRICTIVE FOR INSERT
 GRANT SELECT, INSERT, UPDATE ON organizations, persons, credentials, accounts, invitations TO account_service;
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON tokens, stored_responses, outbox, login_throttles, login_sources TO account_service;
+GRANT SELECT, INSERT ON proven_emails TO account_service;
 GRANT SELECT, INSERT, DELETE ON audit_events TO account_service;

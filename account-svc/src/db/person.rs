@@ -1,5 +1,6 @@
 //! Persons: the humans behind accounts, platform-wide, and their credentials.
 
+use aws_lc_rs::digest;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -13,11 +14,19 @@ pub async fn exists(
     canonical_email: &str,
 ) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"SELECT email_is_on_platform($1) AS "exists!""#,
-        canonical_email
+        r#"SELECT EXISTS (SELECT FROM proven_emails WHERE email_hash = $1) AS "exists!""#,
+        email_hash(canonical_email),
     )
     .fetch_one(connection)
     .await
+}
+
+/// What `proven_emails` knows an email by.
+#[must_use]
+pub fn email_hash(canonical_email: &str) -> Vec<u8> {
+    digest::digest(&digest::SHA256, canonical_email.as_bytes())
+        .as_ref()
+        .to_vec()
 }
 
 /// What a login is checked against.
@@ -58,22 +67,21 @@ pub async fn create(
     canonical_email: &str,
     password_hash: &str,
 ) -> Result<Option<Uuid>, sqlx::Error> {
-    let created = sqlx::query_scalar!(
-        "INSERT INTO persons (person_id, email) VALUES ($1, $2)
-        ON CONFLICT (email) DO NOTHING RETURNING person_id",
+    sqlx::query_scalar!(
+        "WITH person AS (
+            INSERT INTO persons (person_id, email) VALUES ($1, $2)
+            ON CONFLICT (email) DO NOTHING RETURNING person_id
+        ), credential AS (
+            INSERT INTO credentials (person_id, password_hash) SELECT person_id, $3 FROM person
+        ), proven_email AS (
+            INSERT INTO proven_emails (email_hash) SELECT $4 FROM person
+        )
+        SELECT person_id FROM person",
         person_id,
         canonical_email,
+        password_hash,
+        email_hash(canonical_email),
     )
-    .fetch_optional(&mut *connection)
-    .await?;
-    if created.is_some() {
-        sqlx::query!(
-            "INSERT INTO credentials (person_id, password_hash) VALUES ($1, $2)",
-            person_id,
-            password_hash,
-        )
-        .execute(connection)
-        .await?;
-    }
-    Ok(created)
+    .fetch_optional(connection)
+    .await
 }

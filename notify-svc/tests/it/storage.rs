@@ -33,7 +33,6 @@ const EXCEPTIONS: Exceptions<'_> = Exceptions {
         ("stored_responses_age", "purged in all organizations"),
         ("audit_events_age", "purged in all organizations"),
     ],
-    definers: &[],
     grants: &[
         (
             "DELETE, INSERT, SELECT, UPDATE",

@@ -86,6 +86,11 @@ async fn fill_accounts(connection: &mut PgConnection, accounts: usize) -> anyhow
     let clients: Vec<Client> = people::clients(accounts).collect();
     let persons = clients.iter().filter_map(Client::person_row);
     copy(connection, "persons (person_id, email)", persons).await?;
+    run(
+        connection,
+        "INSERT INTO proven_emails SELECT sha256(email::bytea) FROM persons",
+    )
+    .await?;
 
     let columns = "accounts (organization_id, account_id, given_name, family_name, email, \
         email_canonical, birth_date, members, addresses, contacts, plan, assigned_staff, attributes, locale, \
