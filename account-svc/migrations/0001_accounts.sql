@@ -167,10 +167,10 @@ CREATE TABLE invitations (
     FOREIGN KEY (organization_id, account_id) REFERENCES accounts,
     CHECK ((end_state IS NULL) = (end_time IS NULL))
 );
+-- Several invitations of an account can be open: those whose email has left and at most one that waits. The lock
+-- of the account decides races between two sends, because a unique index on the state of the email would be
+-- rewritten by each report.
 CREATE INDEX invitations_account ON invitations (organization_id, account_id, invitation_id);
--- One link works at a time: decides races between two sends.
-CREATE UNIQUE INDEX invitations_live_key ON invitations (organization_id, account_id)
-    WHERE end_state IS NULL;
 
 -- Tokens are looked up before their organization is known, so the hash alone is the key.
 CREATE TABLE tokens (
@@ -251,8 +251,13 @@ CREATE TABLE login_sources (
 );
 CREATE INDEX login_sources_age ON login_sources (last_login_time);
 
--- Where an account stands, derived from facts. The clock is that of the statement, not that of the
--- transaction, which may have waited for a lock since it began.
+-- Where an account stands, derived from facts and from the newest invitation. The clock is that of the
+-- statement, not that of the transaction, which may have waited for a lock since it began.
+--
+-- The newest invitation is enough, although an older link works until the newer email has left: the newest one
+-- lives at least as long as every older one that is open (`greatest` where invitations are created), and whatever
+-- withdraws or accepts one of them ends all. So while any link works, the newest invitation is open, also when its
+-- own email waits, bounced or failed; and when it has expired or was withdrawn, no link works.
 CREATE FUNCTION public.account_state(account public.accounts, invitation public.invitations) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE

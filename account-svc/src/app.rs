@@ -71,6 +71,7 @@ impl Application {
         let (reports, events) = (
             Arc::new(Deliveries {
                 pool: self.pools.workers.clone(),
+                outbox: context.store.outbox.clone(),
             }),
             bus.clone(),
         );

@@ -132,7 +132,7 @@ impl From<sqlx::Error> for Error {
 const fn dead_token(status: TokenStatus) -> &'static str {
     match status {
         TokenStatus::Expired => "the link's time is over; offer the client a new one",
-        TokenStatus::Used => "the link was used already; offer the client the login",
+        TokenStatus::Used => "the client took the account over already; offer the login",
         TokenStatus::Revoked => {
             "the organization withdrew the invitation; the client may contact it"
         }

@@ -11,7 +11,7 @@ use usher_proto::{
 use usher_runtime::outbox::OutboxEvent;
 use uuid::Uuid;
 
-use crate::domain::state::AccountState;
+use crate::{db::invitation::Ended, domain::state::AccountState};
 
 /// An account was created.
 #[must_use]
@@ -108,22 +108,20 @@ pub fn invitation_requested(
     )
 }
 
-/// An invitation is void, with all emails up to `send_number`.
+/// The emails of an invitation that has ended are not to be sent; `None` if the last one has left.
 #[must_use]
-pub fn invitation_revoked(
-    organization_id: Uuid,
-    invitation_id: Uuid,
-    send_number: i32,
-    time: OffsetDateTime,
-) -> OutboxEvent {
+pub fn email_to_stop(ended: &Ended) -> Option<OutboxEvent> {
+    if !ended.email_may_follow {
+        return None;
+    }
     let payload = InvitationRevoked {
-        invitation_id: invitation_id.to_string(),
-        send_number: send_number.try_into().unwrap_or_default(),
+        invitation_id: ended.invitation_id.to_string(),
+        send_number: ended.send_count.try_into().unwrap_or_default(),
     };
-    OutboxEvent::new(
-        organization_id,
+    Some(OutboxEvent::new(
+        ended.organization_id,
         routing_key::INVITATION_REVOKED,
         Payload::InvitationRevoked(payload),
-        time,
-    )
+        ended.end_time,
+    ))
 }

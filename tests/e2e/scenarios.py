@@ -99,6 +99,8 @@ def one_token(environment: Environment) -> str:
     superseded, first = invite(environment, organization, "Sven Second", "second@tokens.example")
     resend(environment, organization, superseded.account_id)
     environment.mailbox.wait_for({first.recipient}, EMAIL_SECONDS, each=2)
+    # The report that the second email has left is under way.
+    wait_until(lambda: status_of(environment.inspect(first.token)) == "SUPERSEDED", EMAIL_SECONDS, "both links work")
     assert outcome(environment.activate, first.token, PASSWORD) == "TOKEN_SUPERSEDED"
 
     revoked, withdrawn = invite(environment, organization, "Rita Revoked", "revoked@tokens.example")
@@ -152,7 +154,9 @@ def somebody_known_elsewhere(environment: Environment) -> str:
 
 
 def sixth_email_of_the_day(environment: Environment) -> str:
-    """The sixth email to a recipient waits, with its exact time; others are not delayed."""
+    """The sixth email to a recipient waits, with its exact time; others are not delayed.
+
+    Meanwhile the fifth link works, and asking again makes no seventh."""
     organization = environment.organization("limits")
     account, _ = invite(environment, organization, "Theo Throttled", "sixth@limits.example")
     for number in range(2, 6):
@@ -173,6 +177,11 @@ def sixth_email_of_the_day(environment: Environment) -> str:
     assert delivery.next_attempt_time.ToNanoseconds() == invitation().throttled_until.ToNanoseconds()
     wait = invitation().throttled_until.ToDatetime() - sixth.create_time.ToDatetime()
     assert timedelta(hours=1) < wait <= timedelta(hours=24), wait
+    for _ in range(10):
+        again = send(environment, organization, account.account_id)
+        assert again.already_waiting and again.invitation == invitation()
+    fifth = environment.mailbox.to({"sixth@limits.example"})[-1]
+    assert status_of(environment.inspect(fifth.token)) == "VALID"
 
     start = time.monotonic()
     invite(environment, organization, "Paula Prompt", "prompt@limits.example")
@@ -258,11 +267,24 @@ def invite(environment: Environment, organization: str, name: str, email: str):
 
 
 def resend(environment: Environment, organization: str, account_id: str):
-    """Invites again; the new invitation."""
+    """Invites again once the email before has left; the new invitation."""
+
+    def has_left() -> bool:
+        return state_of(environment.account_of(organization, account_id).last_invitation) == "SENT"
+
+    wait_until(has_left, EMAIL_SECONDS, "an email waits")
+    result = send(environment, organization, account_id)
+    assert not result.already_waiting
+    return result.invitation
+
+
+def send(environment: Environment, organization: str, account_id: str):
+    """What became of a request to invite."""
     answer = environment.accounts.call(
         f"{INVITATIONS}/SendInvitation", organization_id=organization, account_id=account_id, request_id=new_id()
     )
-    return answer.results[0].invitation
+    (result,) = answer.results
+    return result
 
 
 def named(name: str) -> dict:
@@ -279,6 +301,10 @@ def word(number: int) -> str:
 
 def state_of(resource) -> str:
     return enum_name(resource, "state")
+
+
+def status_of(inspection) -> str:
+    return enum_name(inspection, "status")
 
 
 def purpose_of(inspection) -> str:

@@ -75,6 +75,7 @@ struct Row {
     send_count: Option<i32>,
     requested_by: Option<String>,
     form_id: Option<String>,
+    return_url: Option<String>,
     throttled_until: Option<OffsetDateTime>,
     failure_reason: Option<String>,
     invited_time: Option<OffsetDateTime>,
@@ -95,6 +96,7 @@ impl Row {
             send_count: self.send_count?,
             requested_by: self.requested_by.take()?,
             form_id: self.form_id.take()?,
+            return_url: self.return_url.take()?,
             throttled_until: self.throttled_until,
             failure_reason: self.failure_reason.take()?,
             create_time: self.invited_time?,
@@ -155,7 +157,7 @@ macro_rules! select_accounts {
                 i.invitation_id AS "invitation_id?", i.kind AS "kind?: InvitationKind",
                 invitation_state(i) AS "invitation_state?: InvitationState", i.recipient AS "recipient?",
                 i.send_count AS "send_count?", i.requested_by AS "requested_by?",
-                i.form_id AS "form_id?", i.throttled_until AS "throttled_until?",
+                i.form_id AS "form_id?", i.return_url AS "return_url?", i.throttled_until AS "throttled_until?",
                 i.failure_reason AS "failure_reason?", i.create_time AS "invited_time?",
                 i.sent_time AS "sent_time?", i.expire_time AS "expire_time?", i.end_time AS "end_time?"
             FROM accounts a

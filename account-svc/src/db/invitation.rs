@@ -1,13 +1,17 @@
 //! Invitations.
 
 mod deliveries;
+mod end;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use usher_runtime::page::Rows;
 use uuid::Uuid;
 
-pub use self::deliveries::{DeliveryReport, record_deliveries};
+pub use self::{
+    deliveries::{DeliveryReport, record_deliveries},
+    end::{End, Ended, end},
+};
 use super::MAX_SCANNED;
 use crate::domain::state::{InvitationKind, InvitationState};
 
@@ -32,6 +36,8 @@ pub struct Invitation {
     pub requested_by: String,
     /// Form sent with it; empty means none.
     pub form_id: String,
+    /// Where the link returns to; empty means the portal's start page.
+    pub return_url: String,
     /// When a throttled email goes.
     pub throttled_until: Option<OffsetDateTime>,
     /// Why the email failed; empty unless it did.
@@ -53,7 +59,7 @@ macro_rules! select_invitations {
             Invitation,
             r#"SELECT i.invitation_id, i.organization_id, i.account_id,
                 i.kind AS "kind: InvitationKind", invitation_state(i) AS "state!: InvitationState", i.recipient, i.send_count, i.requested_by, i.form_id,
-                i.throttled_until, i.failure_reason, i.create_time, i.sent_time, i.expire_time,
+                i.return_url, i.throttled_until, i.failure_reason, i.create_time, i.sent_time, i.expire_time,
                 i.end_time
             FROM invitations i
             WHERE i.organization_id = $1 "#
@@ -194,8 +200,8 @@ pub struct Times {
     pub expire_time: OffsetDateTime,
 }
 
-/// Creates an invitation with its token and makes it the newest of its account. The account must have no
-/// other that is live.
+/// Creates an invitation with its token and makes it the newest of its account, which must be locked or new. It
+/// lives at least as long as those that are open.
 ///
 /// # Errors
 /// If the database fails.
@@ -206,12 +212,14 @@ pub async fn create(
 ) -> Result<Times, sqlx::Error> {
     sqlx::query_as!(
         Times,
-        "WITH invitation AS (
+        "WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now), invitation AS (
             INSERT INTO invitations (
                 organization_id, invitation_id, account_id, kind, recipient, recipient_canonical,
-                locale, requested_by, form_id, return_url, expire_time)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-                now() + make_interval(secs => $11::bigint))
+                locale, requested_by, form_id, return_url, create_time, expire_time)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, (SELECT now FROM clock),
+                greatest((SELECT now FROM clock) + make_interval(secs => $11::bigint),
+                    (SELECT max(expire_time) FROM invitations
+                    WHERE organization_id = $1 AND account_id = $3 AND end_state IS NULL)))
             RETURNING create_time, expire_time
         ), token AS (
             INSERT INTO tokens (token_hash, organization_id, invitation_id, expire_time)
@@ -238,72 +246,26 @@ pub async fn create(
     .await
 }
 
-/// How an invitation ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The client took the account over.
-    Accepted,
-    /// Withdrawn by staff, or by a change of the email.
-    Revoked,
-    /// A newer one took its place.
-    Superseded,
-}
-
-impl End {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "ACCEPTED",
-            Self::Revoked => "REVOKED",
-            Self::Superseded => "SUPERSEDED",
-        }
-    }
-}
-
-/// An invitation that has ended.
-#[derive(Debug, Clone, Copy)]
-pub struct Ended {
-    /// The invitation.
-    pub invitation_id: Uuid,
-    /// Number of its latest email.
-    pub send_count: i32,
-    /// When it ended.
-    pub end_time: OffsetDateTime,
-}
-
-/// Ends the invitation of an account that has not ended yet, with its tokens; `None` if there is none. One
-/// that has expired by now stays expired, and so does its link.
+/// Changes what is added to an invitation whose account is locked.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn end(
+pub async fn set_extras(
     connection: &mut PgConnection,
     organization_id: Uuid,
-    account_id: Uuid,
-    end: End,
-) -> Result<Option<Ended>, sqlx::Error> {
-    sqlx::query_as!(
-        Ended,
-        r#"WITH invitation AS (
-            UPDATE invitations SET
-                end_state = CASE WHEN $3 <> 'ACCEPTED' AND expire_time <= clock.now THEN 'EXPIRED'
-                    ELSE $3 END,
-                end_time = least(expire_time, clock.now)
-            FROM (SELECT clock_timestamp() AS now) AS clock
-            WHERE organization_id = $1 AND account_id = $2 AND end_state IS NULL
-            RETURNING invitation_id, send_count, end_state, end_time
-        ), token AS (
-            UPDATE tokens SET
-                revoked_time = CASE WHEN end_state = 'REVOKED' THEN end_time END,
-                superseded_time = CASE WHEN end_state = 'SUPERSEDED' THEN end_time END
-            FROM invitation
-            WHERE tokens.organization_id = $1 AND tokens.invitation_id = invitation.invitation_id
-                AND used_time IS NULL AND revoked_time IS NULL AND superseded_time IS NULL
-        )
-        SELECT invitation_id, send_count, end_time AS "end_time!" FROM invitation"#,
+    invitation_id: Uuid,
+    form_id: &str,
+    return_url: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE invitations SET form_id = $3, return_url = $4
+        WHERE organization_id = $1 AND invitation_id = $2",
         organization_id,
-        account_id,
-        end.as_str(),
+        invitation_id,
+        form_id,
+        return_url,
     )
-    .fetch_optional(connection)
-    .await
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -66,6 +66,8 @@ pub async fn get(
             CASE
                 WHEN t.used_time IS NOT NULL THEN 'USED'
                 WHEN t.revoked_time IS NOT NULL THEN 'REVOKED'
+                -- No newer email helps whoever used another link.
+                WHEN t.superseded_time IS NOT NULL AND a.person_id IS NOT NULL THEN 'USED'
                 WHEN t.superseded_time IS NOT NULL THEN 'SUPERSEDED'
                 WHEN t.expire_time <= statement_timestamp() THEN 'EXPIRED'
                 ELSE 'VALID'

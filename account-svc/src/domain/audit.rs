@@ -46,6 +46,8 @@ actions! {
     DuplicateIgnored = "duplicate.ignored",
     /// A client was invited.
     InvitationSent = "invitation.sent",
+    /// What goes with an invitation changed before its email was sent.
+    InvitationUpdated = "invitation.updated",
     /// An invitation was withdrawn.
     InvitationRevoked = "invitation.revoked",
 }

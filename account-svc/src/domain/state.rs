@@ -50,11 +50,11 @@ stored_enum! {
     AccountState of proto::AccountState {
         /// No email: nobody can log in.
         Managed = "MANAGED",
-        /// An email, and no live invitation.
+        /// An email, and no open invitation.
         NotInvited = "NOT_INVITED",
-        /// A live invitation.
+        /// An open invitation.
         Invited = "INVITED",
-        /// A live request to a Person to share.
+        /// An open request to a Person to share.
         ShareRequested = "SHARE_REQUESTED",
         /// The Person declined to share.
         ShareDeclined = "SHARE_DECLINED",
@@ -112,7 +112,7 @@ stored_enum! {
         Valid = "VALID",
         /// Its time is over.
         Expired = "EXPIRED",
-        /// It was used.
+        /// It was used, or another link of the account was.
         Used = "USED",
         /// The organization withdrew it.
         Revoked = "REVOKED",
@@ -122,6 +122,12 @@ stored_enum! {
 }
 
 impl InvitationState {
+    /// Whether its email is still to be sent.
+    #[must_use]
+    pub const fn is_waiting(self) -> bool {
+        matches!(self, Self::Queued | Self::Throttled)
+    }
+
     /// Whether the invitation has ended: nothing that happens to its email changes it.
     #[must_use]
     pub const fn has_ended(self) -> bool {

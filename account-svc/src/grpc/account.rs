@@ -68,7 +68,7 @@ impl AccountService for Service {
         request: Request<CreateAccountRequest>,
     ) -> Result<Response<CreateAccountResponse>, Status> {
         let (call, mut fields, request) = Call::open(request)?;
-        let extras = decode::extras(&mut fields, &request.form_id, request.return_url);
+        let extras = decode::extras(&mut fields, Some(request.form_id), Some(request.return_url));
         let decisions = decode::decisions(
             &mut fields,
             request.invite,

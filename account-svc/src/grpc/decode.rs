@@ -60,10 +60,11 @@ pub(super) fn refuse_unserved_filters(fields: &mut FieldParser, filter: &Account
 /// What staff add to an invitation.
 pub(super) fn extras(
     fields: &mut FieldParser,
-    form_id: &str,
-    return_url: String,
+    form_id: Option<String>,
+    return_url: Option<String>,
 ) -> Option<Extras> {
-    let form_id = fields.take("form_id", text::optional(form_id, 128));
+    let form_id = form_id.map(|form_id| text::optional(&form_id, 128));
+    let form_id = fields.take("form_id", form_id.transpose());
     Some(Extras {
         form_id: form_id?,
         // Judged by the use case, which knows the organization's origins.

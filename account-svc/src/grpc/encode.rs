@@ -165,6 +165,7 @@ pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
         requested_by: invitation.requested_by,
         bulk_invitation_id: String::new(),
         form_id: invitation.form_id,
+        return_url: invitation.return_url,
     }
 }
 

@@ -30,17 +30,17 @@ impl InvitationService for Service {
                 None
             }
         };
-        let extras = decode::extras(&mut fields, &request.form_id, request.return_url);
+        let extras = decode::extras(&mut fields, request.form_id, request.return_url);
         let (account_id, extras) = fields.finish((account_id, extras))?;
         self.context
             .store
             .change(&call, async |change| {
-                let invitation =
-                    invitations::send(&self.context, change, account_id, &extras).await?;
+                let sent = invitations::send(&self.context, change, account_id, &extras).await?;
                 Ok(SendInvitationResponse {
                     results: vec![SendInvitationResult {
                         account_id: account_id.to_string(),
-                        outcome: Some(Outcome::Invitation(encode::invitation(invitation))),
+                        outcome: Some(Outcome::Invitation(encode::invitation(sent.invitation))),
+                        already_waiting: sent.already_waiting,
                     }],
                 })
             })

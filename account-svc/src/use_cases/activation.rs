@@ -12,7 +12,7 @@ use usher_runtime::{
 };
 use uuid::Uuid;
 
-use super::authentication;
+use super::{authentication, invitations};
 use crate::{
     context::{Context, Rules},
     db::{self, invitation::End, token::Token},
@@ -217,7 +217,7 @@ async fn link(
     if !db::account::activate(change, organization_id, account_id, person_id).await? {
         return Err(Error::AccountAlreadyActive(account_id));
     }
-    db::invitation::end(change, organization_id, account_id, End::Accepted).await?;
+    invitations::end(change, account_id, End::Accepted(token.invitation_id)).await?;
     change.emit(events::account_activated(
         organization_id,
         account_id,

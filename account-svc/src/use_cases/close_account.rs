@@ -11,7 +11,7 @@ use crate::{
     events,
 };
 
-/// Closes an account: nobody can log in or be invited, a live invitation is withdrawn, and the email is free
+/// Closes an account: nobody can log in or be invited, open invitations are withdrawn, and the email is free
 /// for another account. Its data stay. One that is closed stays as it is.
 ///
 /// # Errors

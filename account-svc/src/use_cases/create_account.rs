@@ -48,7 +48,7 @@ pub async fn create(
         change.audit(entry);
     }
     if !decisions.hold_invitation
-        && let Some(addressee) = Addressee::new(account_id, profile)
+        && let Some(addressee) = Addressee::new(account_id, profile, None)
     {
         let extras = &decisions.extras;
         invitations::create(context, change, &organization, &addressee, kind, extras).await?;

@@ -9,6 +9,8 @@ use usher_runtime::{
     consumer::EventHandler,
     database::{Scope, begin},
     event::ReceivedEvent,
+    outbox,
+    relay::Wake,
     timestamp, trace_context,
 };
 use uuid::Uuid;
@@ -16,12 +18,15 @@ use uuid::Uuid;
 use crate::{
     db::{self, invitation::DeliveryReport},
     domain::text,
+    events,
 };
 
 /// Takes reports over.
 pub struct Deliveries {
     /// The service's database.
     pub pool: PgPool,
+    /// Wakes the relay: events are in the outbox.
+    pub outbox: Wake,
 }
 
 impl EventHandler for Deliveries {
@@ -39,8 +44,18 @@ impl EventHandler for Deliveries {
 
     async fn store(&self, reports: &[DeliveryReport]) -> Result<(), sqlx::Error> {
         let mut tx = begin(&self.pool, Scope::Platform).await?;
-        db::invitation::record_deliveries(&mut tx, reports).await?;
-        tx.commit().await
+        let superseded = db::invitation::record_deliveries(&mut tx, reports).await?;
+        let stops = superseded
+            .iter()
+            .filter_map(events::email_to_stop)
+            .collect::<Vec<_>>();
+        let has_events = !stops.is_empty();
+        outbox::add(&mut tx, stops).await?;
+        tx.commit().await?;
+        if has_events {
+            self.outbox.notify();
+        }
+        Ok(())
     }
 }
 
@@ -76,13 +91,14 @@ fn decode(event: ReceivedEvent) -> Result<Option<DeliveryReport>, &'static str> 
 /// A name of `InvitationState` without its prefix.
 fn state(change: &DeliveryChanged) -> Result<&'static str, &'static str> {
     Ok(match DeliveryState::try_from(change.state) {
-        Ok(DeliveryState::Queued) => "QUEUED",
+        // What is sent once more, because the relay's answer was lost, waits like the others.
+        Ok(DeliveryState::Queued | DeliveryState::Unknown) => "QUEUED",
         Ok(DeliveryState::Throttled) => "THROTTLED",
         Ok(DeliveryState::Sent) => "SENT",
         Ok(DeliveryState::Delivered) => "DELIVERED",
         Ok(DeliveryState::Bounced) => "BOUNCED",
-        // The reason tells staff more: whether the email arrived is not known, or staff cancelled it.
-        Ok(DeliveryState::Failed | DeliveryState::Unknown | DeliveryState::Cancelled) => "FAILED",
+        // The reason tells staff which.
+        Ok(DeliveryState::Failed | DeliveryState::Cancelled) => "FAILED",
         Ok(DeliveryState::Suppressed) => "SUPPRESSED",
         Ok(DeliveryState::Unspecified) | Err(_) => return Err("unknown state"),
     })

@@ -22,7 +22,7 @@ use crate::{
     db::{
         self,
         account::Account,
-        invitation::{End, Invitation, NewInvitation},
+        invitation::{End, Ended, Invitation, NewInvitation},
     },
     domain::{
         audit::AuditAction,
@@ -37,13 +37,46 @@ use crate::{
     events,
 };
 
-/// What staff add to an invitation.
+/// What staff add to an invitation. `None` keeps what the newest invitation of the account has.
 #[derive(Debug, Clone, Default)]
 pub struct Extras {
     /// Form to fill in; empty means none.
-    pub form_id: String,
+    pub form_id: Option<String>,
     /// Where the link returns to; empty means the portal's start page.
-    pub return_url: String,
+    pub return_url: Option<String>,
+}
+
+impl Extras {
+    /// The form and the return URL of an invitation that follows `newest`. A return URL that is kept is left out
+    /// when its origin is not allowed any more: staff who send again do not know of it.
+    fn resolve(
+        &self,
+        rules: &Rules,
+        profile: &OrganizationProfile,
+        newest: Option<&Invitation>,
+    ) -> Result<(String, String), Error> {
+        let check = |url: &str| match url {
+            "" => Ok(String::new()),
+            url => {
+                rules
+                    .links
+                    .return_url(url, &profile.portal_url, &profile.allowed_return_origins)
+            }
+        };
+        let form_id = match (&self.form_id, newest) {
+            (Some(form_id), _) => form_id.clone(),
+            (None, Some(newest)) => newest.form_id.clone(),
+            (None, None) => String::new(),
+        };
+        let return_url = match (&self.return_url, newest) {
+            (Some(url), _) => {
+                check(url).map_err(|error| Error::from(InvalidFields::one("return_url", error)))?
+            }
+            (None, Some(newest)) => check(&newest.return_url).unwrap_or_default(),
+            (None, None) => String::new(),
+        };
+        Ok((form_id, return_url))
+    }
 }
 
 /// Whom an invitation goes to.
@@ -57,22 +90,39 @@ pub struct Addressee<'a> {
     pub email: &'a Email,
     /// Language of the account; empty means the organization's.
     pub locale: &'a str,
+    /// The newest invitation of the account.
+    pub newest: Option<&'a Invitation>,
 }
 
 impl<'a> Addressee<'a> {
     /// The client of an account; `None` if it has no email.
     #[must_use]
-    pub fn new(account_id: Uuid, profile: &'a Profile) -> Option<Self> {
+    pub fn new(
+        account_id: Uuid,
+        profile: &'a Profile,
+        newest: Option<&'a Invitation>,
+    ) -> Option<Self> {
         Some(Self {
             account_id,
             name: &profile.name,
             email: profile.email.as_ref()?,
             locale: &profile.locale,
+            newest,
         })
     }
 }
 
-/// Invites the client of one account, for the first time or again.
+/// What became of a request to invite.
+#[derive(Debug)]
+pub struct Sent {
+    /// The invitation whose email goes.
+    pub invitation: Invitation,
+    /// Its email waited already: no other was asked for.
+    pub already_waiting: bool,
+}
+
+/// Invites the client of one account, for the first time or again. While an email of the account waits, there is no
+/// further one. Older links work until the new email has left.
 ///
 /// # Errors
 /// If there is no such account, or it has no email, is active or closed.
@@ -81,21 +131,68 @@ pub async fn send(
     change: &mut Change,
     account_id: Uuid,
     extras: &Extras,
-) -> Result<Invitation, Error> {
+) -> Result<Sent, Error> {
     let organization_id = change.organization_id;
     let organization = organizations::read(change, organization_id).await?;
     let account = db::account::lock(change, organization_id, account_id)
         .await?
         .ok_or(Error::AccountNotFound(account_id))?;
     let addressee = invitable(&account)?;
+    if let Some(waiting) = addressee.newest.filter(|newest| newest.state.is_waiting()) {
+        let profile = &organization.profile;
+        return Ok(Sent {
+            invitation: keep_waiting(context, change, profile, waiting, extras).await?,
+            already_waiting: true,
+        });
+    }
     // The Person may have signed up elsewhere since the account was created.
     let kind = if db::person::exists(change, addressee.email.canonical()).await? {
         InvitationKind::ShareRequest
     } else {
         InvitationKind::Activation
     };
-    end(change, account_id, End::Superseded).await?;
     let invitation_id = create(context, change, &organization, &addressee, kind, extras).await?;
+    Ok(Sent {
+        invitation: read(change, organization_id, invitation_id).await?,
+        already_waiting: false,
+    })
+}
+
+/// Answers the invitation whose email waits, with the form and the return URL that were asked for now: the portal
+/// reads them when the link is used.
+async fn keep_waiting(
+    context: &Context,
+    change: &mut Change,
+    profile: &OrganizationProfile,
+    waiting: &Invitation,
+    extras: &Extras,
+) -> Result<Invitation, Error> {
+    let (form_id, return_url) = extras.resolve(&context.rules, profile, Some(waiting))?;
+    let changed_fields: Vec<_> = [
+        ("form_id", form_id != waiting.form_id),
+        ("return_url", return_url != waiting.return_url),
+    ]
+    .into_iter()
+    .filter_map(|(field, is_changed)| is_changed.then_some(field))
+    .collect();
+    if changed_fields.is_empty() {
+        change.mark_unchanged();
+        return Ok(waiting.clone());
+    }
+    let (organization_id, invitation_id) = (waiting.organization_id, waiting.invitation_id);
+    db::invitation::set_extras(
+        change,
+        organization_id,
+        invitation_id,
+        &form_id,
+        &return_url,
+    )
+    .await?;
+    change.audit(
+        AuditEntry::of_resource(AuditAction::InvitationUpdated, waiting.account_id)
+            .detail("invitation_id", invitation_id.to_string())
+            .detail("changed_fields", changed_fields.join(",")),
+    );
     read(change, organization_id, invitation_id).await
 }
 
@@ -107,8 +204,12 @@ fn invitable(account: &Account) -> Result<Addressee<'_>, Error> {
         | AccountState::NotInvited
         | AccountState::Invited
         | AccountState::ShareRequested
-        | AccountState::ShareDeclined => Addressee::new(account.account_id, &account.profile)
-            .ok_or(Error::AccountHasNoEmail(account.account_id)),
+        | AccountState::ShareDeclined => Addressee::new(
+            account.account_id,
+            &account.profile,
+            account.last_invitation.as_ref(),
+        )
+        .ok_or(Error::AccountHasNoEmail(account.account_id)),
     }
 }
 
@@ -130,7 +231,7 @@ pub async fn create(
     if rules.links.portal_url(&profile.portal_url).is_err() {
         return Err(Error::PortalNotTrusted);
     }
-    let return_url = check_return_url(rules, profile, &extras.return_url)?;
+    let (form_id, return_url) = extras.resolve(rules, profile, addressee.newest)?;
     let locale = if addressee.locale.is_empty() {
         &profile.default_locale
     } else {
@@ -148,7 +249,7 @@ pub async fn create(
         recipient_canonical: addressee.email.canonical(),
         locale,
         requested_by: &requested_by,
-        form_id: &extras.form_id,
+        form_id: &form_id,
         return_url: &return_url,
         lifetime_seconds: profile.invitation_lifetime_seconds,
         token_hash: &token_hash,
@@ -167,7 +268,7 @@ pub async fn create(
         organization: Some(face(profile)),
         expire_time: Some(timestamp::encode(times.expire_time)),
         sealed_token: None,
-        form_id: extras.form_id.clone(),
+        form_id,
         return_url,
     };
     let organization_id = organization.organization_id.to_string();
@@ -201,24 +302,6 @@ fn event_kind(kind: InvitationKind) -> EventKind {
     }
 }
 
-fn check_return_url(
-    rules: &Rules,
-    profile: &OrganizationProfile,
-    return_url: &str,
-) -> Result<String, Error> {
-    if return_url.is_empty() {
-        return Ok(String::new());
-    }
-    rules
-        .links
-        .return_url(
-            return_url,
-            &profile.portal_url,
-            &profile.allowed_return_origins,
-        )
-        .map_err(|error| InvalidFields::one("return_url", error).into())
-}
-
 fn face(profile: &OrganizationProfile) -> OrganizationFace {
     OrganizationFace {
         display_name: profile.display_name.clone(),
@@ -230,21 +313,17 @@ fn face(profile: &OrganizationProfile) -> OrganizationFace {
     }
 }
 
-/// Ends the live invitation of an account, if there is one, and stops its email.
+/// Ends all open invitations of an account, which is locked, and stops their emails.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn end(change: &mut Change, account_id: Uuid, how: End) -> Result<(), Error> {
+pub async fn end(change: &mut Change, account_id: Uuid, how: End) -> Result<Vec<Ended>, Error> {
     let organization_id = change.organization_id;
-    if let Some(ended) = db::invitation::end(change, organization_id, account_id, how).await? {
-        change.emit(events::invitation_revoked(
-            organization_id,
-            ended.invitation_id,
-            ended.send_count,
-            ended.end_time,
-        ));
+    let ended = db::invitation::end(change, organization_id, account_id, how).await?;
+    for event in ended.iter().filter_map(events::email_to_stop) {
+        change.emit(event);
     }
-    Ok(())
+    Ok(ended)
 }
 
 /// Reads an invitation.
@@ -292,8 +371,8 @@ pub async fn list(
     Ok(rows)
 }
 
-/// Withdraws an invitation: the link is dead at once, an email not sent yet is not sent. One that was
-/// withdrawn before stays as it is.
+/// Withdraws an invitation and every other open one of its account: their links are dead at once, an email not
+/// sent yet is not sent. One that was withdrawn before stays as it is.
 ///
 /// # Errors
 /// If there is none in this organization, or it ended otherwise before.
@@ -318,10 +397,17 @@ pub async fn revoke(change: &mut Change, invitation_id: Uuid) -> Result<Invitati
         }
         _ => {}
     }
-    end(change, account_id, End::Revoked).await?;
-    change.audit(
-        AuditEntry::of_resource(AuditAction::InvitationRevoked, account_id)
-            .detail("invitation_id", invitation_id.to_string()),
-    );
+    let others: Vec<_> = end(change, account_id, End::Revoked)
+        .await?
+        .iter()
+        .filter(|ended| ended.invitation_id != invitation_id)
+        .map(|ended| ended.invitation_id.to_string())
+        .collect();
+    let mut entry = AuditEntry::of_resource(AuditAction::InvitationRevoked, account_id)
+        .detail("invitation_id", invitation_id.to_string());
+    if !others.is_empty() {
+        entry = entry.detail("other_invitation_ids", others.join(","));
+    }
+    change.audit(entry);
     read(change, organization_id, invitation_id).await
 }

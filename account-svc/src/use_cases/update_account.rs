@@ -37,8 +37,8 @@ pub struct Update {
     pub decisions: Decisions,
 }
 
-/// Changes the profile of an account. A new email revokes the live invitation to the old one and, unless
-/// held back, invites the client to the new one.
+/// Changes the profile of an account. A new email revokes the open invitations to the old one and, unless
+/// held back, invites the client to the new one, with the form and return URL of the newest of them.
 ///
 /// # Errors
 /// If there is no such account, it changed meanwhile, or the change breaks a rule.
@@ -86,7 +86,8 @@ pub async fn update(
         invitations::end(change, account_id, End::Revoked).await?;
         if !decisions.hold_invitation
             && account.state != AccountState::Closed
-            && let Some(addressee) = Addressee::new(account_id, &after)
+            && let Some(addressee) =
+                Addressee::new(account_id, &after, account.last_invitation.as_ref())
         {
             let extras = &decisions.extras;
             invitations::create(context, change, &organization, &addressee, kind, extras).await?;

@@ -142,7 +142,11 @@ async fn a_link_that_does_not_work_says_why() {
         .await
         .unwrap();
     let (superseded, _) = &links["TOKEN_SUPERSEDED"];
-    service.invite(superseded).await;
+    service
+        .sent(superseded.last_invitation.as_ref().unwrap())
+        .await;
+    let newer = service.invite(superseded).await;
+    service.sent(&newer).await;
     let (_, used) = &links["TOKEN_USED"];
     service.activate(&used.token, PASSWORD).await.unwrap();
 

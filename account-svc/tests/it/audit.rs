@@ -56,6 +56,9 @@ async fn change_everything(service: &mut Service) -> (String, Account) {
         .update(update_account(&account, &["plan"], upgraded))
         .await;
     service.next_link().await;
+    service
+        .sent(account.last_invitation.as_ref().unwrap())
+        .await;
     let invitation = service.invite(&account).await;
     let revoke = RevokeInvitationRequest {
         organization_id: organization_id.clone(),

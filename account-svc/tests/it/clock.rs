@@ -88,7 +88,10 @@ async fn an_expired_invitation_stays_expired_when_another_is_sent() {
         )
         .await;
     assert_eq!(first.state(), InvitationState::Expired);
-    service.invite(&account).await;
+    // Its email never left, and blocks no other one.
+    let newer = service.invite(&account).await;
+    assert_ne!(newer.invitation_id, first.invitation_id);
+    service.sent(&newer).await;
     let first = service
         .invitation(&organization, &first.invitation_id)
         .await;

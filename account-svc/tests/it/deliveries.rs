@@ -219,7 +219,8 @@ async fn staff_see_that_an_email_was_cancelled_until_they_invite_again() {
     assert_eq!((failed.throttled_until, failed.sent_time), (None, None));
 
     // An invitation that has ended is not one that failed.
-    service.invite(&account).await;
+    let newer = service.invite(&account).await;
+    service.sent(&newer).await;
     let superseded = service
         .invitation_in(&invitation, InvitationState::Superseded)
         .await;

@@ -2,57 +2,14 @@ use prost_types::Timestamp;
 use tonic::Code;
 use usher_proto::{
     account::v1::{
-        AccountState, CreateAccountRequest, Invitation, InvitationState, ListInvitationsRequest,
-        RevokeInvitationRequest, SendInvitationRequest, send_invitation_request::Target,
+        AccountState, CreateAccountRequest, InvitationState, RevokeInvitationRequest,
+        SendInvitationRequest, send_invitation_request::Target,
     },
-    event::v1::{DeliveryChanged, DeliveryState, event::Payload},
+    event::v1::{DeliveryChanged, DeliveryState},
 };
 use uuid::Uuid;
 
 use crate::support::{PASSWORD, Service, assert_invalid, assert_refused, new_account};
-
-#[tokio::test]
-async fn a_resend_supersedes_the_link_and_stops_its_email() {
-    let mut service = Service::start().await;
-    let organization = service.organization().await;
-    let account = service
-        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
-        .await;
-    let first = service.next_link().await;
-    let again = service.invite(&account).await;
-    assert_eq!(again.state(), InvitationState::Queued);
-
-    let Some(Payload::InvitationRevoked(stopped)) = service.next_event().await.payload else {
-        panic!("the first email is to be stopped");
-    };
-    assert_eq!(stopped.invitation_id, first.event.invitation_id);
-    let second = service.next_link().await;
-    assert_eq!(second.event.invitation_id, again.invitation_id);
-    assert_ne!(second.token, first.token);
-
-    let before = service
-        .invitation(&organization, &first.event.invitation_id)
-        .await;
-    assert_eq!(before.state(), InvitationState::Superseded);
-    service.activate(&second.token, PASSWORD).await.unwrap();
-
-    let request = ListInvitationsRequest {
-        organization_id: organization,
-        account_id: account.account_id,
-        ..Default::default()
-    };
-    let listed = service
-        .invitations
-        .list_invitations(request)
-        .await
-        .unwrap()
-        .into_inner();
-    let states: Vec<_> = listed.invitations.iter().map(Invitation::state).collect();
-    assert_eq!(
-        states,
-        [InvitationState::Accepted, InvitationState::Superseded]
-    );
-}
 
 #[tokio::test]
 async fn accounts_that_cannot_be_invited_are_refused_with_a_reason() {

@@ -21,6 +21,8 @@ mod invitations;
 mod login;
 mod organizations;
 mod outages;
+mod resend;
+mod resend_model;
 mod secrets;
 mod sizes;
 mod storage;

@@ -10,6 +10,9 @@ async fn no_table_holds_a_token_or_a_password() {
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
     let used = service.next_link().await;
+    service
+        .sent(account.last_invitation.as_ref().unwrap())
+        .await;
     service.invite(&account).await;
     let used_again = service.next_link().await;
     service.activate(&used_again.token, PASSWORD).await.unwrap();

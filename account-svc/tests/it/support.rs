@@ -1,6 +1,7 @@
 //! A service of its own for each test: a fresh database, an in-process bus, and a stand-in for notify-svc
 //! that opens the sealed tokens.
 
+mod reports;
 mod requests;
 
 use std::{future::Future, time::Duration};
@@ -25,27 +26,29 @@ use usher_proto::{
         Account, ActivateAccountRequest, ActivateAccountResponse, AuthenticateRequest,
         AuthenticateResponse, CreateAccountRequest, CreateOrganizationRequest, GetAccountRequest,
         GetInvitationRequest, InspectTokenRequest, InspectTokenResponse, Invitation,
-        InvitationState, Organization, SendInvitationRequest, UpdateAccountRequest,
-        UpdateOrganizationRequest, account_service_client::AccountServiceClient,
+        InvitationState, ListInvitationsRequest, Organization, RevokeInvitationRequest,
+        SendInvitationRequest, UpdateAccountRequest, UpdateOrganizationRequest,
+        account_service_client::AccountServiceClient,
         activation_service_client::ActivationServiceClient,
         invitation_service_client::InvitationServiceClient,
-        organization_service_client::OrganizationServiceClient, send_invitation_request::Target,
-        send_invitation_result::Outcome,
+        organization_service_client::OrganizationServiceClient, send_invitation_result::Outcome,
     },
-    event::v1::{DeliveryChanged, Event, InvitationRequested, event::Payload},
-    topology::{NOTIFY_INVITATIONS, SCHEMA_VERSION, routing_key},
+    event::v1::{Event, InvitationRequested, event::Payload},
+    topology::NOTIFY_INVITATIONS,
 };
 use usher_runtime::{
-    bus::{EventBus, Message, Subscription},
+    bus::{EventBus, Subscription},
     database::Pools,
     seal::{self, PrivateKey, Sealed, TokenUse},
-    trace_context::TraceContext,
 };
 pub use usher_tests::refusal::{assert_invalid, assert_refused, refusal};
 use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
-pub use self::requests::{new_account, update_account, update_organization};
+pub use self::{
+    reports::{report_of, stored_report},
+    requests::{new_account, send_invitation, update_account, update_organization},
+};
 
 /// A password that no rule refuses.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -222,22 +225,42 @@ impl Service {
 
     /// Sends an invitation that must be accepted.
     pub async fn invite(&mut self, account: &Account) -> Invitation {
-        let response = self
-            .invitations
-            .send_invitation(SendInvitationRequest {
-                organization_id: account.organization_id.clone(),
-                target: Some(Target::AccountId(account.account_id.clone())),
-                ..Default::default()
-            })
-            .await
-            .unwrap();
-        let [result] = &response.get_ref().results[..] else {
+        self.send(send_invitation(account)).await.0
+    }
+
+    /// As [`Self::invite`]; answers the invitation, and whether it was waiting already.
+    pub async fn send(&self, request: SendInvitationRequest) -> (Invitation, bool) {
+        let response = self.invitations.clone().send_invitation(request).await;
+        let results = response.unwrap().into_inner().results;
+        let [result] = &results[..] else {
             panic!("one account, one result");
         };
         match result.outcome.clone() {
-            Some(Outcome::Invitation(invitation)) => invitation,
+            Some(Outcome::Invitation(invitation)) => (invitation, result.already_waiting),
             other => panic!("not invited: {other:?}"),
         }
+    }
+
+    /// Revokes an invitation.
+    pub async fn revoke(&self, invitation: &Invitation) -> Result<Invitation, Status> {
+        let request = RevokeInvitationRequest {
+            organization_id: invitation.organization_id.clone(),
+            invitation_id: invitation.invitation_id.clone(),
+            ..Default::default()
+        };
+        let response = self.invitations.clone().revoke_invitation(request).await?;
+        Ok(response.into_inner().invitation.unwrap())
+    }
+
+    /// The invitations of an account, newest first.
+    pub async fn invitations_of(&self, account: &Account) -> Vec<Invitation> {
+        let request = ListInvitationsRequest {
+            organization_id: account.organization_id.clone(),
+            account_id: account.account_id.clone(),
+            ..Default::default()
+        };
+        let response = self.invitations.clone().list_invitations(request).await;
+        response.unwrap().into_inner().invitations
     }
 
     /// Reads an invitation.
@@ -345,50 +368,6 @@ impl Service {
         };
         let response = self.activation.clone().authenticate(request).await?;
         Ok(response.into_inner())
-    }
-
-    /// Reports the state of an email, as notify-svc does.
-    pub async fn report(&self, organization_id: &str, change: DeliveryChanged) {
-        let event_id = Uuid::now_v7();
-        self.publish_report(event_id, event_id, organization_id, change)
-            .await;
-    }
-
-    /// A report whose message names another event than its body.
-    pub async fn report_as(
-        &self,
-        message_id: Uuid,
-        organization_id: &str,
-        change: DeliveryChanged,
-    ) {
-        self.publish_report(message_id, Uuid::now_v7(), organization_id, change)
-            .await;
-    }
-
-    async fn publish_report(
-        &self,
-        message_id: Uuid,
-        event_id: Uuid,
-        organization_id: &str,
-        change: DeliveryChanged,
-    ) {
-        let event = Event {
-            event_id: event_id.to_string(),
-            event_type: routing_key::DELIVERY_CHANGED.to_owned(),
-            organization_id: organization_id.to_owned(),
-            schema_version: SCHEMA_VERSION,
-            payload: Some(Payload::DeliveryChanged(change)),
-            ..Default::default()
-        };
-        let message = Message {
-            event_id: message_id,
-            event_type: routing_key::DELIVERY_CHANGED.to_owned(),
-            body: event.encode_to_vec(),
-            trace_context: TraceContext::default(),
-        };
-        for result in within(self.bus.publish(&[message])).await {
-            result.unwrap();
-        }
     }
 
     /// Waits until calls whose callers hung up are through, and no connection is left in a transaction.

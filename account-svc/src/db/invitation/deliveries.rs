@@ -6,6 +6,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::end::{self, Ended};
+
 /// What notify-svc reports about an email.
 #[derive(Debug, Clone)]
 pub struct DeliveryReport {
@@ -43,14 +45,67 @@ impl DeliveryReport {
     }
 }
 
-/// Takes reports over, for each invitation the newest one, unless a newer one arrived before. Reports on unknown
-/// invitations are dropped.
+/// Takes reports over, for each invitation the newest one, unless a newer one arrived before. When one says that an
+/// email has left, whichever order the reports come in, the older open invitations of its account are superseded;
+/// those are answered. Reports on unknown invitations are dropped.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn record_deliveries(
     connection: &mut PgConnection,
     reports: &[DeliveryReport],
+) -> Result<Vec<Ended>, sqlx::Error> {
+    let (organization_ids, invitation_ids) = lock_older(connection, reports).await?;
+    write(connection, reports, &organization_ids, &invitation_ids).await?;
+    if invitation_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    end::supersede(connection, &organization_ids, &invitation_ids).await
+}
+
+/// Finds the open invitations that are older than those whose email has left, and locks their accounts: whoever
+/// activates, invites or revokes holds that lock. An invitation never becomes older than another one later, so what
+/// is not found needs no lock.
+async fn lock_older(
+    connection: &mut PgConnection,
+    reports: &[DeliveryReport],
+) -> Result<(Vec<Uuid>, Vec<Uuid>), sqlx::Error> {
+    let (organization_ids, invitation_ids): (Vec<_>, Vec<_>) = reports
+        .iter()
+        .filter(|report| report.sent_time.is_some())
+        .map(|report| (report.organization_id, report.invitation_id))
+        .unzip();
+    if invitation_ids.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let older = sqlx::query!(
+        "SELECT older.organization_id, older.invitation_id
+        FROM unnest($1::uuid[], $2::uuid[]) AS sent (organization_id, invitation_id)
+        JOIN invitations newer USING (organization_id, invitation_id)
+        JOIN invitations older
+            ON older.organization_id = newer.organization_id AND older.account_id = newer.account_id
+            AND older.end_state IS NULL AND older.create_time < newer.create_time
+        JOIN accounts a
+            ON a.organization_id = newer.organization_id AND a.account_id = newer.account_id
+        ORDER BY a.organization_id, a.account_id
+        FOR NO KEY UPDATE OF a",
+        &organization_ids,
+        &invitation_ids,
+    )
+    .fetch_all(connection)
+    .await?;
+    let keys = older
+        .into_iter()
+        .map(|row| (row.organization_id, row.invitation_id));
+    Ok(keys.unzip())
+}
+
+/// Writes the newest reports, and locks the invitations named in the same order.
+async fn write(
+    connection: &mut PgConnection,
+    reports: &[DeliveryReport],
+    older_organization_ids: &[Uuid],
+    older_invitation_ids: &[Uuid],
 ) -> Result<(), sqlx::Error> {
     let mut newest: BTreeMap<(Uuid, Uuid), DeliveryReport> = BTreeMap::new();
     for report in reports {
@@ -74,7 +129,10 @@ pub async fn record_deliveries(
                 throttled_until, failure_reason, sent_time)
         ), locked AS MATERIALIZED (
             SELECT i.organization_id, i.invitation_id
-            FROM invitations i JOIN report USING (organization_id, invitation_id)
+            FROM invitations i
+            WHERE (i.organization_id, i.invitation_id) IN (
+                SELECT organization_id, invitation_id FROM report
+                UNION ALL SELECT * FROM unnest($9::uuid[], $10::uuid[]))
             ORDER BY i.organization_id, i.invitation_id
             FOR UPDATE OF i
         )
@@ -99,6 +157,8 @@ pub async fn record_deliveries(
         &column(|report| report.failure_reason.clone()),
         &newest.values().map(|report| report.sent_time).collect::<Vec<_>>()
             as &[Option<OffsetDateTime>],
+        older_organization_ids,
+        older_invitation_ids,
     )
     .execute(connection)
     .await?;

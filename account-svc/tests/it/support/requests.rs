@@ -2,7 +2,8 @@
 
 use prost_types::FieldMask;
 use usher_proto::account::v1::{
-    Account, CreateAccountRequest, Organization, UpdateAccountRequest, UpdateOrganizationRequest,
+    Account, CreateAccountRequest, Organization, SendInvitationRequest, UpdateAccountRequest,
+    UpdateOrganizationRequest, send_invitation_request::Target,
 };
 
 /// A request for an account with a name and, if not empty, an email.
@@ -49,6 +50,15 @@ pub fn update_organization(
             ..new
         }),
         update_mask: Some(mask(paths)),
+        ..Default::default()
+    }
+}
+
+/// A request to invite the client of an account.
+pub fn send_invitation(account: &Account) -> SendInvitationRequest {
+    SendInvitationRequest {
+        organization_id: account.organization_id.clone(),
+        target: Some(Target::AccountId(account.account_id.clone())),
         ..Default::default()
     }
 }
