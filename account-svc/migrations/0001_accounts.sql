@@ -64,6 +64,11 @@ CREATE TABLE organizations (
     link_prompt_lifetime_seconds bigint NOT NULL,
     -- Each `{"after_sent_seconds": n}` or `{"before_expiry_seconds": n}`.
     reminders jsonb NOT NULL,
+    -- Which duplicates are shown: see `DuplicateRules` in the contract.
+    front_desk_threshold double precision NOT NULL,
+    front_desk_expected_share double precision NOT NULL,
+    import_threshold double precision NOT NULL,
+    import_expected_share double precision NOT NULL,
     version bigint NOT NULL DEFAULT 1,
     create_time timestamptz NOT NULL DEFAULT now(),
     update_time timestamptz NOT NULL DEFAULT now()
@@ -110,10 +115,9 @@ CREATE TABLE accounts (
     assigned_staff text NOT NULL,
     attributes jsonb NOT NULL,
     locale text NOT NULL,
-    -- Equal for names that are equal but for case, accents, spacing, punctuation and order.
-    name_key text NOT NULL,
-    -- Equal for names that sound alike or are nicknames of each other.
-    name_sound text NOT NULL,
+    -- Hashes of the folded names, to count how often names occur; null for a filler such as `-`.
+    given_name_hash bigint,
+    family_name_hash bigint,
     -- The newest invitation.
     last_invitation_id uuid,
     -- The Person who took the account over.
@@ -132,9 +136,36 @@ CREATE TABLE accounts (
 -- Decides races between two creates of one email.
 CREATE UNIQUE INDEX accounts_email_key ON accounts (organization_id, email_canonical)
     WHERE close_time IS NULL;
-CREATE INDEX accounts_name_key ON accounts (organization_id, name_key, account_id);
-CREATE INDEX accounts_name_sound ON accounts (organization_id, name_sound, account_id);
 CREATE INDEX accounts_person ON accounts (person_id) WHERE person_id IS NOT NULL;
+
+-- What open accounts are found by when duplicates are searched: several hashes each of names and birth date.
+-- Without foreign keys, which would cost every create a look-up for each key.
+CREATE TABLE duplicate_keys (
+    organization_id uuid NOT NULL,
+    key bigint NOT NULL,
+    account_id uuid NOT NULL,
+    PRIMARY KEY (organization_id, key, account_id)
+);
+
+-- How many open accounts have a name, as of the organization's last count.
+CREATE TABLE name_frequencies (
+    organization_id uuid NOT NULL,
+    -- As `accounts.given_name_hash` and `accounts.family_name_hash`.
+    name_hash bigint NOT NULL,
+    as_given_name bigint NOT NULL,
+    as_family_name bigint NOT NULL,
+    PRIMARY KEY (organization_id, name_hash)
+);
+
+-- The last count of an organization's names.
+CREATE TABLE name_counts (
+    organization_id uuid PRIMARY KEY,
+    -- Open accounts.
+    accounts bigint NOT NULL,
+    count_time timestamptz NOT NULL,
+    -- Not counted again before: counting takes a small part of the time.
+    next_count_time timestamptz NOT NULL
+);
 
 CREATE TABLE invitations (
     organization_id uuid NOT NULL,
@@ -290,8 +321,8 @@ DO $$
 DECLARE
     owned text;
 BEGIN
-    FOREACH owned IN ARRAY ARRAY['organizations', 'accounts', 'invitations', 'tokens',
-        'stored_responses', 'outbox', 'audit_events'] LOOP
+    FOREACH owned IN ARRAY ARRAY['organizations', 'accounts', 'duplicate_keys',
+        'name_frequencies', 'name_counts', 'invitations', 'tokens', 'stored_responses', 'outbox', 'audit_events'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', owned);
         EXECUTE format('CREATE POLICY organization ON %I USING '
             '(organization_id = (SELECT usher_organization()) OR (SELECT usher_is_platform()))', owned);
@@ -329,6 +360,7 @@ CREATE POLICY present ON audit_events AS RESTRICTIVE FOR INSERT
 
 GRANT SELECT, INSERT, UPDATE ON organizations, persons, credentials, accounts, invitations TO account_service;
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON tokens, stored_responses, outbox, login_throttles, login_sources TO account_service;
+    ON duplicate_keys, name_frequencies, name_counts, tokens, stored_responses, outbox, login_throttles, login_sources
+    TO account_service;
 GRANT SELECT, INSERT ON proven_emails TO account_service;
 GRANT SELECT, INSERT, DELETE ON audit_events TO account_service;

@@ -18,8 +18,16 @@ use usher_runtime::{
 };
 
 use crate::{
-    config::AccountArgs, context::Context, db::MIGRATIONS, grpc, passwords::Passwords, retention,
-    use_cases::deliveries::Deliveries,
+    config::AccountArgs,
+    context::Context,
+    db::MIGRATIONS,
+    grpc,
+    passwords::Passwords,
+    retention,
+    use_cases::{
+        deliveries::Deliveries,
+        name_frequencies::{self, ChangedNames},
+    },
 };
 
 /// account-svc, ready to run.
@@ -46,6 +54,7 @@ impl Application {
             notify_key: Arc::new(args.key()?),
             passwords: Passwords::new(rules.password, args.max_concurrent_hashes.into()),
             rules: Arc::new(rules),
+            changed_names: ChangedNames::default(),
         };
         Ok(Self {
             pools,
@@ -81,6 +90,10 @@ impl Application {
         let (pool, purges) = (self.pools.workers.clone(), retention::purges());
         workers.spawn("housekeeping", move |stop| {
             housekeeping::run(pool.clone(), Arc::clone(&purges), stop)
+        });
+        let (pool, changed) = (self.pools.workers.clone(), context.changed_names.clone());
+        workers.spawn("name_frequencies", move |stop| {
+            name_frequencies::run(pool.clone(), changed.clone(), stop)
         });
         let service = Service {
             name: "account-svc",

@@ -7,6 +7,7 @@ use usher_runtime::{change::Store, seal::PublicKey};
 use crate::{
     domain::{link::LinkRules, password::PasswordPolicy},
     passwords::Passwords,
+    use_cases::name_frequencies::ChangedNames,
 };
 
 /// Rules that the deployment sets.
@@ -29,4 +30,6 @@ pub struct Context {
     pub rules: Arc<Rules>,
     /// Hashes passwords.
     pub passwords: Passwords,
+    /// Told of names to be counted.
+    pub changed_names: ChangedNames,
 }

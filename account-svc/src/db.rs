@@ -9,6 +9,7 @@ pub mod audit;
 pub mod clock;
 pub mod invitation;
 pub mod login_throttle;
+pub mod name_frequency;
 pub mod organization;
 pub mod person;
 pub mod token;

@@ -1,5 +1,6 @@
 //! Types that cannot be wrong. Pure: no I/O, no clock, no randomness but where it is handed in.
 
+pub mod acknowledgement;
 pub mod audit;
 pub mod autolink;
 pub mod birth_date;

@@ -11,5 +11,6 @@ pub mod create_account;
 pub mod deliveries;
 pub mod duplicates;
 pub mod invitations;
+pub mod name_frequencies;
 pub mod organizations;
 pub mod update_account;

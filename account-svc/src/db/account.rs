@@ -11,8 +11,8 @@ use usher_runtime::page::Rows;
 use uuid::Uuid;
 
 pub use self::{
-    duplicates::{find_by_email, find_namesakes},
-    write::{Login, activate, close, create, record_login, reopen, update},
+    duplicates::{Similar, find_by_email, find_similar, lock_name},
+    write::{KeyChange, Login, activate, close, create, record_login, reopen, update},
 };
 use super::{MAX_SCANNED, invitation::Invitation};
 use crate::domain::{

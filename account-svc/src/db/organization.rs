@@ -4,7 +4,10 @@ use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::organization::{Organization, OrganizationProfile, Reminder};
+use crate::domain::{
+    duplicate::DuplicateRules,
+    organization::{Organization, OrganizationProfile, Reminder},
+};
 
 struct Row {
     organization_id: Uuid,
@@ -23,6 +26,10 @@ struct Row {
     reinvite_after_seconds: i64,
     link_prompt_lifetime_seconds: i64,
     reminders: Json<Vec<Reminder>>,
+    front_desk_threshold: f64,
+    front_desk_expected_share: f64,
+    import_threshold: f64,
+    import_expected_share: f64,
     version: i64,
     create_time: OffsetDateTime,
     update_time: OffsetDateTime,
@@ -48,6 +55,14 @@ impl From<Row> for Organization {
                 reinvite_after_seconds: row.reinvite_after_seconds,
                 link_prompt_lifetime_seconds: row.link_prompt_lifetime_seconds,
                 reminders: row.reminders.0,
+                front_desk_duplicates: DuplicateRules {
+                    threshold: row.front_desk_threshold,
+                    expected_share: row.front_desk_expected_share,
+                },
+                import_duplicates: DuplicateRules {
+                    threshold: row.import_threshold,
+                    expected_share: row.import_expected_share,
+                },
             },
             version: row.version,
             create_time: row.create_time,
@@ -65,7 +80,8 @@ macro_rules! select_organizations {
                 + " organization_id, slug, display_name, default_locale, portal_url,
                     allowed_return_origins, sender_name, reply_to, logo_url, color, minimum_age, time_zone,
                     invitation_lifetime_seconds, reinvite_after_seconds, link_prompt_lifetime_seconds,
-                    reminders AS \"reminders: Json<Vec<Reminder>>\", version, create_time, update_time "
+                    reminders AS \"reminders: Json<Vec<Reminder>>\", front_desk_threshold,
+                    front_desk_expected_share, import_threshold, import_expected_share, version, create_time, update_time "
                 + $tail,
             $($argument),*
         )
@@ -86,8 +102,9 @@ pub async fn create(
         "INSERT INTO organizations (
             organization_id, slug, display_name, default_locale, portal_url, allowed_return_origins,
             sender_name, reply_to, logo_url, color, minimum_age, invitation_lifetime_seconds,
-            reinvite_after_seconds, link_prompt_lifetime_seconds, reminders, time_zone)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+            reinvite_after_seconds, link_prompt_lifetime_seconds, reminders, time_zone, front_desk_threshold,
+            front_desk_expected_share, import_threshold, import_expected_share)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
         ON CONFLICT (slug) DO NOTHING
         RETURNING",
         "",
@@ -107,6 +124,10 @@ pub async fn create(
         profile.link_prompt_lifetime_seconds,
         Json(&profile.reminders) as _,
         profile.time_zone,
+        profile.front_desk_duplicates.threshold,
+        profile.front_desk_duplicates.expected_share,
+        profile.import_duplicates.threshold,
+        profile.import_duplicates.expected_share,
     )
     .fetch_optional(connection)
     .await?;
@@ -163,8 +184,9 @@ pub async fn update(
             display_name = $2, default_locale = $3, portal_url = $4, allowed_return_origins = $5,
             sender_name = $6, reply_to = $7, logo_url = $8, color = $9, minimum_age = $10,
             invitation_lifetime_seconds = $11, reinvite_after_seconds = $12,
-            link_prompt_lifetime_seconds = $13, reminders = $14, time_zone = $15, version = version + 1,
-            update_time = now()
+            link_prompt_lifetime_seconds = $13, reminders = $14, time_zone = $15, front_desk_threshold = $16,
+            front_desk_expected_share = $17, import_threshold = $18, import_expected_share = $19,
+            version = version + 1, update_time = now()
         WHERE organization_id = $1
         RETURNING",
         "",
@@ -183,6 +205,10 @@ pub async fn update(
         profile.link_prompt_lifetime_seconds,
         Json(&profile.reminders) as _,
         profile.time_zone,
+        profile.front_desk_duplicates.threshold,
+        profile.front_desk_duplicates.expected_share,
+        profile.import_duplicates.threshold,
+        profile.import_duplicates.expected_share,
     )
     .fetch_one(connection)
     .await?;

@@ -1,7 +1,5 @@
 //! How likely two entries of a client list are the same person.
 
-use aws_lc_rs::digest;
-use data_encoding::BASE64URL_NOPAD;
 use time::Date;
 use uuid::Uuid;
 
@@ -154,27 +152,6 @@ pub struct Candidate {
     pub phone: FieldMatch,
 }
 
-/// What a caller sends back to go on in spite of `candidates`: bound to exactly these accounts of this
-/// organization, so that a new candidate voids it. Empty without candidates.
-#[must_use]
-pub fn acknowledgement(organization_id: Uuid, candidates: &[Candidate]) -> String {
-    if candidates.is_empty() {
-        return String::new();
-    }
-    let mut ids: Vec<Uuid> = candidates
-        .iter()
-        .map(|candidate| candidate.account_id)
-        .collect();
-    ids.sort_unstable();
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(b"usher duplicate acknowledgement v1");
-    context.update(organization_id.as_bytes());
-    for id in ids {
-        context.update(id.as_bytes());
-    }
-    BASE64URL_NOPAD.encode(context.finish().as_ref())
-}
-
 #[cfg(test)]
 mod tests {
     use time::macros::date;
@@ -245,26 +222,5 @@ mod tests {
         let candidate = ranked(&new, &same).unwrap();
         assert_eq!(candidate.given_name.nearness, Nearness::Nickname);
         assert_eq!(ranked(&new, &namesake), None);
-    }
-
-    #[test]
-    fn an_acknowledgement_is_bound_to_its_candidates() {
-        let organization_id = Uuid::now_v7();
-        let candidate = |account_id| Candidate {
-            account_id,
-            ..ranked(&profile("Ann", "Lee"), &profile("Ann", "Lee")).unwrap()
-        };
-        let (one, other) = (candidate(Uuid::now_v7()), candidate(Uuid::now_v7()));
-        let both = acknowledgement(organization_id, &[one.clone(), other.clone()]);
-        assert_eq!(
-            both,
-            acknowledgement(organization_id, &[other, one.clone()])
-        );
-        assert_ne!(
-            both,
-            acknowledgement(organization_id, std::slice::from_ref(&one))
-        );
-        assert_ne!(both, acknowledgement(Uuid::now_v7(), &[one]));
-        assert_eq!(acknowledgement(organization_id, &[]), "");
     }
 }

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::duplicate::DuplicateRules;
+
 /// An organization.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Organization {
     /// Identity.
     pub organization_id: Uuid,
@@ -22,7 +24,7 @@ pub struct Organization {
 }
 
 /// What may be changed of an organization.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OrganizationProfile {
     /// Name as shown to people.
     pub display_name: String,
@@ -52,10 +54,14 @@ pub struct OrganizationProfile {
     pub link_prompt_lifetime_seconds: i64,
     /// When reminders go out.
     pub reminders: Vec<Reminder>,
+    /// Which duplicates of entries from a front desk are shown.
+    pub front_desk_duplicates: DuplicateRules,
+    /// Which duplicates of imported entries are shown.
+    pub import_duplicates: DuplicateRules,
 }
 
 /// New values for some of an organization's fields; `None` leaves a field as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct OrganizationChange {
     /// Name as shown to people.
     pub display_name: Option<String>,
@@ -85,6 +91,10 @@ pub struct OrganizationChange {
     pub link_prompt_lifetime_seconds: Option<i64>,
     /// When reminders go out.
     pub reminders: Option<Vec<Reminder>>,
+    /// Which duplicates of entries from a front desk are shown.
+    pub front_desk_duplicates: Option<DuplicateRules>,
+    /// Which duplicates of imported entries are shown.
+    pub import_duplicates: Option<DuplicateRules>,
 }
 
 impl OrganizationChange {
@@ -107,12 +117,33 @@ impl OrganizationChange {
             reinvite_after_seconds: DEFAULT_REINVITE_AFTER,
             link_prompt_lifetime_seconds: DEFAULT_LINK_PROMPT_LIFETIME,
             reminders: Vec::new(),
+            front_desk_duplicates: DuplicateRules::FRONT_DESK,
+            import_duplicates: DuplicateRules::IMPORT,
         };
         Some(defaults.changed(self))
     }
 }
 
+/// Where a new entry comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EntryMode {
+    /// Typed for one client.
+    #[default]
+    FrontDesk,
+    /// Part of a list that is taken over.
+    Import,
+}
+
 impl OrganizationProfile {
+    /// Which duplicates of an entry are shown.
+    #[must_use]
+    pub const fn duplicate_rules(&self, entry_mode: EntryMode) -> DuplicateRules {
+        match entry_mode {
+            EntryMode::FrontDesk => self.front_desk_duplicates,
+            EntryMode::Import => self.import_duplicates,
+        }
+    }
+
     /// The profile with `change` applied.
     #[must_use]
     pub fn changed(self, change: OrganizationChange) -> Self {
@@ -139,6 +170,10 @@ impl OrganizationProfile {
                 .link_prompt_lifetime_seconds
                 .unwrap_or(self.link_prompt_lifetime_seconds),
             reminders: change.reminders.unwrap_or(self.reminders),
+            front_desk_duplicates: change
+                .front_desk_duplicates
+                .unwrap_or(self.front_desk_duplicates),
+            import_duplicates: change.import_duplicates.unwrap_or(self.import_duplicates),
         }
     }
 }

@@ -50,16 +50,17 @@ impl AccountService for Service {
     ) -> Result<Response<CheckDuplicatesResponse>, Status> {
         let (call, mut fields, request) = Call::open(request)?;
         let identity = decode::identity(&mut fields, &request);
-        let (identity,) = fields.finish((identity,))?;
+        let entry_mode = decode::entry_mode(&mut fields, request.entry_mode);
+        let (identity, entry_mode) = fields.finish((identity, entry_mode))?;
         let report = self
             .context
             .store
             .read(&call, async |tx| {
-                duplicates::check(tx, call.organization_id, &identity).await
+                duplicates::check(tx, call.organization_id, entry_mode, &identity).await
             })
             .await?;
         Ok(Response::new(CheckDuplicatesResponse {
-            report: Some(encode::report(report)),
+            report: Some(encode::report(&report)),
         }))
     }
 
@@ -75,6 +76,7 @@ impl AccountService for Service {
             request.on_platform_match,
             &request.duplicate_acknowledgement,
             &request.acknowledgement_reason,
+            request.entry_mode,
         );
         let account = request.account.unwrap_or_default();
         let profile = decode::profile_change(&mut fields, account, |_| true).into_profile();
@@ -90,6 +92,7 @@ impl AccountService for Service {
                 })
             })
             .await
+            .inspect(|_| self.context.changed_names.mark(call.organization_id))
     }
 
     async fn get_account(
@@ -185,12 +188,14 @@ impl AccountService for Service {
             request.on_platform_match,
             &request.duplicate_acknowledgement,
             &request.acknowledgement_reason,
+            request.entry_mode,
         );
         let paths = fields.update_mask(request.update_mask, &PATHS);
         let new = decode::profile_change(&mut fields, account, |field| {
             paths.iter().any(|path| path == field)
         });
         let (account_id, decisions) = fields.finish((account_id, decisions))?;
+        let changes_name = new.given_name.is_some() || new.family_name.is_some();
         let update = Update {
             account_id,
             version,
@@ -207,6 +212,11 @@ impl AccountService for Service {
                 })
             })
             .await
+            .inspect(|_| {
+                if changes_name {
+                    self.context.changed_names.mark(call.organization_id);
+                }
+            })
     }
 
     async fn close_account(

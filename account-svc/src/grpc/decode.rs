@@ -3,7 +3,7 @@
 mod organization;
 mod profile;
 
-use usher_proto::account::v1::{AccountFilter, InvitePolicy, PlatformMatchPolicy};
+use usher_proto::account::v1::{self as proto, AccountFilter, InvitePolicy, PlatformMatchPolicy};
 use usher_runtime::fields::FieldParser;
 
 pub(super) use self::{
@@ -11,7 +11,7 @@ pub(super) use self::{
     profile::{identity, profile_change},
 };
 use crate::{
-    domain::text,
+    domain::{acknowledgement, organization::EntryMode, text},
     use_cases::{accounts::Decisions, invitations::Extras},
 };
 
@@ -72,6 +72,19 @@ pub(super) fn extras(
     })
 }
 
+/// Where an entry comes from.
+pub(super) fn entry_mode(fields: &mut FieldParser, entry_mode: i32) -> Option<EntryMode> {
+    let entry_mode: proto::EntryMode = fields.known_enum(
+        "entry_mode",
+        entry_mode,
+        "ENTRY_MODE_FRONT_DESK, ENTRY_MODE_IMPORT",
+    )?;
+    Some(match entry_mode {
+        proto::EntryMode::Unspecified | proto::EntryMode::FrontDesk => EntryMode::FrontDesk,
+        proto::EntryMode::Import => EntryMode::Import,
+    })
+}
+
 /// What the caller decided about duplicates and the invitation, without its extras.
 pub(super) fn decisions(
     fields: &mut FieldParser,
@@ -79,6 +92,7 @@ pub(super) fn decisions(
     on_platform_match: i32,
     acknowledgement: &str,
     reason: &str,
+    entry_mode: i32,
 ) -> Option<Decisions> {
     let invite: Option<InvitePolicy> =
         fields.known_enum("invite", invite, "INVITE_POLICY_AUTO, INVITE_POLICY_HOLD");
@@ -89,14 +103,16 @@ pub(super) fn decisions(
     );
     let acknowledgement = fields.take(
         "duplicate_acknowledgement",
-        text::optional(acknowledgement, 128),
+        text::optional(acknowledgement, acknowledgement::MAX_LENGTH),
     );
     let reason = fields.take("acknowledgement_reason", text::optional(reason, 500));
+    let entry_mode = self::entry_mode(fields, entry_mode);
     Some(Decisions {
         hold_invitation: invite? == InvitePolicy::Hold,
         request_share: on_platform_match? == PlatformMatchPolicy::RequestShare,
         acknowledgement: acknowledgement?,
         acknowledgement_reason: reason?,
+        entry_mode: entry_mode?,
         extras: Extras::default(),
     })
 }

@@ -10,7 +10,10 @@ use crate::{
     db::{account::Account, invitation::Invitation},
     domain::{
         audit::AuditEvent,
-        duplicate::{Candidate, DuplicateReport, EmailVerdict, FieldComparison, FieldMatch},
+        duplicate::{
+            Candidate, DuplicateReport, DuplicateRules, EmailVerdict, FieldComparison, FieldMatch,
+            Nearness,
+        },
         email::Email,
         organization::{Organization, Reminder},
         profile::{Address, Contact, Member},
@@ -41,10 +44,19 @@ pub(super) fn organization(organization: Organization) -> proto::Organization {
             link_prompt_lifetime: duration(profile.link_prompt_lifetime_seconds),
             reminders: profile.reminders.into_iter().map(reminder).collect(),
             time_zone: Some(profile.time_zone),
+            front_desk_duplicates: Some(duplicate_rules(profile.front_desk_duplicates)),
+            import_duplicates: Some(duplicate_rules(profile.import_duplicates)),
         }),
         create_time: Some(timestamp(organization.create_time)),
         update_time: Some(timestamp(organization.update_time)),
         etag: etag(organization.version),
+    }
+}
+
+const fn duplicate_rules(rules: DuplicateRules) -> proto::DuplicateRules {
+    proto::DuplicateRules {
+        threshold: Some(rules.threshold),
+        expected_share: Some(rules.expected_share),
     }
 }
 
@@ -169,7 +181,23 @@ pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
     }
 }
 
-pub(super) fn report(report: DuplicateReport) -> proto::DuplicateReport {
+/// A report in full.
+pub(super) fn report(report: &DuplicateReport) -> proto::DuplicateReport {
+    let candidates = report
+        .candidates
+        .iter()
+        .map(|found| proto::DuplicateCandidate {
+            evidence: Some(evidence(found)),
+            ..candidate(found)
+        });
+    proto::DuplicateReport {
+        candidates: candidates.collect(),
+        ..warning(report)
+    }
+}
+
+/// A report as an error has room for it: without the evidence.
+pub(super) fn warning(report: &DuplicateReport) -> proto::DuplicateReport {
     let (verdict, account_id) = match report.email {
         EmailVerdict::NotGiven => (proto::EmailVerdict::NotGiven, None),
         EmailVerdict::Available => (proto::EmailVerdict::Available, None),
@@ -181,27 +209,63 @@ pub(super) fn report(report: DuplicateReport) -> proto::DuplicateReport {
         email_account_id: account_id.map(|id| id.to_string()).unwrap_or_default(),
         candidates: report.candidates.iter().map(candidate).collect(),
         more_candidates: report.more_candidates,
-        acknowledgement: report.acknowledgement,
+        acknowledgement: report.acknowledgement.clone(),
     }
 }
 
 fn candidate(candidate: &Candidate) -> proto::DuplicateCandidate {
-    let comparison = |field: FieldMatch| {
-        i32::from(match field.nearness.comparison() {
-            FieldComparison::Agrees => proto::FieldComparison::Agrees,
-            FieldComparison::Similar => proto::FieldComparison::Similar,
-            FieldComparison::Differs => proto::FieldComparison::Differs,
-            FieldComparison::Missing => proto::FieldComparison::Missing,
-        })
-    };
+    let comparison = |field: &FieldMatch| i32::from(comparison(field.nearness.comparison()));
     proto::DuplicateCandidate {
         account_id: candidate.account_id.to_string(),
         score: candidate.score,
-        given_name: comparison(candidate.given_name),
-        family_name: comparison(candidate.family_name),
-        email: comparison(candidate.email),
-        birth_date: comparison(candidate.birth_date),
-        phone: comparison(candidate.phone),
+        given_name: comparison(&candidate.given_name),
+        family_name: comparison(&candidate.family_name),
+        email: comparison(&candidate.email),
+        birth_date: comparison(&candidate.birth_date),
+        phone: comparison(&candidate.phone),
+        evidence: None,
+    }
+}
+
+const fn comparison(comparison: FieldComparison) -> proto::FieldComparison {
+    match comparison {
+        FieldComparison::Agrees => proto::FieldComparison::Agrees,
+        FieldComparison::Similar => proto::FieldComparison::Similar,
+        FieldComparison::Differs => proto::FieldComparison::Differs,
+        FieldComparison::Missing => proto::FieldComparison::Missing,
+    }
+}
+
+fn evidence(candidate: &Candidate) -> proto::DuplicateEvidence {
+    proto::DuplicateEvidence {
+        names_swapped: candidate.names_swapped,
+        given_name: Some(field_evidence(&candidate.given_name)),
+        family_name: Some(field_evidence(&candidate.family_name)),
+        email: Some(field_evidence(&candidate.email)),
+        birth_date: Some(field_evidence(&candidate.birth_date)),
+        phone: Some(field_evidence(&candidate.phone)),
+    }
+}
+
+fn field_evidence(field: &FieldMatch) -> proto::FieldEvidence {
+    let nearness = match field.nearness {
+        Nearness::Equal => proto::Nearness::Equal,
+        Nearness::OneEdit => proto::Nearness::OneEdit,
+        Nearness::TwoEdits => proto::Nearness::TwoEdits,
+        Nearness::CloseSpelling => proto::Nearness::CloseSpelling,
+        Nearness::Nickname => proto::Nearness::Nickname,
+        Nearness::PartOfName => proto::Nearness::PartOfName,
+        Nearness::Initial => proto::Nearness::Initial,
+        Nearness::DayMonthSwapped => proto::Nearness::DayMonthSwapped,
+        Nearness::OneDigit => proto::Nearness::OneDigit,
+        Nearness::TwoParts => proto::Nearness::TwoParts,
+        Nearness::Other => proto::Nearness::Other,
+        Nearness::Missing => proto::Nearness::Missing,
+    };
+    proto::FieldEvidence {
+        nearness: nearness.into(),
+        weight: field.weight,
+        frequency: field.share,
     }
 }
 

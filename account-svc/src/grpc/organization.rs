@@ -13,7 +13,7 @@ use super::{Service, decode, encode};
 use crate::{domain::organization, use_cases::organizations};
 
 /// What `UpdateOrganization` can change.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 16] = [
     "display_name",
     "default_locale",
     "portal_url",
@@ -28,6 +28,8 @@ const PATHS: [&str; 14] = [
     "settings.link_prompt_lifetime",
     "settings.reminders",
     "settings.time_zone",
+    "settings.front_desk_duplicates",
+    "settings.import_duplicates",
 ];
 
 #[tonic::async_trait]

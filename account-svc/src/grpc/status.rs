@@ -81,12 +81,16 @@ fn add_details(rich: RichError, error: Error) -> RichError {
             account_id,
             "the account that has the email",
         ),
-        Error::EmailOnPlatform(report) => {
-            rich.detail("usher.account.v1.DuplicateReport", &encode::report(*report))
-        }
+        Error::EmailOnPlatform(report) => rich.detail(
+            "usher.account.v1.DuplicateReport",
+            &encode::warning(&report),
+        ),
         Error::PossibleDuplicate(report) => rich
             .metadata("acknowledgement", &report.acknowledgement)
-            .detail("usher.account.v1.DuplicateReport", &encode::report(*report)),
+            .detail(
+                "usher.account.v1.DuplicateReport",
+                &encode::warning(&report),
+            ),
         Error::AccountHasNoEmail(account_id)
         | Error::AccountAlreadyActive(account_id)
         | Error::AccountClosed(account_id)

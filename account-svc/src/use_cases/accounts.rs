@@ -14,7 +14,7 @@ use crate::{
     db::{self, account::Account},
     domain::{
         birth_date,
-        organization::Organization,
+        organization::{EntryMode, Organization},
         profile::{MAX_TEXT_BYTES, Profile},
         state::AccountState,
     },
@@ -28,6 +28,8 @@ pub struct Decisions {
     pub hold_invitation: bool,
     /// Ask a Person who has the email elsewhere on the platform to share; otherwise refuse.
     pub request_share: bool,
+    /// Where the entry comes from.
+    pub entry_mode: EntryMode,
     /// `acknowledgement` of the report that the caller ignores.
     pub acknowledgement: String,
     /// Why it is ignored, for the audit log.

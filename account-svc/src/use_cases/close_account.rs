@@ -23,7 +23,8 @@ pub async fn close(change: &mut Change, account_id: Uuid, reason: &str) -> Resul
         change.mark_unchanged();
         return Ok(account);
     }
-    db::account::close(change, organization_id, account_id).await?;
+    let identity = account.profile.identity();
+    db::account::close(change, organization_id, account_id, &identity).await?;
     invitations::end(change, account_id, End::Revoked).await?;
     let closed = accounts::read(change, organization_id, account_id).await?;
     change.emit(events::account_closed(
@@ -56,7 +57,8 @@ pub async fn reopen(change: &mut Change, account_id: Uuid) -> Result<Account, Er
     {
         return Err(Error::EmailInOrganization(taken_by));
     }
-    match db::account::reopen(change, organization_id, account_id).await {
+    let identity = account.profile.identity();
+    match db::account::reopen(change, organization_id, account_id, &identity).await {
         // Somebody gave the email to another account since the look-up; a repeated call will name it.
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
             return Err(CommonError::ConcurrentUpdate.into());

@@ -31,10 +31,14 @@ pub async fn create(
     let organization_id = change.organization_id;
     let organization = organizations::read(change, organization_id).await?;
     accounts::check_birth_dates(change, &organization, profile).await?;
-    let report = duplicates::report(change, organization_id, &profile.identity(), None).await?;
+    duplicates::lock_name(change, &profile.name).await?;
+    let identity = profile.identity();
+    let entry_mode = decisions.entry_mode;
+    let report = duplicates::report(change, &organization, entry_mode, &identity, None).await?;
     let kind = duplicates::refuse_taken_email(&report, decisions)?;
     let account_id = Uuid::now_v7();
-    let ignored = duplicates::refuse_similar_names(&report, decisions, account_id)?;
+    let ignored =
+        duplicates::refuse_similar_names(organization_id, &report, decisions, account_id)?;
 
     if !db::account::create(change, organization_id, account_id, profile).await? {
         // Another call created it since the check.

@@ -1,15 +1,18 @@
 //! The duplicate check: the same for the question and for every change.
 
 use sqlx::PgConnection;
-use usher_runtime::audit::AuditEntry;
+use usher_runtime::{audit::AuditEntry, change::Change};
 use uuid::Uuid;
 
 use super::{accounts::Decisions, organizations};
 use crate::{
     db,
     domain::{
+        acknowledgement,
         audit::AuditAction,
-        duplicate::{self, DuplicateReport, DuplicateRules, EmailVerdict, Frequencies, Identity},
+        duplicate::{self, DuplicateReport, EmailVerdict, Identity},
+        name::PersonName,
+        organization::{EntryMode, Organization},
         state::InvitationKind,
     },
     error::Error,
@@ -17,8 +20,6 @@ use crate::{
 
 /// Most candidates that a report shows: as many as fit into the details of an error, which stock clients limit.
 const SHOWN: usize = 40;
-/// Most accounts of equal name, and of the same sound, that are compared.
-const COMPARED: i64 = 200;
 
 /// Answers the question of staff, and changes nothing.
 ///
@@ -27,10 +28,11 @@ const COMPARED: i64 = 200;
 pub async fn check(
     connection: &mut PgConnection,
     organization_id: Uuid,
+    entry_mode: EntryMode,
     identity: &Identity,
 ) -> Result<DuplicateReport, Error> {
-    organizations::read(connection, organization_id).await?;
-    report(connection, organization_id, identity, None).await
+    let organization = organizations::read(connection, organization_id).await?;
+    report(connection, &organization, entry_mode, identity, None).await
 }
 
 /// Refuses an email that is taken, and says what an invitation to it would ask.
@@ -49,12 +51,13 @@ pub fn refuse_taken_email(
     }
 }
 
-/// Warns of similar names, unless the caller has seen exactly these candidates. The entry tells the audit log
+/// Warns of similar names, unless the caller has seen all these candidates. The entry tells the audit log
 /// which warning was ignored.
 ///
 /// # Errors
 /// If there are candidates that the caller did not acknowledge.
 pub fn refuse_similar_names(
+    organization_id: Uuid,
     report: &DuplicateReport,
     decisions: &Decisions,
     account_id: Uuid,
@@ -62,18 +65,32 @@ pub fn refuse_similar_names(
     if report.candidates.is_empty() {
         return Ok(None);
     }
-    if report.acknowledgement != decisions.acknowledgement {
-        return Err(Error::PossibleDuplicate(Box::new(report.clone())));
-    }
-    let ignored: Vec<String> = report
+    let candidates = report
         .candidates
         .iter()
-        .map(|candidate| candidate.account_id.to_string())
-        .collect();
+        .map(|candidate| candidate.account_id);
+    if !acknowledgement::covers(
+        &decisions.acknowledgement,
+        organization_id,
+        candidates.clone(),
+    ) {
+        return Err(Error::PossibleDuplicate(Box::new(report.clone())));
+    }
+    let ignored: Vec<String> = candidates.map(|id| id.to_string()).collect();
     let entry = AuditEntry::of_resource(AuditAction::DuplicateIgnored, account_id)
         .detail("account_ids", ignored.join(","))
         .detail("reason", &decisions.acknowledgement_reason);
     Ok(Some(entry))
+}
+
+/// Keeps other calls from creating an account of an equal name until the transaction ends: of many that are sent
+/// at the same time, one succeeds and the others are warned of it. Before the check, which then sees what others wrote.
+///
+/// # Errors
+/// If the database fails.
+pub async fn lock_name(change: &mut Change, name: &PersonName) -> Result<(), Error> {
+    let organization_id = change.organization_id;
+    Ok(db::account::lock_name(change, organization_id, name).await?)
 }
 
 /// Checks an identity inside a transaction. `except` is the account that is being changed.
@@ -82,34 +99,26 @@ pub fn refuse_similar_names(
 /// If the database fails.
 pub async fn report(
     connection: &mut PgConnection,
-    organization_id: Uuid,
+    organization: &Organization,
+    entry_mode: EntryMode,
     identity: &Identity,
     except: Option<Uuid>,
 ) -> Result<DuplicateReport, Error> {
-    let email = check_email(
-        connection,
-        organization_id,
-        identity.email.as_deref(),
-        except,
-    )
-    .await?;
-    let namesakes =
-        db::account::find_namesakes(connection, organization_id, &identity.name, COMPARED).await?;
-    let namesakes: Vec<_> = namesakes
-        .into_iter()
-        .filter(|(account_id, _)| Some(*account_id) != except)
-        .collect();
-    let mut candidates = duplicate::rank(
-        identity,
-        &namesakes,
-        &Frequencies::default(),
-        DuplicateRules::FRONT_DESK,
-    );
+    let organization_id = organization.organization_id;
+    let email = identity.email.as_deref();
+    let email = check_email(connection, organization_id, email, except).await?;
+    let mut similar = db::account::find_similar(connection, organization_id, identity).await?;
+    similar
+        .accounts
+        .retain(|(account_id, _)| Some(*account_id) != except);
+    let rules = organization.profile.duplicate_rules(entry_mode);
+    let mut candidates = duplicate::rank(identity, &similar.accounts, &similar.frequencies, rules);
     let more_candidates = candidates.len() > SHOWN;
     candidates.truncate(SHOWN);
+    let shown = candidates.iter().map(|candidate| candidate.account_id);
     Ok(DuplicateReport {
         email,
-        acknowledgement: duplicate::acknowledgement(organization_id, &candidates),
+        acknowledgement: acknowledgement::of(organization_id, shown),
         candidates,
         more_candidates,
     })

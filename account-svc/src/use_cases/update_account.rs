@@ -11,7 +11,11 @@ use super::{
 };
 use crate::{
     context::Context,
-    db::{self, account::Account, invitation::End},
+    db::{
+        self,
+        account::{Account, KeyChange},
+        invitation::End,
+    },
     domain::{
         audit::AuditAction,
         email::Email,
@@ -51,7 +55,7 @@ pub async fn update(
     let organization = organizations::read(change, organization_id).await?;
     let account = lock(change, update.account_id, update.version).await?;
     let account_id = account.account_id;
-    let before = account.profile;
+    let before = &account.profile;
     let after = before.clone().changed(update.new);
     accounts::check_size(&after)?;
     // What the change leaves alone was decided before, perhaps under other rules.
@@ -60,7 +64,7 @@ pub async fn update(
     }
     let decisions = &update.decisions;
     // The same mailbox, in other capitals, is not another email.
-    let email_changed = canonical(&before) != canonical(&after);
+    let email_changed = canonical(before) != canonical(&after);
     // Also while it is closed: it is the client's own again when it is opened.
     if email_changed && account.person_id.is_some() {
         return Err(Error::EmailOwnedByClient(account_id));
@@ -69,19 +73,30 @@ pub async fn update(
     let mut kind = InvitationKind::Activation;
     if email_changed || name_changed {
         let identity = after.identity();
-        let report =
-            duplicates::report(change, organization_id, &identity, Some(account_id)).await?;
+        if name_changed {
+            duplicates::lock_name(change, &after.name).await?;
+        }
+        let entry_mode = decisions.entry_mode;
+        let report = duplicates::report(
+            change,
+            &organization,
+            entry_mode,
+            &identity,
+            Some(account_id),
+        )
+        .await?;
         if email_changed {
             kind = duplicates::refuse_taken_email(&report, decisions)?;
         }
         if name_changed
-            && let Some(entry) = duplicates::refuse_similar_names(&report, decisions, account_id)?
+            && let Some(entry) =
+                duplicates::refuse_similar_names(organization_id, &report, decisions, account_id)?
         {
             change.audit(entry);
         }
     }
 
-    write(change, account_id, &after).await?;
+    write(change, &account, &after).await?;
     if email_changed {
         invitations::end(change, account_id, End::Revoked).await?;
         if !decisions.hold_invitation
@@ -137,9 +152,22 @@ fn canonical(profile: &Profile) -> Option<&str> {
     profile.email.as_ref().map(Email::canonical)
 }
 
-async fn write(change: &mut Change, account_id: Uuid, profile: &Profile) -> Result<(), Error> {
-    let organization_id = change.organization_id;
-    match db::account::update(change, organization_id, account_id, profile).await {
+async fn write(change: &mut Change, before: &Account, after: &Profile) -> Result<(), Error> {
+    let keys = if before.state == AccountState::Closed {
+        // Has none until it is opened again.
+        KeyChange::default()
+    } else {
+        KeyChange::between(&before.profile.identity(), &after.identity())
+    };
+    match db::account::update(
+        change,
+        before.organization_id,
+        before.account_id,
+        after,
+        &keys,
+    )
+    .await
+    {
         // Somebody gave the email to another account since the check. The transaction is lost; a repeated
         // call will name that account.
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {

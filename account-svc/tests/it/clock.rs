@@ -135,7 +135,7 @@ async fn ages_are_counted_where_the_organization_is() {
         update_organization(&organization_id, &["settings.time_zone"], new)
     };
     service.update_organization(set_zone(&zone)).await;
-    service.create(of_age_there("Diaz")).await;
+    service.create_anyway(of_age_there("Diaz")).await;
     let mut organizations = service.organizations.clone();
     let result = organizations
         .update_organization(set_zone("Mars/Olympus"))

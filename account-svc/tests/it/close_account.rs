@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 impl Service {
-    async fn close(&mut self, account: &Account) -> Account {
+    pub async fn close(&mut self, account: &Account) -> Account {
         let request = CloseAccountRequest {
             organization_id: account.organization_id.clone(),
             account_id: account.account_id.clone(),
@@ -24,7 +24,7 @@ impl Service {
         response.into_inner().account.unwrap()
     }
 
-    async fn reopen(&mut self, account: &Account) -> Result<Account, tonic::Status> {
+    pub async fn reopen(&mut self, account: &Account) -> Result<Account, tonic::Status> {
         let request = ReopenAccountRequest {
             organization_id: account.organization_id.clone(),
             account_id: account.account_id.clone(),

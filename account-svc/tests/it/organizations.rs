@@ -79,7 +79,11 @@ async fn an_organization_gets_defaults_and_can_be_changed_in_parts() {
             .description
             .starts_with("`slug` cannot be changed")
     );
-    assert!(violations[1].description.ends_with(", settings.time_zone"));
+    assert!(
+        violations[1]
+            .description
+            .ends_with(", settings.import_duplicates")
+    );
 }
 
 #[tokio::test]

@@ -21,13 +21,15 @@ use tonic::{Status, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tonic_types::pb;
 use usher_proto::{
     account::v1::{
         Account, ActivateAccountRequest, ActivateAccountResponse, AuthenticateRequest,
-        AuthenticateResponse, CreateAccountRequest, CreateOrganizationRequest, GetAccountRequest,
-        GetInvitationRequest, InspectTokenRequest, InspectTokenResponse, Invitation,
-        InvitationState, ListInvitationsRequest, Organization, RevokeInvitationRequest,
-        SendInvitationRequest, UpdateAccountRequest, UpdateOrganizationRequest,
+        AuthenticateResponse, CheckDuplicatesRequest, CreateAccountRequest,
+        CreateOrganizationRequest, DuplicateReport, GetAccountRequest, GetInvitationRequest,
+        InspectTokenRequest, InspectTokenResponse, Invitation, InvitationState,
+        ListInvitationsRequest, Organization, RevokeInvitationRequest, SendInvitationRequest,
+        UpdateAccountRequest, UpdateOrganizationRequest,
         account_service_client::AccountServiceClient,
         activation_service_client::ActivationServiceClient,
         invitation_service_client::InvitationServiceClient,
@@ -47,7 +49,7 @@ use uuid::Uuid;
 
 pub use self::{
     reports::{report_of, stored_report},
-    requests::{new_account, send_invitation, update_account, update_organization},
+    requests::{check_names, new_account, send_invitation, update_account, update_organization},
 };
 
 /// A password that no rule refuses.
@@ -186,6 +188,26 @@ impl Service {
     pub async fn create(&mut self, request: CreateAccountRequest) -> Account {
         let response = self.accounts.create_account(request).await.unwrap();
         response.into_inner().account.unwrap()
+    }
+
+    /// Creates an account, also when there are accounts of similar name.
+    pub async fn create_anyway(&mut self, request: CreateAccountRequest) -> Account {
+        match self.accounts.create_account(request.clone()).await {
+            Ok(response) => response.into_inner().account.unwrap(),
+            Err(status) => {
+                let acknowledged = CreateAccountRequest {
+                    duplicate_acknowledgement: report(Err::<(), _>(status)).acknowledgement,
+                    ..request
+                };
+                self.create(acknowledged).await
+            }
+        }
+    }
+
+    /// Checks for duplicates.
+    pub async fn check(&mut self, request: CheckDuplicatesRequest) -> DuplicateReport {
+        let response = self.accounts.check_duplicates(request).await.unwrap();
+        response.into_inner().report.unwrap()
     }
 
     /// Changes an account in a way that must be accepted.
@@ -397,6 +419,19 @@ impl Service {
         within(self.running).await.unwrap().unwrap();
         self.database
     }
+}
+
+/// The report that a refusal carries.
+pub fn report<T: std::fmt::Debug>(result: Result<T, Status>) -> DuplicateReport {
+    let status = result.expect_err("a refusal");
+    let status = pb::Status::decode(status.details()).unwrap();
+    let detail = status.details.iter().find(|detail| {
+        detail
+            .type_url
+            .ends_with("usher.account.v1.DuplicateReport")
+    });
+    let detail = detail.unwrap_or_else(|| panic!("no report: {status:?}"));
+    DuplicateReport::decode(detail.value.as_slice()).unwrap()
 }
 
 /// Waits for a condition.

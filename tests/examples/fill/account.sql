@@ -9,6 +9,16 @@ FROM invitations;
 INSERT INTO credentials (person_id, password_hash)
 SELECT person_id, '$argon2id$none' FROM persons ORDER BY person_id OFFSET 1;
 
+-- As the service counts them.
+INSERT INTO name_frequencies (organization_id, name_hash, as_given_name, as_family_name)
+SELECT organization_id, name_hash, count(*) FILTER (WHERE is_given), count(*) FILTER (WHERE NOT is_given)
+FROM accounts, LATERAL (VALUES (given_name_hash, true), (family_name_hash, false)) AS name (name_hash, is_given)
+WHERE close_time IS NULL AND name_hash IS NOT NULL
+GROUP BY organization_id, name_hash;
+
+INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time)
+SELECT organization_id, count(*), now(), now() FROM accounts WHERE close_time IS NULL GROUP BY organization_id;
+
 INSERT INTO audit_events (organization_id, audit_event_id, resource_id, actor, action, details, trace_id)
 SELECT organization_id, gen_random_uuid(), account_id, 'staff', 'account.create', '{}', '' FROM accounts;
 

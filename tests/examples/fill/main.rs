@@ -11,6 +11,7 @@ mod people;
 
 use std::{fmt::Write as _, time::Instant};
 
+use account_svc::domain::duplicate::DuplicateRules;
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, PgConnection};
 use usher_tests::{Database, ServiceName};
@@ -71,16 +72,19 @@ async fn run(connection: &mut PgConnection, statements: &str) -> anyhow::Result<
 }
 
 async fn fill_accounts(connection: &mut PgConnection, accounts: usize) -> anyhow::Result<()> {
+    let (front_desk, import) = (DuplicateRules::FRONT_DESK, DuplicateRules::IMPORT);
     let organizations = (0..=SMALL_ORGANIZATIONS).map(|index| {
         let id = people::organization_id(index);
         format!(
             "{id}\torganization-{index}\tOrganization {index}\ten\thttps://portal.example\t{{}}\t\t\t\t\t18\tUTC\t\
-             2592000\t864000\t63072000\t[]\n"
+             2592000\t864000\t63072000\t[]\t{}\t{}\t{}\t{}\n",
+            front_desk.threshold, front_desk.expected_share, import.threshold, import.expected_share,
         )
     });
     let columns = "organizations (organization_id, slug, display_name, default_locale, portal_url, \
         allowed_return_origins, sender_name, reply_to, logo_url, color, minimum_age, \
-        time_zone, invitation_lifetime_seconds, reinvite_after_seconds, link_prompt_lifetime_seconds, reminders)";
+        time_zone, invitation_lifetime_seconds, reinvite_after_seconds, link_prompt_lifetime_seconds, reminders, \
+        front_desk_threshold, front_desk_expected_share, import_threshold, import_expected_share)";
     copy(connection, columns, organizations).await?;
 
     let clients: Vec<Client> = people::clients(accounts).collect();
@@ -94,8 +98,11 @@ async fn fill_accounts(connection: &mut PgConnection, accounts: usize) -> anyhow
 
     let columns = "accounts (organization_id, account_id, given_name, family_name, email, \
         email_canonical, birth_date, members, addresses, contacts, plan, assigned_staff, attributes, locale, \
-        name_key, name_sound, last_invitation_id, person_id, activate_time, close_time, create_time)";
+        given_name_hash, family_name_hash, last_invitation_id, person_id, activate_time, close_time, create_time)";
     copy(connection, columns, clients.iter().map(Client::account_row)).await?;
+
+    let columns = "duplicate_keys (organization_id, key, account_id)";
+    copy(connection, columns, clients.iter().map(Client::key_rows)).await?;
 
     let columns = "invitations (organization_id, invitation_id, account_id, kind, recipient, \
         recipient_canonical, locale, requested_by, form_id, return_url, delivery_state, expire_time, \

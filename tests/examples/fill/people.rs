@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use account_svc::domain::name::PersonName;
+use account_svc::domain::{
+    duplicate::{self, FrequencyNames, Identity},
+    name::PersonName,
+};
+use time::{Date, Month};
 use uuid::Uuid;
 
 use crate::id;
@@ -40,10 +44,8 @@ pub struct Client {
 }
 
 struct Name {
-    given: String,
-    family: String,
-    key: String,
-    sound: String,
+    person: PersonName,
+    hashes: FrequencyNames,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,10 +130,8 @@ fn name(given: usize, family: usize) -> Name {
     );
     let person = PersonName { given, family };
     Name {
-        key: person.key(),
-        sound: person.sound(),
-        given: person.given,
-        family: person.family,
+        hashes: duplicate::frequency_names(&person),
+        person,
     }
 }
 
@@ -181,13 +181,10 @@ impl Client {
         let null = || "\\N".to_owned();
         let text = |id: Option<Uuid>| id.map_or_else(null, |id| id.to_string());
         let email = self.email().unwrap_or_else(null);
-        let Name {
-            given,
-            family,
-            key,
-            sound,
-        } = &*self.name;
-        let (year, month) = (1940 + self.number % 60, 1 + self.number % 12);
+        let Name { person, hashes } = &*self.name;
+        let PersonName { given, family } = person;
+        let number = |hash: Option<i64>| hash.map_or_else(null, |hash| hash.to_string());
+        let birth_date = self.birth_date();
         let activated = if self.state == State::Active {
             "2026-01-01"
         } else {
@@ -199,13 +196,42 @@ impl Client {
             "\\N"
         };
         format!(
-            "{}\t{}\t{given}\t{family}\t{email}\t{email}\t{year}-{month}-15\t[]\t[]\t[]\tstarter\tstaff\t{{}}\ten\t\
-             {key}\t{sound}\t{}\t{}\t{activated}\t{closed}\t2025-06-01\n",
+            "{}\t{}\t{given}\t{family}\t{email}\t{email}\t{birth_date}\t[]\t[]\t[]\tstarter\tstaff\t{{}}\ten\t\
+             {}\t{}\t{}\t{}\t{activated}\t{closed}\t2025-06-01\n",
             self.organization_id,
             self.account_id(),
+            number(hashes.given),
+            number(hashes.family),
             text(self.invitation_id()),
             text(self.person_id()),
         )
+    }
+
+    /// Rows of `duplicate_keys`: closed accounts have none.
+    pub fn key_rows(&self) -> String {
+        if self.state == State::Closed {
+            return String::new();
+        }
+        let identity = Identity {
+            name: self.name.person.clone(),
+            email: self.email(),
+            birth_date: Some(self.birth_date()),
+            phone: None,
+        };
+        let (organization_id, account_id) = (self.organization_id, self.account_id());
+        let keys = duplicate::blocking_keys(&identity).into_iter();
+        let rows = keys.map(|key| format!("{organization_id}\t{key}\t{account_id}\n"));
+        rows.collect::<Vec<String>>().concat()
+    }
+
+    /// One of 60 years and all days but the last of a month.
+    fn birth_date(&self) -> Date {
+        let [year, month, day] = [(4, 60), (5, 12), (6, 28)].map(|(kind, count)| {
+            u8::try_from(random(self.number, kind) % count).unwrap_or_default()
+        });
+        Month::try_from(1 + month)
+            .and_then(|month| Date::from_calendar_date(1940 + i32::from(year), month, 1 + day))
+            .unwrap_or(Date::MIN)
     }
 
     /// A row of `invitations`.

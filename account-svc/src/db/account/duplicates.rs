@@ -1,9 +1,12 @@
-//! Accounts that may be of the same client.
+//! Accounts that may be of the same client, and the keys that they are found by.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::domain::{duplicate::Identity, name::PersonName};
+use crate::domain::{
+    duplicate::{self, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS},
+    name::PersonName,
+};
 
 /// The account that has this email in the organization.
 ///
@@ -24,51 +27,133 @@ pub async fn find_by_email(
     .await
 }
 
-/// Accounts whose name is equal or sounds alike: the oldest `limit` of each. The same ones every time, for callers
-/// acknowledge exactly those that they were shown.
+/// Lets one transaction at a time check and write a name of an organization: whoever gets here second waits until
+/// the first has ended, and a statement after this one sees what the first wrote. Names that are equal after
+/// normalization share a key.
+///
+/// Waits for at most the `lock_timeout`. Nobody waits for ever: all take their locks in the same order, after
+/// the row of the account that they change and before they write anything that another could wait for.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn find_namesakes(
+pub async fn lock_name(
     connection: &mut PgConnection,
     organization_id: Uuid,
     name: &PersonName,
-    limit: i64,
-) -> Result<Vec<(Uuid, Identity)>, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
+    let mut locks: Vec<i64> = duplicate::exact_keys(name)
+        .into_iter()
+        .map(|key| key ^ half(organization_id))
+        .collect();
+    locks.sort_unstable();
+    locks.dedup();
+    sqlx::query!(
+        "SELECT FROM unnest($1::bigint[]) AS name (lock), LATERAL pg_advisory_xact_lock(name.lock)",
+        &locks,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The random half of a UUID: locks are numbers, and two organizations should not wait for each other.
+const fn half(id: Uuid) -> i64 {
+    id.as_u64_pair().1.cast_signed()
+}
+
+/// What the duplicate check of an identity reads.
+#[derive(Debug)]
+pub struct Similar {
+    /// Accounts that share a key with the identity, oldest first.
+    pub accounts: Vec<(Uuid, Identity)>,
+    /// How often its names occur in the organization.
+    pub frequencies: Frequencies,
+}
+
+/// Reads the open accounts that share a key with `identity`, for about [`ENOUGH_CANDIDATES`], rarest
+/// keys first. A key of more than [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of
+/// the keys of equal names, the oldest accounts are read in any case. The same ones every time, for callers
+/// acknowledge those that they were shown.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find_similar(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    identity: &Identity,
+) -> Result<Similar, sqlx::Error> {
+    let names = duplicate::frequency_names(&identity.name);
     let rows = sqlx::query!(
-        r#"SELECT account_id AS "account_id!", given_name AS "given_name!",
-            family_name AS "family_name!", email_canonical, birth_date, phone
-        FROM (
-            (SELECT account_id, given_name, family_name, email_canonical, birth_date, phone
-            FROM accounts
-            WHERE organization_id = $1 AND name_key = $2 AND close_time IS NULL
-            ORDER BY account_id LIMIT $4)
-            UNION
-            (SELECT account_id, given_name, family_name, email_canonical, birth_date, phone
-            FROM accounts
-            WHERE organization_id = $1 AND name_sound = $3 AND close_time IS NULL
-            ORDER BY account_id LIMIT $4)
-        ) AS namesake"#,
+        r#"WITH posting AS MATERIALIZED (
+            SELECT wanted.key, wanted.key = ANY ($3) AS is_exact, found.account_ids,
+                cardinality(found.account_ids) AS size
+            FROM unnest($2::bigint[]) AS wanted (key),
+                LATERAL (SELECT ARRAY(
+                    SELECT account_id FROM duplicate_keys
+                    WHERE organization_id = $1 AND key = wanted.key
+                    ORDER BY account_id LIMIT $4::bigint + 1
+                ) AS account_ids) AS found
+        ),
+        used AS (
+            SELECT account_ids, is_exact, sum(size) OVER (
+                ORDER BY is_exact DESC, size, key ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS read_before
+            FROM posting
+            WHERE is_exact OR size <= $4
+                OR NOT EXISTS (SELECT FROM posting WHERE size > 0 AND (is_exact OR size <= $4))
+        )
+        SELECT coalesce(count.accounts, 0) AS "accounts!",
+            coalesce(given.as_given_name, 0) AS "given_as_given!",
+            coalesce(given.as_family_name, 0) AS "given_as_family!",
+            coalesce(family.as_family_name, 0) AS "family_as_family!",
+            coalesce(family.as_given_name, 0) AS "family_as_given!",
+            account.account_id AS "account_id?", account.given_name AS "given_name?",
+            account.family_name AS "family_name?", account.email_canonical, account.birth_date, account.phone
+        FROM (SELECT $1::uuid AS organization_id) AS organization
+        LEFT JOIN name_counts AS count ON count.organization_id = $1
+        LEFT JOIN name_frequencies AS given ON given.organization_id = $1 AND given.name_hash = $6
+        LEFT JOIN name_frequencies AS family ON family.organization_id = $1 AND family.name_hash = $7
+        LEFT JOIN accounts AS account ON account.organization_id = $1 AND account.account_id = ANY (ARRAY(
+            SELECT unnest(account_ids) FROM used WHERE is_exact OR coalesce(read_before, 0) < $5))
+        ORDER BY account.account_id"#,
         organization_id,
-        name.key(),
-        name.sound(),
-        limit,
+        &duplicate::blocking_keys(identity),
+        &duplicate::exact_keys(&identity.name),
+        limit(MAX_POSTINGS),
+        limit(ENOUGH_CANDIDATES),
+        names.given,
+        names.family,
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let identity = Identity {
-                name: PersonName {
-                    given: row.given_name,
-                    family: row.family_name,
-                },
-                email: row.email_canonical,
-                birth_date: row.birth_date,
-                phone: row.phone,
-            };
-            (row.account_id, identity)
-        })
-        .collect())
+    let frequencies = rows
+        .first()
+        .map_or_else(Frequencies::default, |row| Frequencies {
+            accounts: row.accounts,
+            given_as_given: row.given_as_given,
+            family_as_family: row.family_as_family,
+            family_as_given: row.family_as_given,
+            given_as_family: row.given_as_family,
+        });
+    let accounts = rows.into_iter().filter_map(|row| {
+        let identity = Identity {
+            name: PersonName {
+                given: row.given_name?,
+                family: row.family_name?,
+            },
+            email: row.email_canonical,
+            birth_date: row.birth_date,
+            phone: row.phone,
+        };
+        Some((row.account_id?, identity))
+    });
+    Ok(Similar {
+        accounts: accounts.collect(),
+        frequencies,
+    })
+}
+
+/// A number of rows, as SQL takes it.
+fn limit(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }

@@ -4,7 +4,11 @@ use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::{email::Email, profile::Profile};
+use crate::domain::{
+    duplicate::{self, Identity},
+    email::Email,
+    profile::Profile,
+};
 
 /// Creates an account; `false` if its email is taken in the organization.
 ///
@@ -16,13 +20,22 @@ pub async fn create(
     account_id: Uuid,
     profile: &Profile,
 ) -> Result<bool, sqlx::Error> {
-    let result = sqlx::query!(
-        "INSERT INTO accounts (
-            organization_id, account_id, given_name, family_name, email, email_canonical, birth_date,
-            phone, members, addresses, contacts, plan, assigned_staff, attributes, locale, name_key,
-            name_sound)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-        ON CONFLICT (organization_id, email_canonical) WHERE close_time IS NULL DO NOTHING",
+    let names = duplicate::frequency_names(&profile.name);
+    let created = sqlx::query_scalar!(
+        r#"WITH account AS (
+            INSERT INTO accounts (
+                organization_id, account_id, given_name, family_name, email, email_canonical, birth_date,
+                phone, members, addresses, contacts, plan, assigned_staff, attributes, locale,
+                given_name_hash, family_name_hash)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+            ON CONFLICT (organization_id, email_canonical) WHERE close_time IS NULL DO NOTHING
+            RETURNING account_id
+        ),
+        keys AS (
+            INSERT INTO duplicate_keys (organization_id, key, account_id)
+            SELECT $1, key, account_id FROM account, unnest($18::bigint[]) AS key
+        )
+        SELECT EXISTS (SELECT FROM account) AS "created!""#,
         organization_id,
         account_id,
         profile.name.given,
@@ -38,12 +51,41 @@ pub async fn create(
         profile.assigned_staff,
         Json(&profile.attributes) as _,
         profile.locale,
-        profile.name.key(),
-        profile.name.sound(),
+        names.given,
+        names.family,
+        &duplicate::blocking_keys(&profile.identity()),
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
-    Ok(result.rows_affected() == 1)
+    Ok(created)
+}
+
+/// How the keys of an open account change, which it is found by when duplicates are searched.
+#[derive(Debug, Default)]
+pub struct KeyChange {
+    removed: Vec<i64>,
+    added: Vec<i64>,
+}
+
+impl KeyChange {
+    /// From those of one identity to those of another.
+    #[must_use]
+    pub fn between(before: &Identity, after: &Identity) -> Self {
+        let (before, after) = (
+            duplicate::blocking_keys(before),
+            duplicate::blocking_keys(after),
+        );
+        Self {
+            removed: missing(&before, &after),
+            added: missing(&after, &before),
+        }
+    }
+}
+
+/// The keys that the others lack.
+fn missing(keys: &[i64], others: &[i64]) -> Vec<i64> {
+    let keys = keys.iter().copied();
+    keys.filter(|key| !others.contains(key)).collect()
 }
 
 /// Changes the profile of an account that is locked. A concurrent account of the same email makes it fail
@@ -56,13 +98,22 @@ pub async fn update(
     organization_id: Uuid,
     account_id: Uuid,
     profile: &Profile,
+    keys: &KeyChange,
 ) -> Result<(), sqlx::Error> {
+    let names = duplicate::frequency_names(&profile.name);
     sqlx::query!(
-        "UPDATE accounts SET
+        "WITH removed AS (
+            DELETE FROM duplicate_keys WHERE organization_id = $1 AND account_id = $2 AND key = ANY ($18)
+        ),
+        added AS (
+            INSERT INTO duplicate_keys (organization_id, key, account_id)
+            SELECT $1, key, $2 FROM unnest($19::bigint[]) AS key
+        )
+        UPDATE accounts SET
             given_name = $3, family_name = $4, email = $5, email_canonical = $6, birth_date = $7,
             phone = $8, members = $9, addresses = $10, contacts = $11, plan = $12,
-            assigned_staff = $13, attributes = $14, locale = $15, name_key = $16, name_sound = $17,
-            version = version + 1, update_time = now()
+            assigned_staff = $13, attributes = $14, locale = $15, given_name_hash = $16,
+            family_name_hash = $17, version = version + 1, update_time = now()
         WHERE organization_id = $1 AND account_id = $2",
         organization_id,
         account_id,
@@ -79,8 +130,10 @@ pub async fn update(
         profile.assigned_staff,
         Json(&profile.attributes) as _,
         profile.locale,
-        profile.name.key(),
-        profile.name.sound(),
+        names.given,
+        names.family,
+        &keys.removed,
+        &keys.added,
     )
     .execute(connection)
     .await?;
@@ -109,7 +162,7 @@ pub async fn activate(
     Ok(result.rows_affected() == 1)
 }
 
-/// Closes an account that is locked and open.
+/// Closes an account that is locked and open. It is not found as a duplicate any more.
 ///
 /// # Errors
 /// If the database fails.
@@ -117,12 +170,17 @@ pub async fn close(
     connection: &mut PgConnection,
     organization_id: Uuid,
     account_id: Uuid,
+    identity: &Identity,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE accounts SET close_time = now(), version = version + 1, update_time = now()
+        "WITH removed AS (
+            DELETE FROM duplicate_keys WHERE organization_id = $1 AND account_id = $2 AND key = ANY ($3)
+        )
+        UPDATE accounts SET close_time = now(), version = version + 1, update_time = now()
         WHERE organization_id = $1 AND account_id = $2",
         organization_id,
         account_id,
+        &duplicate::blocking_keys(identity),
     )
     .execute(connection)
     .await?;
@@ -138,12 +196,18 @@ pub async fn reopen(
     connection: &mut PgConnection,
     organization_id: Uuid,
     account_id: Uuid,
+    identity: &Identity,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE accounts SET close_time = NULL, version = version + 1, update_time = now()
+        "WITH added AS (
+            INSERT INTO duplicate_keys (organization_id, key, account_id)
+            SELECT $1, key, $2 FROM unnest($3::bigint[]) AS key
+        )
+        UPDATE accounts SET close_time = NULL, version = version + 1, update_time = now()
         WHERE organization_id = $1 AND account_id = $2",
         organization_id,
         account_id,
+        &duplicate::blocking_keys(identity),
     )
     .execute(connection)
     .await?;

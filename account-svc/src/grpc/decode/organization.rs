@@ -6,6 +6,7 @@ use usher_proto::account::v1 as proto;
 use usher_runtime::fields::FieldParser;
 
 use crate::domain::{
+    duplicate::DuplicateRules,
     email::Email,
     link::LinkRules,
     locale, name,
@@ -154,6 +155,60 @@ fn settings_change(
             reminder,
         );
     }
+    for (field, rules, defaults, changed) in [
+        (
+            "front_desk_duplicates",
+            settings.front_desk_duplicates,
+            DuplicateRules::FRONT_DESK,
+            &mut change.front_desk_duplicates,
+        ),
+        (
+            "import_duplicates",
+            settings.import_duplicates,
+            DuplicateRules::IMPORT,
+            &mut change.import_duplicates,
+        ),
+    ] {
+        if wanted(field) {
+            *changed = duplicate_rules(fields, field, rules.unwrap_or_default(), defaults);
+        }
+    }
+}
+
+fn duplicate_rules(
+    fields: &mut FieldParser,
+    setting: &str,
+    rules: proto::DuplicateRules,
+    defaults: DuplicateRules,
+) -> Option<DuplicateRules> {
+    let mut share = |field, value: Option<f64>, default, bounds: RangeInclusive<f64>| {
+        let value = value.unwrap_or(default);
+        // What is not a number lies in no bounds.
+        let in_bounds = bounds
+            .contains(&value)
+            .then_some(value)
+            .ok_or_else(|| format!("expected {} to {}", bounds.start(), bounds.end()));
+        fields.take(
+            &format!("organization.settings.{setting}.{field}"),
+            in_bounds,
+        )
+    };
+    let threshold = share(
+        "threshold",
+        rules.threshold,
+        defaults.threshold,
+        0.05..=0.95,
+    );
+    let expected_share = share(
+        "expected_share",
+        rules.expected_share,
+        defaults.expected_share,
+        0.001..=0.9,
+    );
+    Some(DuplicateRules {
+        threshold: threshold?,
+        expected_share: expected_share?,
+    })
 }
 
 fn duration(

@@ -2,8 +2,8 @@
 
 use prost_types::FieldMask;
 use usher_proto::account::v1::{
-    Account, CreateAccountRequest, Organization, SendInvitationRequest, UpdateAccountRequest,
-    UpdateOrganizationRequest, send_invitation_request::Target,
+    Account, CheckDuplicatesRequest, CreateAccountRequest, Organization, SendInvitationRequest,
+    UpdateAccountRequest, UpdateOrganizationRequest, send_invitation_request::Target,
 };
 
 /// A request for an account with a name and, if not empty, an email.
@@ -21,6 +21,16 @@ pub fn new_account(
             email: (!email.is_empty()).then(|| email.to_owned()),
             ..Default::default()
         }),
+        ..Default::default()
+    }
+}
+
+/// A question for duplicates of a name.
+pub fn check_names(organization_id: &str, given: &str, family: &str) -> CheckDuplicatesRequest {
+    CheckDuplicatesRequest {
+        organization_id: organization_id.to_owned(),
+        given_name: given.to_owned(),
+        family_name: family.to_owned(),
         ..Default::default()
     }
 }

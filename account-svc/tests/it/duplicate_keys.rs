@@ -1,0 +1,141 @@
+//! Accounts are found by what they are now.
+
+use account_svc::domain::{
+    duplicate::{self, Identity},
+    name::PersonName,
+};
+use time::macros::date;
+use usher_proto::account::v1::{Account, CheckDuplicatesRequest, Date};
+
+use crate::support::{Service, check_names, new_account, update_account};
+
+impl Service {
+    async fn is_keyed_as(&self, account: &Account, identity: Option<&Identity>) {
+        let stored: Vec<i64> = sqlx::query_scalar(
+            "SELECT key FROM duplicate_keys WHERE account_id = $1::uuid ORDER BY key",
+        )
+        .bind(&account.account_id)
+        .fetch_all(&mut self.admin().await)
+        .await
+        .unwrap();
+        let expected = identity.map(duplicate::blocking_keys).unwrap_or_default();
+        assert_eq!(stored, expected, "{identity:?}");
+    }
+
+    async fn finds(&mut self, account: &Account, given: &str, family: &str) -> bool {
+        let check = check_names(&account.organization_id, given, family);
+        let report = self.check(check).await;
+        let mut candidates = report.candidates.iter();
+        candidates.any(|candidate| candidate.account_id == account.account_id)
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_what_accounts_are_found_by_is_found() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Bo", "Diaz", ""))
+        .await;
+    let mut identity = Identity {
+        name: PersonName {
+            given: "Bo".to_owned(),
+            family: "Diaz".to_owned(),
+        },
+        email: None,
+        birth_date: None,
+        phone: None,
+    };
+    service.is_keyed_as(&account, Some(&identity)).await;
+
+    let new = Account {
+        given_name: "Katarzyna".to_owned(),
+        family_name: "Lewandowska".to_owned(),
+        ..Default::default()
+    };
+    let paths = ["given_name", "family_name"];
+    service.update(update_account(&account, &paths, new)).await;
+    identity.name = PersonName {
+        given: "Katarzyna".to_owned(),
+        family: "Lewandowska".to_owned(),
+    };
+    service.is_keyed_as(&account, Some(&identity)).await;
+    assert!(service.finds(&account, "Katarzyna", "Lewandowska").await);
+    assert!(!service.finds(&account, "Bo", "Diaz").await);
+
+    let new = Account {
+        birth_date: Some(Date {
+            year: 1980,
+            month: 5,
+            day: 17,
+        }),
+        phone: Some("+15145550199".to_owned()),
+        email: Some("kasia@example.org".to_owned()),
+        ..Default::default()
+    };
+    let paths = ["birth_date", "phone", "email"];
+    service.update(update_account(&account, &paths, new)).await;
+    identity.birth_date = Some(date!(1980 - 05 - 17));
+    identity.phone = Some("+15145550199".to_owned());
+    identity.email = Some("kasia@example.org".to_owned());
+    service.is_keyed_as(&account, Some(&identity)).await;
+    // By the phone alone: she married, and goes by her second name.
+    let check = CheckDuplicatesRequest {
+        phone: identity.phone.clone(),
+        birth_date: Some(Date {
+            year: 1980,
+            month: 5,
+            day: 17,
+        }),
+        ..check_names(&organization, "Marta", "Nowak")
+    };
+    let report = service.check(check).await;
+    assert_eq!(report.candidates.len(), 1, "{report:?}");
+
+    let paths = ["birth_date", "phone", "email"];
+    service
+        .update(update_account(&account, &paths, Account::default()))
+        .await;
+    identity.birth_date = None;
+    identity.phone = None;
+    identity.email = None;
+    service.is_keyed_as(&account, Some(&identity)).await;
+}
+
+#[tokio::test]
+async fn closed_accounts_are_no_duplicates_until_they_are_opened_again() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", ""))
+        .await;
+    assert!(service.finds(&account, "Ann", "Lee").await);
+
+    service.close(&account).await;
+    assert!(!service.finds(&account, "Ann", "Lee").await);
+    service.is_keyed_as(&account, None).await;
+    let new = Account {
+        given_name: "Katarzyna".to_owned(),
+        ..Default::default()
+    };
+    service
+        .update(update_account(&account, &["given_name"], new))
+        .await;
+    service.is_keyed_as(&account, None).await;
+
+    service.reopen(&account).await.unwrap();
+    assert!(service.finds(&account, "Katarzyna", "Lee").await);
+    assert!(!service.finds(&account, "Ann", "Leigh").await);
+}
+
+#[tokio::test]
+async fn accounts_of_another_organization_are_never_found() {
+    let mut service = Service::start().await;
+    let (one, other) = (service.organization().await, service.organization().await);
+    let request = new_account(&one, "Ann", "Lee", "ann@example.org");
+    service.create(request).await;
+    let report = service.check(check_names(&other, "Ann", "Lee")).await;
+    assert_eq!(report.candidates, []);
+    let report = service.check(check_names(&one, "Ann", "Lee")).await;
+    assert_eq!(report.candidates.len(), 1);
+}
