@@ -31,6 +31,7 @@ format: ## Formats Rust and the contract
 	cargo fmt --all
 	PATH="$$(tests/tools/ensure buf):$$PATH" buf format --write
 
+# ROWS=P1,P4 measures some rows alone; PROGRAMS=DIRECTORY measures the programs of another build.
 bench: ## Measures the release build and compares it with its parts
 	cargo build --release -p account-svc -p notify-svc -p usher-tests --bins --examples
-	tests/servers --private --durable sh -c 'target/release/examples/fill usher_bench && target/release/examples/bench usher_bench'
+	PROGRAMS=$(PROGRAMS) tests/servers --private --durable tests/bench $(ROWS)

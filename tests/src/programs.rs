@@ -197,10 +197,18 @@ fn address_in(line: &str) -> Option<String> {
     Some(line.get("grpc.address")?.as_str()?.to_owned())
 }
 
-/// The program that was built with this one, which is in a directory below it (`deps` or `examples`).
+/// The program in the directory `USHER_PROGRAMS`, or the one that was built with this one, which is in a directory
+/// below it (`deps` or `examples`).
 fn path_of(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
-    let directory = this.ancestors().nth(2).context("no target directory")?;
+    let directory = match std::env::var_os("USHER_PROGRAMS") {
+        Some(directory) => PathBuf::from(directory),
+        None => this
+            .ancestors()
+            .nth(2)
+            .context("no target directory")?
+            .to_owned(),
+    };
     let path = directory.join(name);
     if !path.is_file() {
         bail!(

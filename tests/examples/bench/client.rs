@@ -1,6 +1,7 @@
 //! Calls account-svc.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,19 +12,40 @@ use std::{
 use anyhow::Context as _;
 use tonic::{Code, transport::Channel};
 use usher_proto::account::v1::{
-    Account, CheckDuplicatesRequest, CreateAccountRequest, ListAccountsRequest,
+    Account, ActivateAccountRequest, AuthenticateRequest, CheckDuplicatesRequest,
+    CreateAccountRequest, Date, GetAccountRequest, ListAccountsRequest,
     account_service_client::AccountServiceClient,
+    activation_service_client::ActivationServiceClient,
 };
 use uuid::Uuid;
+
+/// What every Person of the benchmark logs in with.
+const PASSWORD: &str = "seven green otters row quietly";
 
 /// The large organization of the example `fill`.
 pub fn large_organization() -> String {
     "01900000-0000-7000-8000-000000000000".to_owned()
 }
 
+/// Whom duplicates are looked for.
+pub struct Person {
+    pub given: String,
+    pub family: String,
+    /// Year, month, day.
+    pub birth_date: (i32, i32, i32),
+}
+
+/// An account that was created.
+pub struct Created {
+    pub account_id: String,
+    pub email: String,
+    pub time: Duration,
+}
+
 #[derive(Clone)]
 pub struct Client {
     accounts: AccountServiceClient<Channel>,
+    activation: ActivationServiceClient<Channel>,
     number: Arc<AtomicU64>,
 }
 
@@ -31,32 +53,26 @@ impl Client {
     pub async fn connect(url: &str) -> anyhow::Result<Self> {
         let channel = Channel::from_shared(url.to_owned())?.connect().await?;
         Ok(Self {
-            accounts: AccountServiceClient::new(channel),
+            accounts: AccountServiceClient::new(channel.clone()),
+            activation: ActivationServiceClient::new(channel),
             number: Arc::default(),
         })
     }
 
-    /// Asks for duplicates of a client whose name a few have, or many.
+    /// Asks for duplicates of somebody with an email that nobody has.
     pub async fn check_duplicates(
         &self,
-        organization_id: &str,
-        number: usize,
+        person: &Person,
+        has_birth_date: bool,
     ) -> anyhow::Result<Duration> {
-        let given = ["María", "Anna", "John", "Søren", "Priya", "Wei"][number % 6];
-        let family = [
-            "García",
-            "Nguyen",
-            "Bacorden",
-            "Müller",
-            "Holingka",
-            "Zanwickyor",
-            "Smith",
-        ][number % 7];
+        let (year, month, day) = person.birth_date;
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
         let request = CheckDuplicatesRequest {
-            organization_id: organization_id.to_owned(),
-            given_name: given.to_owned(),
-            family_name: family.to_owned(),
-            email: Some(format!("client{}@mail.example", number * 331)),
+            organization_id: large_organization(),
+            given_name: person.given.clone(),
+            family_name: person.family.clone(),
+            email: Some(format!("nobody{number}@mail.example")),
+            birth_date: has_birth_date.then_some(Date { year, month, day }),
             ..Default::default()
         };
         let started = Instant::now();
@@ -64,27 +80,42 @@ impl Client {
         Ok(started.elapsed())
     }
 
+    pub async fn get(&self, account_id: &str) -> anyhow::Result<Duration> {
+        let request = GetAccountRequest {
+            organization_id: large_organization(),
+            account_id: account_id.to_owned(),
+        };
+        let started = Instant::now();
+        self.accounts.clone().get_account(request).await?;
+        Ok(started.elapsed())
+    }
+
     /// Reads one page of 50.
     pub async fn list(&self, page_token: &str) -> anyhow::Result<Duration> {
         let started = Instant::now();
-        self.page(page_token, 50).await?;
+        self.page(&large_organization(), page_token, 50).await?;
         Ok(started.elapsed())
     }
 
     /// The token of the page after the first `count` accounts.
-    pub async fn token_after(&self, count: usize) -> anyhow::Result<String> {
+    pub async fn token_after(&self, organization_id: &str, count: usize) -> anyhow::Result<String> {
         const LARGEST: i32 = 500;
         let mut token = String::new();
         for _ in 0..count / LARGEST as usize {
-            token = self.page(&token, LARGEST).await?;
+            token = self.page(organization_id, &token, LARGEST).await?;
             anyhow::ensure!(!token.is_empty(), "the list ends before {count}");
         }
         Ok(token)
     }
 
-    async fn page(&self, page_token: &str, page_size: i32) -> anyhow::Result<String> {
+    async fn page(
+        &self,
+        organization_id: &str,
+        page_token: &str,
+        page_size: i32,
+    ) -> anyhow::Result<String> {
         let request = ListAccountsRequest {
-            organization_id: large_organization(),
+            organization_id: organization_id.to_owned(),
             page_size,
             page_token: page_token.to_owned(),
             ..Default::default()
@@ -94,17 +125,53 @@ impl Client {
     }
 
     /// Creates an account that invites at once.
-    pub async fn create(&self) -> anyhow::Result<Duration> {
+    pub async fn create(&self) -> anyhow::Result<Created> {
         loop {
             let request = self.new_account();
+            let account = request.account.as_ref();
+            let email = account.and_then(|account| account.email.clone());
             let started = Instant::now();
             match self.accounts.clone().create_account(request).await {
-                Ok(_) => return Ok(started.elapsed()),
+                Ok(response) => {
+                    let time = started.elapsed();
+                    let account = response.into_inner().account.context("no account")?;
+                    return Ok(Created {
+                        account_id: account.account_id,
+                        email: email.unwrap_or_default(),
+                        time,
+                    });
+                }
                 // The invented name sounds like another: try the next.
                 Err(status) if status.code() == Code::FailedPrecondition => {}
                 Err(status) => return Err(status).context("CreateAccount"),
             }
         }
+    }
+
+    /// Takes an account over.
+    pub async fn activate(&self, token: String) -> anyhow::Result<Duration> {
+        let request = ActivateAccountRequest {
+            token,
+            password: PASSWORD.to_owned(),
+            request_id: Uuid::now_v7().to_string(),
+            source: "192.0.2.1".to_owned(),
+        };
+        let started = Instant::now();
+        self.activation.clone().activate_account(request).await?;
+        Ok(started.elapsed())
+    }
+
+    /// Logs in whoever took over the account with this email.
+    pub async fn authenticate(&self, email: &str) -> anyhow::Result<Duration> {
+        let request = AuthenticateRequest {
+            organization_id: large_organization(),
+            email: email.to_owned(),
+            password: PASSWORD.to_owned(),
+            source: "192.0.2.1".to_owned(),
+        };
+        let started = Instant::now();
+        self.activation.clone().authenticate(request).await?;
+        Ok(started.elapsed())
     }
 
     /// Creates accounts with so many callers for so long; returns the time that each call took.
@@ -113,24 +180,12 @@ impl Client {
         callers: usize,
         time: Duration,
     ) -> anyhow::Result<Vec<Duration>> {
-        let end = Instant::now() + time;
-        let callers: Vec<_> = (0..callers)
-            .map(|_| {
-                let client = self.clone();
-                tokio::spawn(async move {
-                    let mut times = Vec::new();
-                    while Instant::now() < end {
-                        times.push(client.create().await?);
-                    }
-                    anyhow::Ok(times)
-                })
-            })
-            .collect();
-        let mut all = Vec::new();
-        for caller in callers {
-            all.extend(caller.await??);
-        }
-        Ok(all)
+        let client = self.clone();
+        call_for(callers, time, move || {
+            let client = client.clone();
+            async move { Ok(client.create().await?.time) }
+        })
+        .await
     }
 
     fn new_account(&self) -> CreateAccountRequest {
@@ -149,6 +204,32 @@ impl Client {
             ..Default::default()
         }
     }
+}
+
+/// Calls with so many callers for so long, each one call after the other; returns the time that each call took.
+pub async fn call_for<F: Future<Output = anyhow::Result<Duration>> + Send + 'static>(
+    callers: usize,
+    time: Duration,
+    call: impl Fn() -> F + Clone + Send + 'static,
+) -> anyhow::Result<Vec<Duration>> {
+    let end = Instant::now() + time;
+    let callers: Vec<_> = (0..callers)
+        .map(|_| {
+            let call = call.clone();
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                while Instant::now() < end {
+                    times.push(call().await?);
+                }
+                anyhow::Ok(times)
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for caller in callers {
+        all.extend(caller.await??);
+    }
+    Ok(all)
 }
 
 /// A name that hardly anybody has.

@@ -71,11 +71,19 @@ impl Drop for Sink {
     }
 }
 
+/// A mail that was accepted.
+pub struct Mail {
+    /// When.
+    pub accepted: Instant,
+    /// The token in its link.
+    pub token: Option<String>,
+}
+
 /// A server that tells when it has accepted a mail.
 pub struct Inbox {
     pub url: String,
     address: String,
-    accepted: mpsc::UnboundedReceiver<Instant>,
+    accepted: mpsc::UnboundedReceiver<Mail>,
 }
 
 impl Inbox {
@@ -95,8 +103,8 @@ impl Inbox {
         })
     }
 
-    /// Waits for the next mail; returns when it was accepted.
-    pub async fn next(&mut self) -> anyhow::Result<Instant> {
+    /// Waits for the next mail.
+    pub async fn next(&mut self) -> anyhow::Result<Mail> {
         let next = tokio::time::timeout(Duration::from_secs(20), self.accepted.recv());
         next.await.context("no mail came")?.context("closed")
     }
@@ -128,32 +136,44 @@ impl Inbox {
     }
 }
 
-async fn converse(
-    stream: TcpStream,
-    accepted: mpsc::UnboundedSender<Instant>,
-) -> std::io::Result<()> {
+async fn converse(stream: TcpStream, mails: mpsc::UnboundedSender<Mail>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 ready\r\n").await?;
-    let (mut in_content, mut line) = (false, String::new());
+    let (mut content, mut line) = (None::<String>, String::new());
     loop {
         line.clear();
         if stream.read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        let answer: &[u8] = match line.trim_end() {
-            "." if in_content => {
-                in_content = false;
-                let _ = accepted.send(Instant::now());
+        let command = line.trim_end();
+        let answer: &[u8] = match &mut content {
+            Some(text) if command == "." => {
+                let accepted = Instant::now();
+                let token = token(text);
+                let _ = mails.send(Mail { accepted, token });
+                content = None;
                 b"250 accepted\r\n"
             }
-            _ if in_content => continue,
-            "DATA" => {
-                in_content = true;
+            Some(text) => {
+                // Quoted-printable: a line that ends with `=` goes on.
+                text.push_str(command.strip_suffix('=').unwrap_or(&line));
+                continue;
+            }
+            None if command == "DATA" => {
+                content = Some(String::new());
                 b"354 go on\r\n"
             }
-            _ => b"250 ok\r\n",
+            None => b"250 ok\r\n",
         };
         stream.write_all(answer).await?;
     }
+}
+
+/// The token in the first link of a mail.
+fn token(text: &str) -> Option<String> {
+    let (_, after) = text.split_once("?token=")?;
+    let after = after.strip_prefix("3D").unwrap_or(after);
+    let is_token = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+    Some(after.chars().take_while(|&it| is_token(it)).collect())
 }

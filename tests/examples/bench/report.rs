@@ -1,6 +1,6 @@
 //! The table.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -23,26 +23,31 @@ impl Report {
         let compared = baseline.map_or(String::new(), |(name, value, ratio)| {
             format!("{name} {value:.2} {unit}, ratio {ratio:.2}")
         });
-        println!("{id:4} {what:50} {value:10.2} {unit:4} {compared:55} goal {goal}");
+        println!("{id:4} {what:50} {value:10.2} {unit:4} {compared:50} goal {goal}");
         self.rows.push(json!({
             "id": id, "what": what, "value": value, "unit": unit, "goal": goal,
             "baseline": baseline.map(|(name, value, ratio)| json!({ "what": name, "value": value, "ratio": ratio })),
         }));
     }
 
-    /// Writes all figures to `target/bench.json`, with what else the machine was doing.
-    pub fn finish(self, fsync: &str) -> anyhow::Result<()> {
+    /// Adds what is good to know of a figure: it has no goal.
+    pub fn note(&mut self, id: &str, what: &str, text: &str) {
+        println!("{id:4} {what:50} {text}");
+        self.rows
+            .push(json!({ "id": id, "what": what, "note": text }));
+    }
+
+    /// Writes all figures to a file, with what else the machine was doing.
+    pub fn finish(self, path: &Path, fsync: &str) -> anyhow::Result<()> {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let processors = std::thread::available_parallelism().map_or(0, usize::from);
+        let processors = crate::processors::processors();
         println!(
-            "{processors} processors, load {}, fsync {fsync}",
-            load.trim_end()
+            "{processors} processors, load {}, fsync {fsync}; written to {}",
+            load.trim_end(),
+            path.display()
         );
         let document = json!({ "processors": processors, "load": load.trim_end(), "fsync": fsync, "rows": self.rows });
-        fs::write(
-            "target/bench.json",
-            serde_json::to_string_pretty(&document)?,
-        )?;
+        fs::write(path, serde_json::to_string_pretty(&document)?)?;
         Ok(())
     }
 }

@@ -1,27 +1,30 @@
 //! The services, their databases and their queues.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use sqlx::{AssertSqlSafe, PgPool};
+use anyhow::Context as _;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tokio_util::sync::CancellationToken;
-use usher_runtime::{
-    bus::EventBus,
-    database::Pools,
-    relay::{self, Wake},
-};
 use usher_tests::{BrokerNames, Database, Program, ServiceName, setting, token_keys};
 
+use crate::client::{Person, large_organization};
+
 /// How often it is looked whether something has ended.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(50);
 
 pub struct System {
     pub account_url: String,
     /// As an administrator reaches it.
     pub account_admin_url: String,
+    /// The database of account-svc with 10,000 accounts.
+    pub small_url: String,
+    pub small_admin_url: String,
     account: PgPool,
     notify_database: Database,
     names: BrokerNames,
@@ -30,24 +33,32 @@ pub struct System {
     admin_ports: [u16; 2],
 }
 
+/// Names that are in a database.
+pub struct Names {
+    pub random: Vec<Person>,
+    pub common: Vec<Person>,
+    pub rare: Vec<Person>,
+}
+
 impl System {
-    pub async fn prepare(account_database: &str) -> anyhow::Result<Self> {
-        let account_database = Database::open(ServiceName::Account, account_database).await?;
-        let notify_database =
-            Database::migrated(ServiceName::Notify, &notify_svc::db::MIGRATIONS).await?;
+    pub async fn prepare(large: &str, small: &str) -> anyhow::Result<Self> {
+        let large = Database::open(ServiceName::Account, large).await?;
+        let small = Database::open(ServiceName::Account, small).await?;
+        let notify_database = Database::create(ServiceName::Notify).await?;
+        let owner = notify_database.owner_url();
+        Program::run("notify-svc", &["migrate"], &[("DATABASE_URL", &owner)]).await?;
         let (private_key, public_key) = token_keys().await?;
-        let account = PgPool::connect(&account_database.admin_url()).await?;
-        sqlx::raw_sql(
-            "CREATE OR REPLACE FUNCTION bench_id(n bigint, kind integer) RETURNS uuid LANGUAGE sql STABLE
-             RETURN (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '7'
-                || lpad(to_hex(kind), 3, '0') || '8' || lpad(to_hex(n), 15, '0'))::uuid",
-        )
-        .execute(&account)
-        .await?;
+        let account = PgPool::connect(&large.admin_url()).await?;
+        // `fill` leaves dead rows for the plans that `tests/explain` looks at.
+        sqlx::raw_sql("ALTER TABLE outbox RESET (autovacuum_enabled)")
+            .execute(&account)
+            .await?;
         let system = Self {
             account,
-            account_url: account_database.service_url(),
-            account_admin_url: account_database.admin_url(),
+            account_url: large.service_url(),
+            account_admin_url: large.admin_url(),
+            small_url: small.service_url(),
+            small_admin_url: small.admin_url(),
             notify_database,
             names: BrokerNames::create("bench"),
             private_key,
@@ -66,37 +77,43 @@ impl System {
         Ok(())
     }
 
-    pub async fn start_account_svc(&self) -> anyhow::Result<Program> {
-        let admin = format!("127.0.0.1:{}", self.admin_ports[0]);
-        self.start(
-            "account-svc",
-            &[
-                ("DATABASE_URL", &self.account_url),
-                ("TOKEN_PUBLIC_KEY", &self.public_key),
-                ("PORTAL_ORIGINS", "https://portal.example"),
-                ("ADMIN_LISTEN", &admin),
-            ],
-        )
-        .await
+    pub async fn vacuum(&self) -> anyhow::Result<()> {
+        sqlx::raw_sql("VACUUM").execute(&self.account).await?;
+        Ok(())
     }
 
-    pub async fn start_notify_svc(&self, smtp_url: &str) -> anyhow::Result<Program> {
+    /// Starts account-svc on the large database, with more settings.
+    pub async fn start_account_svc(&self, settings: &[(&str, &str)]) -> anyhow::Result<Program> {
+        let admin = format!("127.0.0.1:{}", self.admin_ports[0]);
+        let own = [
+            ("DATABASE_URL", self.account_url.as_str()),
+            ("TOKEN_PUBLIC_KEY", &self.public_key),
+            ("PORTAL_ORIGINS", "https://portal.example"),
+            ("ADMIN_LISTEN", &admin),
+        ];
+        self.start("account-svc", &[&own, settings].concat()).await
+    }
+
+    /// Starts notify-svc, with more settings.
+    pub async fn start_notify_svc(
+        &self,
+        smtp_url: &str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Program> {
         let admin = format!("127.0.0.1:{}", self.admin_ports[1]);
-        self.start(
-            "notify-svc",
-            &[
-                ("DATABASE_URL", &self.notify_database.service_url()),
-                ("TOKEN_PRIVATE_KEY", &self.private_key),
-                ("SMTP_URL", smtp_url),
-                ("ADMIN_LISTEN", &admin),
-            ],
-        )
-        .await
+        let database_url = self.notify_database.service_url();
+        let own = [
+            ("DATABASE_URL", database_url.as_str()),
+            ("TOKEN_PRIVATE_KEY", &self.private_key),
+            ("SMTP_URL", smtp_url),
+            ("ADMIN_LISTEN", &admin),
+        ];
+        self.start("notify-svc", &[&own, settings].concat()).await
     }
 
     async fn start(&self, name: &str, settings: &[(&str, &str)]) -> anyhow::Result<Program> {
         let amqp_url = setting("AMQP_URL")?;
-        let mut all = vec![
+        let shared = [
             ("AMQP_URL", amqp_url.as_str()),
             ("AMQP_PREFIX", &self.names.prefix),
             // A log line for each call would be measured too, and kept by this process.
@@ -105,8 +122,16 @@ impl System {
                 "info,lapin=off,usher_runtime::server=warn,notify_svc::use_cases::sending=warn",
             ),
         ];
-        all.extend_from_slice(settings);
-        Program::serve(name, &all).await
+        Program::serve(name, &[&shared, settings].concat()).await
+    }
+
+    /// The exchange that the services publish to.
+    pub fn exchange(&self) -> String {
+        format!(
+            "{}{}",
+            self.names.prefix,
+            usher_proto::topology::EVENTS_EXCHANGE
+        )
     }
 
     /// Asks `/readyz` until it says yes.
@@ -133,28 +158,62 @@ impl System {
         Ok(answer)
     }
 
-    /// An organization with every hundredth account of the large one.
-    pub async fn organization_of_10_000(&self) -> anyhow::Result<String> {
-        let id = "01900000-0000-7000-8000-00000000ffff";
-        let large = crate::client::large_organization();
-        let copy = format!(
-            "DO $$ BEGIN IF NOT EXISTS (SELECT FROM organizations WHERE organization_id = '{id}') THEN
-                CREATE TEMP TABLE o AS SELECT * FROM organizations WHERE organization_id = '{large}';
-                UPDATE o SET organization_id = '{id}', slug = 'ten-thousand';
-                INSERT INTO organizations SELECT * FROM o;
-                CREATE TEMP TABLE a AS SELECT * FROM accounts WHERE organization_id = '{large}'
-                    AND hashtext(account_id::text) % 100 = 0;
-                UPDATE a SET organization_id = '{id}', last_invitation_id = NULL;
-                INSERT INTO accounts SELECT * FROM a;
-            END IF; END $$"
-        );
-        sqlx::raw_sql(AssertSqlSafe(copy))
-            .execute(&self.account)
-            .await?;
-        sqlx::raw_sql("ANALYZE accounts")
-            .execute(&self.account)
-            .await?;
-        Ok(id.to_owned())
+    /// The metric of a service whose line begins like this and holds `label`; 0 if there is none yet.
+    async fn metric(&self, service: &str, name: &str, label: &str) -> anyhow::Result<u64> {
+        let metrics = self.ask(service, "/metrics").await?;
+        let value = metrics.lines().find_map(|line| {
+            let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            labels.contains(label).then(|| value.parse().ok()).flatten()
+        });
+        Ok(value.unwrap_or(0))
+    }
+
+    /// Waits until the relay of account-svc has published so many events; returns how many, and when.
+    pub async fn published_at_least(&self, events: u64) -> anyhow::Result<(u64, Instant)> {
+        let started = Instant::now();
+        loop {
+            let name = "usher_outbox_published_total";
+            let published = self.metric("account-svc", name, "").await?;
+            if published >= events {
+                return Ok((published, Instant::now()));
+            }
+            anyhow::ensure!(
+                started.elapsed() < Duration::from_mins(3),
+                "not all events were published"
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Names in a database, common and rare.
+    pub async fn names(&self, admin_url: &str) -> anyhow::Result<Names> {
+        let mut connection = PgConnection::connect(admin_url).await?;
+        let mut read = async |order: &str, count: usize| {
+            let query = format!(
+                "SELECT given_name, family_name, (floor(random() * 60) + 1940)::integer,
+                    (floor(random() * 12) + 1)::integer, (floor(random() * 28) + 1)::integer
+                FROM accounts WHERE organization_id = '{}' GROUP BY given_name, family_name
+                ORDER BY {order} LIMIT {count}",
+                large_organization()
+            );
+            let rows: Vec<(String, String, i32, i32, i32)> = sqlx::query_as(AssertSqlSafe(query))
+                .fetch_all(&mut connection)
+                .await?;
+            let people = rows
+                .into_iter()
+                .map(|(given, family, year, month, day)| Person {
+                    given,
+                    family,
+                    birth_date: (year, month, day),
+                });
+            anyhow::Ok(people.collect())
+        };
+        Ok(Names {
+            // Of accounts, not of names: common names come more often.
+            random: read("random() ^ (1.0 / count(*)) DESC", 500).await?,
+            common: read("count(*) DESC", 10).await?,
+            rare: read("count(*), random()", 500).await?,
+        })
     }
 
     /// Waits until the relay has published all. Looks at the newest event, which goes last: counting would read
@@ -174,7 +233,8 @@ impl System {
     /// Waits until notify-svc has sent so many emails, as its metrics say.
     pub async fn wait_for_sent(&self, emails: usize) -> anyhow::Result<()> {
         let started = Instant::now();
-        while self.sent().await? < emails {
+        let name = "usher_deliveries_total{";
+        while self.metric("notify-svc", name, r#"state="sent""#).await? < emails as u64 {
             anyhow::ensure!(
                 started.elapsed() < Duration::from_mins(3),
                 "not all emails were sent"
@@ -184,45 +244,22 @@ impl System {
         Ok(())
     }
 
-    async fn sent(&self) -> anyhow::Result<usize> {
-        let metrics = self.ask("notify-svc", "/metrics").await?;
-        let sent = metrics.lines().find_map(|line| {
-            let (labels, count) = line
-                .strip_prefix("usher_deliveries_total{")?
-                .rsplit_once(' ')?;
-            let is_sent = labels.contains(r#"state="sent""#);
-            is_sent.then(|| count.parse().ok()).flatten()
-        });
-        Ok(sent.unwrap_or(0))
-    }
-
-    /// Events a second that leave a full outbox.
-    pub async fn relay(&self, events: u32) -> anyhow::Result<f64> {
+    /// Puts events into the outbox, as large as those of an invitation, and each of a trace, as all are.
+    pub async fn fill_outbox(&self, events: u32) -> anyhow::Result<()> {
         let fill = format!(
-            "INSERT INTO outbox (event_id, organization_id, event_type, payload)
-             SELECT bench_id(n, 7), '{}', 'invitation.requested.v1', decode(repeat('00', 600), 'hex')
-             FROM generate_series(1, {events}) AS n",
-            crate::client::large_organization()
+            "INSERT INTO outbox (event_id, organization_id, event_type, payload, trace_context)
+             SELECT (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '70008000'
+                    || lpad(to_hex(n), 12, '0'))::uuid,
+                '{}', 'invitation.requested.v1', decode(repeat('00', 600), 'hex'),
+                '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+             FROM generate_series(1, {events}) AS n;
+             ANALYZE outbox",
+            large_organization()
         );
-        let names = BrokerNames::create("bench-relay");
-        let url = setting("AMQP_URL")?.into();
-        let bus = EventBus::rabbitmq_with_prefix(&url, "bench", &names.prefix)?;
-        bus.connected().await;
         sqlx::raw_sql(AssertSqlSafe(fill))
             .execute(&self.account)
             .await?;
-        let url = self.account_url.clone().into();
-        let pool = Pools::connect(&url, account_svc::db::ROLE, 4, 4)?.workers;
-        let stop = CancellationToken::new();
-        let started = Instant::now();
-        let relay = tokio::spawn(relay::run(pool, bus.clone(), Wake::default(), stop.clone()));
-        self.wait_for_empty_outbox().await?;
-        let rate = f64::from(events) / started.elapsed().as_secs_f64();
-        stop.cancel();
-        relay.await?;
-        bus.close().await;
-        names.remove().await?;
-        Ok(rate)
+        Ok(())
     }
 
     /// Whether PostgreSQL waits for the disk.
@@ -235,6 +272,16 @@ impl System {
     pub async fn remove(self) -> anyhow::Result<()> {
         self.names.remove().await
     }
+}
+
+/// A figure of `/proc/<pid>/status`: `VmRSS` is what a process holds, `VmHWM` the most that it held.
+pub fn mebibytes(program: &Program, name: &str) -> anyhow::Result<f64> {
+    let id = program.id().context("it has ended")?;
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find(|line| line.starts_with(name));
+    let figure = line.and_then(|line| line.split_whitespace().nth(1));
+    let kibibytes: f64 = figure.context("no such figure")?.parse()?;
+    Ok(kibibytes / 1024.0)
 }
 
 fn free_port() -> anyhow::Result<u16> {
