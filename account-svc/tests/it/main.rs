@@ -27,7 +27,6 @@ mod name_frequencies;
 mod organizations;
 mod outages;
 mod resend;
-mod resend_model;
 mod secrets;
 mod sizes;
 mod storage;
