@@ -11,8 +11,8 @@ use usher_runtime::page::Rows;
 use uuid::Uuid;
 
 pub use self::{
-    duplicates::{Similar, find_by_email, find_similar, lock_name},
-    write::{KeyChange, Login, activate, close, create, record_login, reopen, update},
+    duplicates::{Similar, find_by_email, find_similar, lock_name, name_locks},
+    write::{KeyChange, Login, NewAccount, activate, close, create, record_login, reopen, update},
 };
 use super::{MAX_SCANNED, invitation::Invitation};
 use crate::domain::{
@@ -45,6 +45,39 @@ pub struct Account {
     pub last_invitation: Option<Invitation>,
     /// Last login of the client through this organization.
     pub last_login_time: Option<OffsetDateTime>,
+}
+
+impl Account {
+    /// An account that was created a moment ago.
+    #[must_use]
+    pub fn created(
+        organization_id: Uuid,
+        account_id: Uuid,
+        profile: &Profile,
+        create_time: OffsetDateTime,
+        invitation: Option<Invitation>,
+    ) -> Self {
+        let state = match &invitation {
+            _ if profile.email.is_none() => AccountState::Managed,
+            None => AccountState::NotInvited,
+            Some(invitation) => match invitation.kind {
+                InvitationKind::Activation => AccountState::Invited,
+                InvitationKind::ShareRequest => AccountState::ShareRequested,
+            },
+        };
+        Self {
+            account_id,
+            organization_id,
+            state,
+            person_id: None,
+            profile: profile.clone(),
+            version: 1,
+            create_time,
+            update_time: create_time,
+            last_invitation: invitation,
+            last_login_time: None,
+        }
+    }
 }
 
 struct Row {

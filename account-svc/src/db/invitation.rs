@@ -13,7 +13,11 @@ pub use self::{
     end::{End, Ended, end},
 };
 use super::MAX_SCANNED;
-use crate::domain::state::{InvitationKind, InvitationState};
+use crate::domain::{
+    email::Email,
+    state::{InvitationKind, InvitationState},
+    token::TokenHash,
+};
 
 /// An invitation as it is read.
 #[derive(Debug, Clone)]
@@ -173,22 +177,45 @@ pub struct NewInvitation<'a> {
     pub account_id: Uuid,
     /// What it asks.
     pub kind: InvitationKind,
-    /// Address of the recipient.
-    pub recipient: &'a str,
-    /// The same in canonical form.
-    pub recipient_canonical: &'a str,
+    /// Where the email goes.
+    pub recipient: &'a Email,
     /// Language of the email.
     pub locale: &'a str,
     /// Who asks for it.
-    pub requested_by: &'a str,
+    pub requested_by: String,
     /// Form sent with it; empty means none.
-    pub form_id: &'a str,
+    pub form_id: String,
     /// Where the link returns to; empty means the portal's start page.
-    pub return_url: &'a str,
+    pub return_url: String,
     /// How long it can be used.
     pub lifetime_seconds: i64,
     /// SHA-256 of its token.
-    pub token_hash: &'a [u8],
+    pub token_hash: TokenHash,
+}
+
+impl NewInvitation<'_> {
+    /// The invitation once it is created.
+    #[must_use]
+    pub fn into_invitation(self, organization_id: Uuid, times: Times) -> Invitation {
+        Invitation {
+            invitation_id: self.invitation_id,
+            organization_id,
+            account_id: self.account_id,
+            kind: self.kind,
+            state: InvitationState::Queued,
+            recipient: self.recipient.address().to_owned(),
+            send_count: 1,
+            requested_by: self.requested_by,
+            form_id: self.form_id,
+            return_url: self.return_url,
+            throttled_until: None,
+            failure_reason: String::new(),
+            create_time: times.create_time,
+            sent_time: None,
+            expire_time: times.expire_time,
+            end_time: None,
+        }
+    }
 }
 
 /// Times of a new invitation.
@@ -233,14 +260,14 @@ pub async fn create(
         new.invitation_id,
         new.account_id,
         new.kind.as_str(),
-        new.recipient,
-        new.recipient_canonical,
+        new.recipient.address(),
+        new.recipient.canonical(),
         new.locale,
         new.requested_by,
         new.form_id,
         new.return_url,
         new.lifetime_seconds,
-        new.token_hash,
+        &new.token_hash.0[..],
     )
     .fetch_one(connection)
     .await

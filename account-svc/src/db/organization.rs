@@ -1,11 +1,13 @@
 //! Organizations.
 
 use sqlx::{PgConnection, types::Json};
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
+use super::account::name_locks;
 use crate::domain::{
     duplicate::DuplicateRules,
+    name::PersonName,
     organization::{Organization, OrganizationProfile, Reminder},
 };
 
@@ -30,6 +32,7 @@ struct Row {
     front_desk_expected_share: f64,
     import_threshold: f64,
     import_expected_share: f64,
+    today: Date,
     version: i64,
     create_time: OffsetDateTime,
     update_time: OffsetDateTime,
@@ -64,6 +67,7 @@ impl From<Row> for Organization {
                     expected_share: row.import_expected_share,
                 },
             },
+            today: row.today,
             version: row.version,
             create_time: row.create_time,
             update_time: row.update_time,
@@ -81,7 +85,9 @@ macro_rules! select_organizations {
                     allowed_return_origins, sender_name, reply_to, logo_url, color, minimum_age, time_zone,
                     invitation_lifetime_seconds, reinvite_after_seconds, link_prompt_lifetime_seconds,
                     reminders AS \"reminders: Json<Vec<Reminder>>\", front_desk_threshold,
-                    front_desk_expected_share, import_threshold, import_expected_share, version, create_time, update_time "
+                    front_desk_expected_share, import_threshold, import_expected_share,
+                    (statement_timestamp() AT TIME ZONE time_zone)::date AS \"today!\",
+                    version, create_time, update_time "
                 + $tail,
             $($argument),*
         )
@@ -146,6 +152,27 @@ pub async fn get(
         "SELECT",
         "FROM organizations WHERE organization_id = $1",
         organization_id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(Organization::from))
+}
+
+/// Reads an organization for which a name is to be checked and written: see [`name_locks`].
+///
+/// # Errors
+/// If the database fails.
+pub async fn get_and_lock_name(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    name: &PersonName,
+) -> Result<Option<Organization>, sqlx::Error> {
+    let row = select_organizations!(
+        "SELECT",
+        "FROM organizations WHERE organization_id = $1
+            AND (SELECT count(pg_advisory_xact_lock(lock)) FROM unnest($2::bigint[]) AS lock) >= 0",
+        organization_id,
+        &name_locks(organization_id, name),
     )
     .fetch_optional(connection)
     .await?;

@@ -1,7 +1,7 @@
 //! Organizations: what their clients see of them, and the settings that their rules follow.
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use super::duplicate::DuplicateRules;
@@ -15,6 +15,8 @@ pub struct Organization {
     pub slug: String,
     /// What may be changed.
     pub profile: OrganizationProfile,
+    /// The date where it is, at the moment at which it was read.
+    pub today: Date,
     /// Counts the changes.
     pub version: i64,
     /// When it was created.

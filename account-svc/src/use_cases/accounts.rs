@@ -112,8 +112,7 @@ pub(super) fn check_size(profile: &Profile) -> Result<(), Error> {
 }
 
 /// The holder must be old enough, and nobody is born tomorrow.
-pub(super) async fn check_birth_dates(
-    connection: &mut PgConnection,
+pub(super) fn check_birth_dates(
     organization: &Organization,
     profile: &Profile,
 ) -> Result<(), Error> {
@@ -121,7 +120,7 @@ pub(super) async fn check_birth_dates(
     if profile.birth_date.is_none() && members.clone().all(|date| date.is_none()) {
         return Ok(());
     }
-    let today = db::clock::today(connection, &organization.profile.time_zone).await?;
+    let today = organization.today;
     for (index, date) in members.enumerate() {
         if let Some(Err(error)) = date.map(|date| birth_date::age(date, today)) {
             let field = format!("account.members[{index}].birth_date");

@@ -6,12 +6,16 @@ use uuid::Uuid;
 use super::{
     accounts::{self, Decisions},
     duplicates,
-    invitations::{self, Addressee},
+    invitations::{Addressee, Draft},
     organizations,
 };
 use crate::{
     context::Context,
-    db::{self, account::Account},
+    db::{
+        self,
+        account::{Account, NewAccount},
+        invitation::Times,
+    },
     domain::{audit::AuditAction, profile::Profile},
     error::Error,
     events,
@@ -28,22 +32,33 @@ pub async fn create(
     decisions: &Decisions,
 ) -> Result<Account, Error> {
     accounts::check_size(profile)?;
-    let organization_id = change.organization_id;
-    let organization = organizations::read(change, organization_id).await?;
-    accounts::check_birth_dates(change, &organization, profile).await?;
-    duplicates::lock_name(change, &profile.name).await?;
+    let organization = organizations::read_and_lock_name(change, &profile.name).await?;
+    accounts::check_birth_dates(&organization, profile)?;
     let identity = profile.identity();
     let entry_mode = decisions.entry_mode;
     let report = duplicates::report(change, &organization, entry_mode, &identity, None).await?;
     let kind = duplicates::refuse_taken_email(&report, decisions)?;
+    let organization_id = organization.organization_id;
     let account_id = Uuid::now_v7();
     let ignored =
         duplicates::refuse_similar_names(organization_id, &report, decisions, account_id)?;
 
-    if !db::account::create(change, organization_id, account_id, profile).await? {
+    let addressee =
+        Addressee::new(account_id, profile, None).filter(|_| !decisions.hold_invitation);
+    let extras = &decisions.extras;
+    let draft = addressee
+        .map(|addressee| Draft::new(context, change, &organization, &addressee, kind, extras))
+        .transpose()?;
+    let new = NewAccount {
+        organization_id,
+        account_id,
+        profile,
+        invitation: draft.as_ref().map(|draft| &draft.invitation),
+    };
+    let Some((create_time, expire_time)) = db::account::create(change, &new).await? else {
         // Another call created it since the check.
         return Err(email_taken(change, profile).await?);
-    }
+    };
     change.audit(AuditEntry::of_resource(
         AuditAction::AccountCreated,
         account_id,
@@ -51,18 +66,28 @@ pub async fn create(
     if let Some(entry) = ignored {
         change.audit(entry);
     }
-    if !decisions.hold_invitation
-        && let Some(addressee) = Addressee::new(account_id, profile, None)
-    {
-        let extras = &decisions.extras;
-        invitations::create(context, change, &organization, &addressee, kind, extras).await?;
-    }
-    let account = accounts::read(change, organization_id, account_id).await?;
+    let invitation = match (draft, expire_time) {
+        (Some(draft), Some(expire_time)) => {
+            let times = Times {
+                create_time,
+                expire_time,
+            };
+            Some(draft.announce(context, change, times)?)
+        }
+        _ => None,
+    };
+    let account = Account::created(
+        organization_id,
+        account_id,
+        profile,
+        create_time,
+        invitation,
+    );
     change.emit(events::account_created(
         organization_id,
         account_id,
         account.state,
-        account.create_time,
+        create_time,
     ));
     Ok(account)
 }

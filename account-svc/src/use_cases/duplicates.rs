@@ -105,12 +105,16 @@ pub async fn report(
     except: Option<Uuid>,
 ) -> Result<DuplicateReport, Error> {
     let organization_id = organization.organization_id;
-    let email = identity.email.as_deref();
-    let email = check_email(connection, organization_id, email, except).await?;
     let mut similar = db::account::find_similar(connection, organization_id, identity).await?;
     similar
         .accounts
         .retain(|(account_id, _)| Some(*account_id) != except);
+    let email = match similar.email_account_id {
+        _ if identity.email.is_none() => EmailVerdict::NotGiven,
+        Some(account_id) if Some(account_id) != except => EmailVerdict::InOrganization(account_id),
+        _ if similar.email_is_proven => EmailVerdict::OnPlatform,
+        _ => EmailVerdict::Available,
+    };
     let rules = organization.profile.duplicate_rules(entry_mode);
     let mut candidates = duplicate::rank(identity, &similar.accounts, &similar.frequencies, rules);
     let more_candidates = candidates.len() > SHOWN;
@@ -122,26 +126,4 @@ pub async fn report(
         candidates,
         more_candidates,
     })
-}
-
-async fn check_email(
-    connection: &mut PgConnection,
-    organization_id: Uuid,
-    email: Option<&str>,
-    except: Option<Uuid>,
-) -> Result<EmailVerdict, Error> {
-    let Some(email) = email else {
-        return Ok(EmailVerdict::NotGiven);
-    };
-    match db::account::find_by_email(connection, organization_id, email).await? {
-        Some(account_id) if Some(account_id) != except => {
-            return Ok(EmailVerdict::InOrganization(account_id));
-        }
-        Some(_) | None => {}
-    }
-    if db::person::exists(connection, email).await? {
-        Ok(EmailVerdict::OnPlatform)
-    } else {
-        Ok(EmailVerdict::Available)
-    }
 }

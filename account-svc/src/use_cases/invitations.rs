@@ -1,116 +1,32 @@
 //! Invitations: sending, listing, revoking.
 
-use secrecy::ExposeSecret as _;
+mod draft;
+
 use sqlx::PgConnection;
-use usher_proto::event::v1::{
-    InvitationKind as EventKind, InvitationRequested, MailClass, OrganizationFace, SealedToken,
-};
 use usher_runtime::{
     audit::AuditEntry,
     change::Change,
-    error::CommonError,
-    fields::InvalidFields,
     page::{Page, Rows},
-    seal::{self, TokenUse},
-    timestamp,
 };
 use uuid::Uuid;
 
+pub use self::draft::{Addressee, Draft, Extras};
 use super::organizations;
 use crate::{
-    context::{Context, Rules},
+    context::Context,
     db::{
         self,
         account::Account,
-        invitation::{End, Ended, Invitation, NewInvitation},
+        invitation::{End, Ended, Invitation},
     },
     domain::{
         audit::AuditAction,
-        email::Email,
-        name::PersonName,
         organization::{Organization, OrganizationProfile},
-        profile::Profile,
         state::{AccountState, InvitationKind, InvitationState},
-        token::{self, TokenHash},
     },
     error::Error,
     events,
 };
-
-/// What staff add to an invitation. `None` keeps what the newest invitation of the account has.
-#[derive(Debug, Clone, Default)]
-pub struct Extras {
-    /// Form to fill in; empty means none.
-    pub form_id: Option<String>,
-    /// Where the link returns to; empty means the portal's start page.
-    pub return_url: Option<String>,
-}
-
-impl Extras {
-    /// The form and the return URL of an invitation that follows `newest`. A return URL that is kept is left out
-    /// when its origin is not allowed any more: staff who send again do not know of it.
-    fn resolve(
-        &self,
-        rules: &Rules,
-        profile: &OrganizationProfile,
-        newest: Option<&Invitation>,
-    ) -> Result<(String, String), Error> {
-        let check = |url: &str| match url {
-            "" => Ok(String::new()),
-            url => {
-                rules
-                    .links
-                    .return_url(url, &profile.portal_url, &profile.allowed_return_origins)
-            }
-        };
-        let form_id = match (&self.form_id, newest) {
-            (Some(form_id), _) => form_id.clone(),
-            (None, Some(newest)) => newest.form_id.clone(),
-            (None, None) => String::new(),
-        };
-        let return_url = match (&self.return_url, newest) {
-            (Some(url), _) => {
-                check(url).map_err(|error| Error::from(InvalidFields::one("return_url", error)))?
-            }
-            (None, Some(newest)) => check(&newest.return_url).unwrap_or_default(),
-            (None, None) => String::new(),
-        };
-        Ok((form_id, return_url))
-    }
-}
-
-/// Whom an invitation goes to.
-#[derive(Debug)]
-pub struct Addressee<'a> {
-    /// The account, locked or just created.
-    pub account_id: Uuid,
-    /// Name of the client.
-    pub name: &'a PersonName,
-    /// Where the email goes.
-    pub email: &'a Email,
-    /// Language of the account; empty means the organization's.
-    pub locale: &'a str,
-    /// The newest invitation of the account.
-    pub newest: Option<&'a Invitation>,
-}
-
-impl<'a> Addressee<'a> {
-    /// The client of an account; `None` if it has no email.
-    #[must_use]
-    pub fn new(
-        account_id: Uuid,
-        profile: &'a Profile,
-        newest: Option<&'a Invitation>,
-    ) -> Option<Self> {
-        Some(Self {
-            account_id,
-            name: &profile.name,
-            email: profile.email.as_ref()?,
-            locale: &profile.locale,
-            newest,
-        })
-    }
-}
 
 /// What became of a request to invite.
 #[derive(Debug)]
@@ -151,9 +67,8 @@ pub async fn send(
     } else {
         InvitationKind::Activation
     };
-    let invitation_id = create(context, change, &organization, &addressee, kind, extras).await?;
     Ok(Sent {
-        invitation: read(change, organization_id, invitation_id).await?,
+        invitation: create(context, change, &organization, &addressee, kind, extras).await?,
         already_waiting: false,
     })
 }
@@ -224,93 +139,11 @@ pub async fn create(
     addressee: &Addressee<'_>,
     kind: InvitationKind,
     extras: &Extras,
-) -> Result<Uuid, Error> {
-    let rules = &context.rules;
-    let profile = &organization.profile;
-    // The operator's list may have become shorter since the organization chose its portal.
-    if rules.links.portal_url(&profile.portal_url).is_err() {
-        return Err(Error::PortalNotTrusted);
-    }
-    let (form_id, return_url) = extras.resolve(rules, profile, addressee.newest)?;
-    let locale = if addressee.locale.is_empty() {
-        &profile.default_locale
-    } else {
-        addressee.locale
-    };
-    let invitation_id = Uuid::now_v7();
-    let (token, TokenHash(token_hash)) =
-        token::generate().map_err(|_| CommonError::Internal("no randomness".to_owned()))?;
-    let requested_by = change.requested_by.clone();
-    let new = NewInvitation {
-        invitation_id,
-        account_id: addressee.account_id,
-        kind,
-        recipient: addressee.email.address(),
-        recipient_canonical: addressee.email.canonical(),
-        locale,
-        requested_by: &requested_by,
-        form_id: &form_id,
-        return_url: &return_url,
-        lifetime_seconds: profile.invitation_lifetime_seconds,
-        token_hash: &token_hash,
-    };
-    let times = db::invitation::create(change, organization.organization_id, &new).await?;
-    let mut payload = InvitationRequested {
-        invitation_id: invitation_id.to_string(),
-        account_id: addressee.account_id.to_string(),
-        kind: event_kind(kind).into(),
-        mail_class: MailClass::Interactive.into(),
-        send_number: 1,
-        recipient: addressee.email.address().to_owned(),
-        given_name: addressee.name.given.clone(),
-        family_name: addressee.name.family.clone(),
-        locale: locale.to_owned(),
-        organization: Some(face(profile)),
-        expire_time: Some(timestamp::encode(times.expire_time)),
-        sealed_token: None,
-        form_id,
-        return_url,
-    };
-    let organization_id = organization.organization_id.to_string();
-    let sealed = seal::seal(
-        &context.notify_key,
-        token.expose_secret(),
-        TokenUse::of(&organization_id, &payload),
-    )
-    .map_err(|error| CommonError::Internal(error.to_string()))?;
-    payload.sealed_token = Some(SealedToken {
-        encapsulated_key: sealed.encapsulated_key,
-        ciphertext: sealed.ciphertext,
-    });
-    change.emit(events::invitation_requested(
-        organization.organization_id,
-        payload,
-        times.create_time,
-    ));
-    change.audit(
-        AuditEntry::of_resource(AuditAction::InvitationSent, addressee.account_id)
-            .detail("invitation_id", invitation_id.to_string())
-            .detail("kind", kind.as_str()),
-    );
-    Ok(invitation_id)
-}
-
-fn event_kind(kind: InvitationKind) -> EventKind {
-    match kind {
-        InvitationKind::Activation => EventKind::Activation,
-        InvitationKind::ShareRequest => EventKind::ShareRequest,
-    }
-}
-
-fn face(profile: &OrganizationProfile) -> OrganizationFace {
-    OrganizationFace {
-        display_name: profile.display_name.clone(),
-        portal_url: profile.portal_url.clone(),
-        sender_name: profile.sender_name.clone(),
-        reply_to: profile.reply_to.clone(),
-        logo_url: profile.logo_url.clone(),
-        color: profile.color.clone(),
-    }
+) -> Result<Invitation, Error> {
+    let draft = Draft::new(context, change, organization, addressee, kind, extras)?;
+    let times =
+        db::invitation::create(change, organization.organization_id, &draft.invitation).await?;
+    draft.announce(context, change, times)
 }
 
 /// Ends all open invitations of an account, which is locked, and stops their emails.

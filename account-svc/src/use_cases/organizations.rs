@@ -8,6 +8,7 @@ use crate::{
     db,
     domain::{
         audit::AuditAction,
+        name::PersonName,
         organization::{Organization, OrganizationChange, OrganizationProfile},
     },
     error::Error,
@@ -43,6 +44,21 @@ pub async fn read(
     organization_id: Uuid,
 ) -> Result<Organization, Error> {
     db::organization::get(connection, organization_id)
+        .await?
+        .ok_or(Error::OrganizationNotFound(organization_id))
+}
+
+/// Reads an organization in which an account of this name is to be created. Calls for equal names wait for each other
+/// until they end: of many that are sent at the same time, one succeeds and the others are warned of it.
+///
+/// # Errors
+/// If there is none.
+pub async fn read_and_lock_name(
+    change: &mut Change,
+    name: &PersonName,
+) -> Result<Organization, Error> {
+    let organization_id = change.organization_id;
+    db::organization::get_and_lock_name(change, organization_id, name)
         .await?
         .ok_or(Error::OrganizationNotFound(organization_id))
 }

@@ -60,7 +60,7 @@ pub async fn update(
     accounts::check_size(&after)?;
     // What the change leaves alone was decided before, perhaps under other rules.
     if before.birth_date != after.birth_date || before.members != after.members {
-        accounts::check_birth_dates(change, &organization, &after).await?;
+        accounts::check_birth_dates(&organization, &after)?;
     }
     let decisions = &update.decisions;
     // The same mailbox, in other capitals, is not another email.

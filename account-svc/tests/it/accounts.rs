@@ -2,6 +2,7 @@ use tonic::Code;
 use usher_proto::account::v1::{
     Account, AccountFilter, AccountState, Address, Contact, CreateAccountRequest, Date,
     GetAccountRequest, InvitationState, InvitePolicy, ListAccountsRequest, Member,
+    PlatformMatchPolicy,
 };
 use usher_proto::event::v1::event::Payload;
 
@@ -16,6 +17,50 @@ async fn an_account_without_an_email_is_managed() {
         .await;
     assert_eq!(account.state(), AccountState::Managed);
     assert_eq!(account.last_invitation, None);
+}
+
+/// The answer is not read back from the database.
+#[tokio::test]
+async fn the_answer_to_a_create_is_the_account_as_it_is_read() {
+    let mut service = Service::start().await;
+    let (one, other) = (service.organization().await, service.organization().await);
+    service.activated(&one).await;
+    let new = |given: &str, email: &str| new_account(&other, given, "Diaz", email);
+    let requests = [
+        new("Bo", ""),
+        CreateAccountRequest {
+            invite: InvitePolicy::Hold.into(),
+            ..new("Cy", "cy@example.org")
+        },
+        CreateAccountRequest {
+            form_id: "intake".to_owned(),
+            return_url: "https://portal.acme.example/welcome".to_owned(),
+            ..new("Di", "di@example.org")
+        },
+        CreateAccountRequest {
+            on_platform_match: PlatformMatchPolicy::RequestShare.into(),
+            ..new("Ann", "ann@example.org")
+        },
+    ];
+    let mut states = Vec::new();
+    for request in requests {
+        let created = service.create(request).await;
+        states.push(created.state());
+        assert_eq!(service.account(&other, &created.account_id).await, created);
+        if let Some(invitation) = created.last_invitation {
+            let read = service.invitation(&other, &invitation.invitation_id).await;
+            assert_eq!(read, invitation);
+        }
+    }
+    assert_eq!(
+        states,
+        [
+            AccountState::Managed,
+            AccountState::NotInvited,
+            AccountState::Invited,
+            AccountState::ShareRequested
+        ]
+    );
 }
 
 #[tokio::test]

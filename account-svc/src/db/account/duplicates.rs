@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::super::person::email_hash;
 use crate::domain::{
     duplicate::{self, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS},
     name::PersonName,
@@ -27,12 +28,24 @@ pub async fn find_by_email(
     .await
 }
 
-/// Lets one transaction at a time check and write a name of an organization: whoever gets here second waits until
-/// the first has ended, and a statement after this one sees what the first wrote. Names that are equal after
-/// normalization share a key.
+/// Locks that let one transaction at a time check and write a name of an organization: whoever takes them second
+/// waits until the first has ended, and a statement after that sees what the first wrote. Names that are equal
+/// after normalization share a lock.
 ///
-/// Waits for at most the `lock_timeout`. Nobody waits for ever: all take their locks in the same order, after
-/// the row of the account that they change and before they write anything that another could wait for.
+/// A transaction takes them in this order, after the row of the account that it changes and before it writes
+/// anything that another could wait for: so nobody waits for longer than others work.
+#[must_use]
+pub fn name_locks(organization_id: Uuid, name: &PersonName) -> Vec<i64> {
+    let mut locks: Vec<i64> = duplicate::exact_keys(name)
+        .into_iter()
+        .map(|key| key ^ half(organization_id))
+        .collect();
+    locks.sort_unstable();
+    locks.dedup();
+    locks
+}
+
+/// Takes the [`name_locks`] of a name. Waits for at most the `lock_timeout`.
 ///
 /// # Errors
 /// If the database fails.
@@ -41,15 +54,9 @@ pub async fn lock_name(
     organization_id: Uuid,
     name: &PersonName,
 ) -> Result<(), sqlx::Error> {
-    let mut locks: Vec<i64> = duplicate::exact_keys(name)
-        .into_iter()
-        .map(|key| key ^ half(organization_id))
-        .collect();
-    locks.sort_unstable();
-    locks.dedup();
     sqlx::query!(
         "SELECT FROM unnest($1::bigint[]) AS name (lock), LATERAL pg_advisory_xact_lock(name.lock)",
-        &locks,
+        &name_locks(organization_id, name),
     )
     .execute(connection)
     .await?;
@@ -64,13 +71,17 @@ const fn half(id: Uuid) -> i64 {
 /// What the duplicate check of an identity reads.
 #[derive(Debug)]
 pub struct Similar {
+    /// The open account of the organization that has the email.
+    pub email_account_id: Option<Uuid>,
+    /// Whether a Person, anywhere on the platform, has proved the email.
+    pub email_is_proven: bool,
     /// Accounts that share a key with the identity, oldest first.
     pub accounts: Vec<(Uuid, Identity)>,
     /// How often its names occur in the organization.
     pub frequencies: Frequencies,
 }
 
-/// Reads the open accounts that share a key with `identity`, for about [`ENOUGH_CANDIDATES`], rarest
+/// Reads what the duplicate check judges, in one statement: whether the email is taken, and the open accounts that share a key with `identity`, for about [`ENOUGH_CANDIDATES`], rarest
 /// keys first. A key of more than [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of
 /// the keys of equal names, the oldest accounts are read in any case. The same ones every time, for callers
 /// acknowledge those that they were shown.
@@ -102,7 +113,10 @@ pub async fn find_similar(
             WHERE is_exact OR size <= $4
                 OR NOT EXISTS (SELECT FROM posting WHERE size > 0 AND (is_exact OR size <= $4))
         )
-        SELECT coalesce(count.accounts, 0) AS "accounts!",
+        SELECT (SELECT account_id FROM accounts
+                WHERE organization_id = $1 AND email_canonical = $8 AND close_time IS NULL) AS email_account_id,
+            EXISTS (SELECT FROM proven_emails WHERE email_hash = $9) AS "email_is_proven!",
+            coalesce(count.accounts, 0) AS "accounts!",
             coalesce(given.as_given_name, 0) AS "given_as_given!",
             coalesce(given.as_family_name, 0) AS "given_as_family!",
             coalesce(family.as_family_name, 0) AS "family_as_family!",
@@ -123,6 +137,8 @@ pub async fn find_similar(
         limit(ENOUGH_CANDIDATES),
         names.given,
         names.family,
+        identity.email,
+        identity.email.as_deref().map(email_hash),
     )
     .fetch_all(connection)
     .await?;
@@ -135,6 +151,9 @@ pub async fn find_similar(
             family_as_given: row.family_as_given,
             given_as_family: row.given_as_family,
         });
+    let (email_account_id, email_is_proven) = rows.first().map_or((None, false), |row| {
+        (row.email_account_id, row.email_is_proven)
+    });
     let accounts = rows.into_iter().filter_map(|row| {
         let identity = Identity {
             name: PersonName {
@@ -148,6 +167,8 @@ pub async fn find_similar(
         Some((row.account_id?, identity))
     });
     Ok(Similar {
+        email_account_id,
+        email_is_proven,
         accounts: accounts.collect(),
         frequencies,
     })

@@ -4,40 +4,66 @@ use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::{
-    duplicate::{self, Identity},
-    email::Email,
-    profile::Profile,
+use crate::{
+    db::invitation::NewInvitation,
+    domain::{
+        duplicate::{self, Identity},
+        email::Email,
+        profile::Profile,
+    },
 };
 
-/// Creates an account; `false` if its email is taken in the organization.
+/// An account to be created.
+#[derive(Debug)]
+pub struct NewAccount<'a> {
+    /// The organization.
+    pub organization_id: Uuid,
+    /// Identity.
+    pub account_id: Uuid,
+    /// What staff entered.
+    pub profile: &'a Profile,
+    /// Its first invitation.
+    pub invitation: Option<&'a NewInvitation<'a>>,
+}
+
+/// Creates an account with the keys that it is found by and its first invitation, in one statement; `None` if its
+/// email is taken in the organization. Answers when it was created, and when the invitation expires.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn create(
     connection: &mut PgConnection,
-    organization_id: Uuid,
-    account_id: Uuid,
-    profile: &Profile,
-) -> Result<bool, sqlx::Error> {
+    new: &NewAccount<'_>,
+) -> Result<Option<(OffsetDateTime, Option<OffsetDateTime>)>, sqlx::Error> {
+    let (profile, invitation) = (new.profile, new.invitation);
     let names = duplicate::frequency_names(&profile.name);
-    let created = sqlx::query_scalar!(
+    let created = sqlx::query!(
         r#"WITH account AS (
             INSERT INTO accounts (
                 organization_id, account_id, given_name, family_name, email, email_canonical, birth_date,
                 phone, members, addresses, contacts, plan, assigned_staff, attributes, locale,
-                given_name_hash, family_name_hash)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                given_name_hash, family_name_hash, last_invitation_id)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
             ON CONFLICT (organization_id, email_canonical) WHERE close_time IS NULL DO NOTHING
-            RETURNING account_id
-        ),
-        keys AS (
+            RETURNING account_id, create_time
+        ), keys AS (
             INSERT INTO duplicate_keys (organization_id, key, account_id)
-            SELECT $1, key, account_id FROM account, unnest($18::bigint[]) AS key
+            SELECT $1, key, account_id FROM account, unnest($19::bigint[]) AS key
+        ), invitation AS (
+            INSERT INTO invitations (
+                organization_id, invitation_id, account_id, kind, recipient, recipient_canonical, locale,
+                requested_by, form_id, return_url, create_time, expire_time)
+            SELECT $1, $18, account_id, $20, $5, $6, $21, $22, $23, $24, create_time,
+                create_time + make_interval(secs => $25::bigint)
+            FROM account WHERE $18::uuid IS NOT NULL
+            RETURNING expire_time
+        ), token AS (
+            INSERT INTO tokens (token_hash, organization_id, invitation_id, expire_time)
+            SELECT $26, $1, $18, expire_time FROM invitation
         )
-        SELECT EXISTS (SELECT FROM account) AS "created!""#,
-        organization_id,
-        account_id,
+        SELECT create_time AS "create_time!", (SELECT expire_time FROM invitation) AS expire_time FROM account"#,
+        new.organization_id,
+        new.account_id,
         profile.name.given,
         profile.name.family,
         profile.email.as_ref().map(Email::address),
@@ -53,11 +79,19 @@ pub async fn create(
         profile.locale,
         names.given,
         names.family,
+        invitation.map(|invitation| invitation.invitation_id),
         &duplicate::blocking_keys(&profile.identity()),
+        invitation.map(|invitation| invitation.kind.as_str()),
+        invitation.map(|invitation| invitation.locale),
+        invitation.map(|invitation| invitation.requested_by.as_str()),
+        invitation.map(|invitation| invitation.form_id.as_str()),
+        invitation.map(|invitation| invitation.return_url.as_str()),
+        invitation.map(|invitation| invitation.lifetime_seconds),
+        invitation.map(|invitation| &invitation.token_hash.0[..]),
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(created)
+    Ok(created.map(|created| (created.create_time, created.expire_time)))
 }
 
 /// How the keys of an open account change, which it is found by when duplicates are searched.
