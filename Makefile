@@ -1,10 +1,10 @@
 # Everything here works on a fresh machine: what is missing is installed where that needs no password.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench
+.PHONY: help run test check format bench duplicates
 
 help: ## Lists what can be made
-	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 run: ## Brings up both services in one process, to try them out
 	@features=; \
@@ -35,3 +35,6 @@ format: ## Formats Rust and the contract
 bench: ## Measures the release build and compares it with its parts
 	cargo build --release -p account-svc -p notify-svc -p usher-tests --bins --examples
 	PROGRAMS=$(PROGRAMS) tests/servers --private --durable tests/bench $(ROWS)
+
+duplicates: ## Measures how well duplicates are found, by kind of error and size of the organization
+	cargo run --release -p usher-tests --example duplicates

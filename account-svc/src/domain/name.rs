@@ -1,7 +1,4 @@
-//! Names of people: what is accepted, and how two of them compare.
-
-use rphonetic::{DoubleMetaphone, Encoder as _};
-use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
+//! Names of people: what is accepted, and how they are folded to be compared.
 
 use super::{
     autolink,
@@ -17,9 +14,6 @@ pub use folded::Folded;
 pub const MAX_LENGTH: usize = 100;
 /// Most characters of a name that stands in one field.
 const MAX_FULL_LENGTH: usize = 200;
-
-/// Characters of a phonetic code: enough to tell long names apart.
-const SOUND_LENGTH: usize = 8;
 
 /// A full name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,107 +92,9 @@ pub fn optional_organization(text: &str, max: usize) -> Result<String, NameError
     }
 }
 
-impl PersonName {
-    /// Equal for two names exactly if they are equal but for case, accents, spacing, punctuation and the
-    /// order of the two.
-    #[must_use]
-    pub fn key(&self) -> String {
-        in_order(folded(&self.given), folded(&self.family))
-    }
-
-    /// Equal for names that sound alike or are nicknames of each other: what close spellings are looked
-    /// up by.
-    #[must_use]
-    pub fn sound(&self) -> String {
-        let given = self
-            .given
-            .split(separates_words)
-            .find(|word| !word.is_empty());
-        let given = folded(given.unwrap_or(&self.given));
-        in_order(
-            sound(formal(&self.given, &given)),
-            sound(&folded(&self.family)),
-        )
-    }
-}
-
-fn in_order(one: String, other: String) -> String {
-    let (first, second) = if one <= other {
-        (one, other)
-    } else {
-        (other, one)
-    };
-    format!("{first} {second}")
-}
-
-fn separates_words(character: char) -> bool {
-    character.is_whitespace() || character == '-' || character == '.'
-}
-
-/// A name in lower-case ASCII letters and digits: `Ł` as `l`, `Š` as `s`, other scripts transliterated. A
-/// name that cannot be written so keeps its own letters, and one without letters stays as it is.
-fn folded(name: &str) -> String {
-    let folded: String = any_ascii::any_ascii(&name.nfkc().collect::<String>())
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|character| character.to_ascii_lowercase())
-        .collect();
-    [folded, without_accents(name)]
-        .into_iter()
-        .find(|form| !form.is_empty())
-        .unwrap_or_else(|| name.to_lowercase())
-}
-
-/// A name without case, accents and punctuation, in its own script.
-fn without_accents(name: &str) -> String {
-    name.nfkd()
-        .filter(|&character| !is_combining_mark(character) && character.is_alphanumeric())
-        .flat_map(char::to_lowercase)
-        .collect()
-}
-
-fn sound(folded: &str) -> String {
-    let code = DoubleMetaphone::new(Some(SOUND_LENGTH)).encode(folded);
-    // Digits and vowel-only names have little or no sound of their own.
-    if code.len() < 2 {
-        folded.to_owned()
-    } else {
-        code
-    }
-}
-
-fn formal<'a>(given: &str, folded: &'a str) -> &'a str {
-    nicknames::rows(&Folded::new(given))
-        .first()
-        .copied()
-        .unwrap_or(folded)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use rstest::rstest;
-
     use super::*;
-
-    fn name(given: &str, family: &str) -> PersonName {
-        PersonName {
-            given: given.to_owned(),
-            family: family.to_owned(),
-        }
-    }
-
-    #[rstest]
-    #[case(name("José María", "García-López"), name("JOSE MARIA", "Garcia Lopez"))]
-    #[case(name("Łukasz", "Wałęsa"), name("Lukasz", "Walesa"))]
-    #[case(name("Søren", "Ørsted"), name("Soren", "Orsted"))]
-    #[case(name("Sinéad", "O'Connor"), name("sinead", "OConnor"))]
-    #[case(name("Nguyễn", "Văn An"), name("Van An", "Nguyen"))]
-    #[case(name("Zoe\u{308}", "de la Cruz"), name("Zoë", "DelaCruz"))]
-    #[case(name("Мария", "Иванова"), name("МАРИЯ", "Иванова"))]
-    fn equal_names_are_always_found(#[case] one: PersonName, #[case] other: PersonName) {
-        assert_eq!(one.key(), other.key());
-    }
 
     #[test]
     fn names_show_something_and_become_no_link() {
@@ -223,22 +119,5 @@ mod tests {
             optional_organization("ann@bank.example", 20),
             Err(NameError::Address)
         );
-    }
-
-    #[test]
-    fn names_without_letters_have_a_key_of_their_own() {
-        assert_ne!(name("!", "?").key(), name("?", "-").key());
-        assert_ne!(name("王", "芳").key(), name("李", "娜").key());
-        // A letter that has no ASCII form.
-        assert_eq!(name("K", "𐞳").key(), name(" 𐞳-", "K").key());
-    }
-
-    proptest! {
-        #[test]
-        fn keys_ignore_case_order_and_spacing(given in "\\p{Latin}{1,20}", family in "\\p{Latin}{1,20}") {
-            let plain = name(&given, &family);
-            let swapped = name(&format!(" {family}-"), &given);
-            prop_assert_eq!(plain.key(), swapped.key());
-        }
     }
 }

@@ -39,7 +39,7 @@ const EQUAL: f64 = 0.93;
 const DAY_MONTH_SWAPPED: f64 = 0.008;
 const ONE_DIGIT: f64 = 0.022;
 const TWO_PARTS: f64 = 0.01;
-const OTHER: f64 = 0.03;
+const OTHER: f64 = 0.01;
 
 /// Likelihood ratios of a phone: families share one, and people change it.
 const PHONE_AGREES: f64 = 150.0;

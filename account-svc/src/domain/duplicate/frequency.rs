@@ -4,12 +4,14 @@ use super::keys;
 use crate::domain::name::{Folded, PersonName};
 
 /// Accounts below which counts are too few to rely on: they are mixed with those of so many other people.
-const ENOUGH_ACCOUNTS: f64 = 500.0;
-/// Share of people with a name that no account has, times the number of accounts: the more accounts there are, the
-/// rarer it must be.
-const UNSEEN: f64 = 0.01;
-/// Accounts from which on an unseen name is rarer than most.
+const ENOUGH_ACCOUNTS: f64 = 100.0;
+/// What a count is too high by: the client that an entry is a duplicate of is counted with the others.
+const COUNTED_ITSELF: f64 = 0.5;
+/// Share of people with a name that no account has: that of a small organization may be common, that of a large one
+/// must be rare, or is misspelled. Fitted: `UNSEEN / (accounts + FEW_ACCOUNTS).powf(1.5)`, at least `RAREST`.
+const UNSEEN: f64 = 0.18;
 const FEW_ACCOUNTS: f64 = 20.0;
+const RAREST: f64 = 2e-7;
 
 /// What the frequency of a name is counted by. `None` for a filler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +79,9 @@ impl Frequencies {
     /// The share of people with a name, from how many accounts have it.
     pub(super) fn share(&self, count: i64) -> f64 {
         let accounts = float(self.accounts);
-        float(count) / (accounts + ENOUGH_ACCOUNTS) + UNSEEN / (accounts + FEW_ACCOUNTS)
+        let seen = (float(count) - COUNTED_ITSELF).max(0.0) / (accounts + ENOUGH_ACCOUNTS);
+        let unseen = UNSEEN / (accounts + FEW_ACCOUNTS).powf(1.5);
+        seen + unseen.max(RAREST)
     }
 }
 

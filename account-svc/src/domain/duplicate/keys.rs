@@ -20,13 +20,12 @@ enum Kind {
     ExactName = 1,
     Affixes = 2,
     NameWithAffix = 3,
-    NameWithInitial = 4,
+    Name = 4,
     Nickname = 5,
-    BirthDateWithInitial = 6,
-    NameWithYear = 7,
-    NameWithDay = 8,
-    Phone = 9,
-    GivenOrFamily = 10,
+    BirthDate = 6,
+    BirthDateWithInitial = 7,
+    Phone = 8,
+    Frequency = 9,
 }
 
 /// The keys of a name that equal names have in common: one to four, ascending; none without a name.
@@ -38,26 +37,21 @@ pub fn exact_keys(name: &PersonName) -> Vec<i64> {
     exact(&Folded::new(&name.given), &Folded::new(&name.family))
 }
 
-/// All keys that an account is found by, ascending: about ten of the name, and four of a birth date.
+/// All keys that an account is found by, ascending: about twelve of the name, and three of a birth date.
 #[must_use]
 pub fn blocking_keys(identity: &Identity) -> Vec<i64> {
     let given = Folded::new(&identity.name.given);
     let family = Folded::new(&identity.name.family);
-    let exact = exact(&given, &family);
-    let mut keys = Vec::with_capacity(24);
-    keys.extend_from_slice(&exact);
+    let mut keys = exact(&given, &family);
+    keys.reserve(20);
     add_name_keys(&mut keys, &given, &family);
     if let Some(date) = identity.birth_date {
         let year = date.year().to_be_bytes();
         let day = [u8::from(date.month()), date.day()];
+        keys.push(hash(Kind::BirthDate, &[&year, &day]));
         for name in [&given, &family] {
             let initial = prefix(name.latin(), 1).as_bytes();
             keys.push(hash(Kind::BirthDateWithInitial, &[&year, &day, initial]));
-        }
-        for name in &exact {
-            let name = name.to_be_bytes();
-            keys.push(hash(Kind::NameWithYear, &[&name, &year]));
-            keys.push(hash(Kind::NameWithDay, &[&name, &day]));
         }
     }
     if let Some(phone) = &identity.phone {
@@ -68,8 +62,8 @@ pub fn blocking_keys(identity: &Identity) -> Vec<i64> {
     keys
 }
 
-/// Keys that survive typing errors in one name, or one in each, swapped names, nicknames, initials, and parts
-/// of double names.
+/// Keys that survive typing errors in one name, or one in each, another name instead, swapped names, nicknames, and
+/// parts of double names.
 fn add_name_keys(keys: &mut Vec<i64>, given: &Folded, family: &Folded) {
     let (one, other) = (given.latin(), family.latin());
     // In small organizations: what is left of both names.
@@ -86,19 +80,15 @@ fn add_name_keys(keys: &mut Vec<i64>, given: &Folded, family: &Folded) {
     if given.is_missing() || family.is_missing() {
         return;
     }
-    // In large ones: one name whole, and what is left of the other.
     for (whole, part) in [(one, other), (other, one)] {
         let whole = whole.as_bytes();
+        // Of a rare name, the other may be any.
+        keys.push(hash(Kind::Name, &[whole]));
+        // In large organizations: one name whole, and what is left of the other.
         for (end, affix) in [(b'<', prefix(part, AFFIX)), (b'>', suffix(part, AFFIX))] {
-            keys.push(hash(
-                Kind::NameWithAffix,
-                &[whole, &[end], affix.as_bytes()],
-            ));
+            let affix = affix.as_bytes();
+            keys.push(hash(Kind::NameWithAffix, &[whole, &[end], affix]));
         }
-        keys.push(hash(
-            Kind::NameWithInitial,
-            &[whole, prefix(part, 1).as_bytes()],
-        ));
     }
     for row in nicknames::rows(given) {
         keys.push(hash(Kind::Nickname, &[row.as_bytes(), other.as_bytes()]));
@@ -107,7 +97,7 @@ fn add_name_keys(keys: &mut Vec<i64>, given: &Folded, family: &Folded) {
 
 /// What a given or family name is counted by in the frequencies of an organization. `None` for a filler.
 pub(super) fn name_key(name: &Folded) -> Option<i64> {
-    (!name.is_missing()).then(|| hash(Kind::GivenOrFamily, &[name.plain().as_bytes()]))
+    (!name.is_missing()).then(|| hash(Kind::Frequency, &[name.plain().as_bytes()]))
 }
 
 /// [`exact_keys`] of a folded name.
@@ -182,4 +172,145 @@ fn hash(kind: Kind, parts: &[&[u8]]) -> i64 {
             .fold(step(hash, 0xFF), |hash, &byte| step(hash, byte))
     });
     hash.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use time::macros::date;
+
+    use super::*;
+
+    fn name(given: &str, family: &str) -> PersonName {
+        PersonName {
+            given: given.to_owned(),
+            family: family.to_owned(),
+        }
+    }
+
+    fn identity(given: &str, family: &str) -> Identity {
+        Identity {
+            name: name(given, family),
+            email: None,
+            birth_date: None,
+            phone: None,
+        }
+    }
+
+    fn meet(one: &[i64], other: &[i64]) -> bool {
+        one.iter().any(|key| other.contains(key))
+    }
+
+    #[rstest]
+    #[case::accents(name("José María", "García-López"), name("JOSE MARIA", "Garcia Lopez"))]
+    #[case::order(name("Nguyễn", "Văn An"), name("Van An", "Nguyen"))]
+    #[case::boundary(name("Anna Maria", "Rossi"), name("Anna", "Maria Rossi"))]
+    #[case::order_and_boundary(name("Anna Maria", "Rossi"), name("Rossi Anna", "Maria"))]
+    #[case::spacing(name("Zoe\u{308}", "de la Cruz"), name("Zoë", "DelaCruz"))]
+    #[case::umlauts(name("Jürgen", "Müller"), name("Juergen", "Muller"))]
+    #[case::suffix(name("Robert", "Downey"), name("Robert", "Downey Jr."))]
+    #[case::greek(name("Γιώργος", "Παπαδάκης"), name("ΓΙΩΡΓΟΣ", "ΠΑΠΑΔΑΚΗΣ"))]
+    #[case::fillers(name("Madonna", "-"), name("N/A", "madonna"))]
+    #[case::no_plain_form(name("K", "𐞳"), name(" 𐞳-", "K"))]
+    fn equal_names_share_a_key(#[case] one: PersonName, #[case] other: PersonName) {
+        assert!(meet(&exact_keys(&one), &exact_keys(&other)));
+    }
+
+    #[rstest]
+    #[case::fillers(name("Madonna", "-"), name("Bjork", "-"))]
+    #[case::no_names(name("-", "N/A"), name("-", "N/A"))]
+    #[case::ideographs(name("王", "芳"), name("李", "娜"))]
+    #[case::written_out(name("Anna", "Mueller"), name("Anna", "Muller"))]
+    fn other_names_share_none(#[case] one: PersonName, #[case] other: PersonName) {
+        assert!(!meet(&exact_keys(&one), &exact_keys(&other)));
+    }
+
+    #[rstest]
+    #[case::nickname(identity("Pepe", "Ruiz"), identity("José", "Ruiz"))]
+    #[case::nickname_of_two(identity("Sasha", "Popov"), identity("Alexander", "Popov"))]
+    #[case::part(identity("Ana", "García"), identity("Ana", "García López"))]
+    #[case::scripts(identity("Иван", "Иванов"), identity("Ivan", "Ivanov"))]
+    #[case::both_misspelled(identity("Micheal", "Smiht"), identity("Michael", "Smith"))]
+    fn similar_names_share_a_blocking_key(#[case] one: Identity, #[case] other: Identity) {
+        assert!(meet(&blocking_keys(&one), &blocking_keys(&other)));
+    }
+
+    #[test]
+    fn other_names_meet_by_birth_date_and_phone() {
+        let one = Identity {
+            birth_date: Some(date!(1980 - 02 - 03)),
+            phone: Some("+4915112345678".to_owned()),
+            ..identity("Ann", "Lee")
+        };
+        let of_date = Identity {
+            phone: None,
+            ..one.clone()
+        };
+        let of_phone = Identity {
+            birth_date: None,
+            ..one.clone()
+        };
+        let other = Identity {
+            name: name("Bo", "Quist"),
+            ..one
+        };
+        assert!(meet(&blocking_keys(&of_date), &blocking_keys(&other)));
+        assert!(meet(&blocking_keys(&of_phone), &blocking_keys(&other)));
+    }
+
+    #[test]
+    fn the_keys_are_those_that_are_stored() {
+        assert_eq!(exact_keys(&name("Ann", "Lee")), [1_261_980_569_651_346_342]);
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_few_and_sorted(given in "\\PC{1,100}", family in "\\PC{1,100}") {
+            let keys = exact_keys(&name(&given, &family));
+            prop_assert!(keys.len() <= 4);
+            let all = blocking_keys(&identity(&given, &family));
+            prop_assert!(all.is_sorted() && all.windows(2).all(|pair| pair[0] != pair[1]));
+            prop_assert!(keys.iter().all(|key| all.contains(key)));
+        }
+
+        #[test]
+        fn keys_ignore_case_order_and_boundary(
+            // Neither titles nor suffixes.
+            words in prop::collection::vec("k[a-zà-öø-þ]{1,9}", 2..5),
+            cut in 1_usize..4,
+            turn in 0_usize..4,
+        ) {
+            let cut = cut.min(words.len() - 1);
+            let plain = name(&words[..cut].join(" "), &words[cut..].join(" "));
+            let mut turned = words.clone();
+            turned.rotate_left(turn % words.len());
+            let other = name(&turned[0].to_uppercase(), &turned[1..].join("-"));
+            prop_assert!(meet(&exact_keys(&plain), &exact_keys(&other)));
+        }
+
+        #[test]
+        fn one_edit_leaves_a_key(
+            given in "[a-z]{4,10}",
+            family in "[a-z]{2,10}",
+            at in 0_usize..10,
+            letter in "[a-z]",
+            kind in 0..4,
+        ) {
+            let mut edited: Vec<char> = given.chars().collect();
+            let at = at % (edited.len() - 1);
+            let letter = letter.chars().next().unwrap();
+            match kind {
+                0 => drop(edited.remove(at)),
+                1 => edited.insert(at, letter),
+                2 => edited[at] = letter,
+                _ => edited.swap(at, at + 1),
+            }
+            let edited: String = edited.into_iter().collect();
+            let keys = blocking_keys(&identity(&given, &family));
+            prop_assert!(meet(&keys, &blocking_keys(&identity(&edited, &family))));
+            let keys = blocking_keys(&identity(&family, &given));
+            prop_assert!(meet(&keys, &blocking_keys(&identity(&family, &edited))));
+        }
+    }
 }

@@ -20,17 +20,17 @@ pub(super) struct Weights {
 /// Of given names.
 pub(super) const GIVEN: Weights = Weights {
     equal: 0.78,
-    mistaken: 0.18,
-    nickname: 0.03,
-    part: 0.03,
+    mistaken: 0.35,
+    nickname: 0.015,
+    part: 0.015,
     other: 0.03,
 };
 /// Of family names.
 pub(super) const FAMILY: Weights = Weights {
     equal: 0.78,
-    mistaken: 0.18,
+    mistaken: 0.35,
     nickname: 0.0,
-    part: 0.03,
+    part: 0.015,
     other: 0.03,
 };
 
@@ -62,14 +62,14 @@ impl Weights {
         let part = self.part * written.part(meant);
         let mistaken = self.mistaken * written.mistaken(meant);
         let ratio = (nickname + part + mistaken) / share + self.other;
-        let nearness = if ratio < self.other * 2.0 {
-            Nearness::Other
-        } else if nickname >= part.max(mistaken) {
+        let nearness = if nickname > part.max(mistaken) {
             Nearness::Nickname
-        } else if part >= mistaken {
+        } else if part > mistaken {
             Nearness::PartOfName
+        } else if mistaken > LEAST_LIKELY {
+            written.mistakes(meant)
         } else {
-            written.edits(meant)
+            Nearness::Other
         };
         evidence(nearness, ratio)
     }
@@ -85,6 +85,8 @@ const ADDED_NAME: f64 = 1e-3;
 const TRANSLITERATED: f64 = 0.3;
 /// Likelihood that a name is written in other characters of the same sound.
 const SAME_SOUND: f64 = 1e-3;
+/// Likelihood of mistakes below which a name is another.
+const LEAST_LIKELY: f64 = 1e-7;
 /// Letters of a short form that begins a name: `Alex` and `Alexander`.
 const SHORT_FORM: usize = 3;
 
@@ -134,7 +136,7 @@ impl Name {
     }
 
     /// By how many mistakes a name differs.
-    fn edits(&self, meant: &Self) -> Nearness {
+    fn mistakes(&self, meant: &Self) -> Nearness {
         let (written, meant) = (self.latin(), meant.latin());
         let edits = strsim::generic_damerau_levenshtein(written, meant);
         match (edits, written.len().min(meant.len())) {

@@ -18,6 +18,8 @@ use super::{
 const SWAPPED: f64 = 0.03;
 /// Likelihood that given and family name are divided elsewhere: `Anna` `Maria Rossi`.
 const DIVIDED_ELSEWHERE: f64 = 0.002;
+/// Clients that are not entered yet: a first account is not every new client's duplicate.
+const NOT_YET_ENTERED: f64 = 5.0;
 
 /// What decides which candidates are shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,7 +33,7 @@ pub struct DuplicateRules {
 impl DuplicateRules {
     /// For staff who enter clients one by one.
     pub const FRONT_DESK: Self = Self {
-        threshold: 0.3,
+        threshold: 0.25,
         expected_share: 0.2,
     };
     /// For lists that are imported: much of them may be here already.
@@ -118,7 +120,7 @@ pub fn rank(
     let mut matches: Vec<Match> = others.iter().map(|other| query.compare(other)).collect();
     // Sums of floating-point numbers depend on their order.
     matches.sort_unstable_by_key(|found| found.candidate.account_id);
-    let prior = rules.expected_share / float(frequencies.accounts);
+    let prior = rules.expected_share / (float(frequencies.accounts) + NOT_YET_ENTERED);
     let total: f64 = matches.iter().map(|found| prior * found.ratio).sum();
     let evidence = 1.0 - rules.expected_share + total;
     let mut shown: Vec<Candidate> = matches
@@ -216,4 +218,230 @@ struct Names {
     family: Evidence,
     are_swapped: bool,
     ratio: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use time::{Date, macros::date};
+
+    use super::*;
+    use crate::domain::name::PersonName;
+
+    const BORN: Option<Date> = Some(date!(1980 - 02 - 03));
+    /// An organization where both names are quite common.
+    const COMMON: Frequencies = Frequencies {
+        accounts: 10_000,
+        given_as_given: 50,
+        family_as_family: 50,
+        family_as_given: 0,
+        given_as_family: 0,
+    };
+
+    fn identity(given: &str, family: &str, birth_date: Option<Date>) -> Identity {
+        Identity {
+            name: PersonName {
+                given: given.to_owned(),
+                family: family.to_owned(),
+            },
+            email: None,
+            birth_date,
+            phone: None,
+        }
+    }
+
+    /// How one account compares, if it is shown.
+    fn shown(new: &Identity, existing: Identity) -> Option<Candidate> {
+        let candidates = [(Uuid::nil(), existing)];
+        rank(new, &candidates, &COMMON, DuplicateRules::FRONT_DESK).pop()
+    }
+
+    #[rstest]
+    #[case("Raj", "Patel", "Rajesh", "Patel", Nearness::Nickname, Nearness::Equal)]
+    #[case("Pepe", "Ruiz", "José", "Ruiz", Nearness::Nickname, Nearness::Equal)]
+    #[case(
+        "Hans",
+        "Bauer",
+        "Johannes",
+        "Bauer",
+        Nearness::Nickname,
+        Nearness::Equal
+    )]
+    #[case(
+        "Sasha",
+        "Popov",
+        "Alexander",
+        "Popov",
+        Nearness::Nickname,
+        Nearness::Equal
+    )]
+    #[case(
+        "Ana",
+        "García",
+        "Ana",
+        "García López",
+        Nearness::Equal,
+        Nearness::PartOfName
+    )]
+    #[case(
+        "Ana",
+        "García López",
+        "Ana",
+        "García",
+        Nearness::Equal,
+        Nearness::PartOfName
+    )]
+    #[case(
+        "Robert",
+        "Downey",
+        "Robert",
+        "Downey Jr.",
+        Nearness::Equal,
+        Nearness::Equal
+    )]
+    #[case("John", "Smiht", "John", "Smith", Nearness::Equal, Nearness::OneEdit)]
+    #[case(
+        "Katharina",
+        "Schneider",
+        "Katharina",
+        "Schnieter",
+        Nearness::Equal,
+        Nearness::TwoEdits
+    )]
+    #[case(
+        "Filip",
+        "Meyer",
+        "Philipp",
+        "Meyer",
+        Nearness::Nickname,
+        Nearness::Equal
+    )]
+    #[case("J.", "Smith", "John", "Smith", Nearness::Initial, Nearness::Equal)]
+    #[case(
+        "Иван",
+        "Иванов",
+        "Ivan",
+        "Ivanov",
+        Nearness::CloseSpelling,
+        Nearness::CloseSpelling
+    )]
+    #[case("Ann", "Lee", "Ann", "Quist", Nearness::Equal, Nearness::Other)]
+    #[case("Madonna", "-", "Madonna", "N/A", Nearness::Equal, Nearness::Missing)]
+    fn similar_names_with_the_same_birth_date_are_shown(
+        #[case] given: &str,
+        #[case] family: &str,
+        #[case] other_given: &str,
+        #[case] other_family: &str,
+        #[case] given_nearness: Nearness,
+        #[case] family_nearness: Nearness,
+    ) {
+        let new = identity(given, family, BORN);
+        let candidate = shown(&new, identity(other_given, other_family, BORN)).unwrap();
+        assert_eq!(candidate.given_name.nearness, given_nearness);
+        assert_eq!(candidate.family_name.nearness, family_nearness);
+        assert!(!candidate.names_swapped);
+    }
+
+    #[rstest]
+    #[case::same(BORN, Nearness::Equal, true)]
+    #[case::swapped(Some(date!(1980 - 03 - 02)), Nearness::DayMonthSwapped, true)]
+    #[case::digit(Some(date!(1980 - 02 - 04)), Nearness::OneDigit, true)]
+    #[case::digits_swapped(Some(date!(1908 - 02 - 03)), Nearness::OneDigit, true)]
+    #[case::two_parts(Some(date!(1980 - 02 - 28)), Nearness::TwoParts, true)]
+    #[case::other(Some(date!(1955 - 05 - 05)), Nearness::Other, false)]
+    fn birth_dates_speak_for_and_against(
+        #[case] other: Option<Date>,
+        #[case] nearness: Nearness,
+        #[case] for_it: bool,
+    ) {
+        let candidate =
+            shown(&identity("Ann", "Lee", BORN), identity("Ann", "Lee", other)).unwrap();
+        assert_eq!(candidate.birth_date.nearness, nearness);
+        assert_eq!(candidate.birth_date.weight > 0.0, for_it);
+    }
+
+    #[test]
+    fn a_missing_birth_date_says_nothing() {
+        let candidate = shown(&identity("Ann", "Lee", BORN), identity("Ann", "Lee", None)).unwrap();
+        assert_eq!(candidate.birth_date.nearness, Nearness::Missing);
+        assert!(candidate.birth_date.weight.abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn swapped_names_are_compared_with_each_other() {
+        let candidate = shown(
+            &identity("Lee", "Schneider", BORN),
+            identity("Schnieder", "Lee", BORN),
+        )
+        .unwrap();
+        assert!(candidate.names_swapped);
+        assert_eq!(candidate.given_name.nearness, Nearness::Equal);
+        assert_eq!(candidate.family_name.nearness, Nearness::OneEdit);
+    }
+
+    #[test]
+    fn rare_names_say_more_than_common_ones() {
+        let weight = |given_as_given| {
+            let frequencies = Frequencies {
+                given_as_given,
+                ..COMMON
+            };
+            let candidates = [(Uuid::nil(), identity("Ann", "Lee", None))];
+            let new = identity("Ann", "Lee", None);
+            rank(&new, &candidates, &frequencies, DuplicateRules::FRONT_DESK)[0].given_name
+        };
+        let (rare, common) = (weight(1), weight(1_000));
+        assert!(rare.weight > common.weight && rare.share < common.share);
+    }
+
+    #[test]
+    fn candidates_that_fit_equally_share_the_probability() {
+        let new = identity("Ann", "Lee", None);
+        let account = |number| (Uuid::from_u128(number), identity("Ann", "Lee", None));
+        let candidates: Vec<_> = (1..=3).rev().map(account).collect();
+        let ranked = rank(&new, &candidates, &COMMON, DuplicateRules::IMPORT);
+        let ids: Vec<u128> = ranked
+            .iter()
+            .map(|found| found.account_id.as_u128())
+            .collect();
+        assert_eq!(ids, [1, 2, 3]);
+        assert!(ranked.iter().all(|found| found.score <= 1.0 / 3.0));
+    }
+
+    proptest! {
+        #[test]
+        fn ranks_do_not_depend_on_the_order(
+            names in prop::collection::vec(("[ab]{1,4}", "[ab]{1,4}", prop::bool::ANY), 1..12),
+            turn in 0_usize..12,
+            threshold in 0.0..1.0,
+        ) {
+            let mut candidates: Vec<(Uuid, Identity)> = (1..)
+                .zip(&names)
+                .map(|(number, (given, family, is_born))| {
+                    (Uuid::from_u128(number), identity(given, family, BORN.filter(|_| *is_born)))
+                })
+                .collect();
+            let new = candidates[0].1.clone();
+            let rules = DuplicateRules { threshold, expected_share: 0.2 };
+            let ranked = rank(&new, &candidates, &COMMON, rules);
+            candidates.rotate_left(turn % names.len());
+            prop_assert_eq!(&ranked, &rank(&new, &candidates, &COMMON, rules));
+            let total: f64 = ranked.iter().map(|found| found.score).sum();
+            prop_assert!(total <= 1.0 + 1e-9);
+        }
+
+        #[test]
+        fn any_texts_are_ranked(given in "\\PC{1,100}", family in "\\PC{1,100}", other in "\\PC{1,100}") {
+            let new = identity(&given, &family, BORN);
+            let candidates = [
+                (Uuid::from_u128(1), identity(&other, &given, None)),
+                (Uuid::from_u128(2), identity(&given, &other, BORN)),
+            ];
+            for found in rank(&new, &candidates, &Frequencies::default(), DuplicateRules::IMPORT) {
+                prop_assert!((0.0..=1.0).contains(&found.score));
+                prop_assert!(found.given_name.weight.is_finite() && found.family_name.weight.is_finite());
+            }
+        }
+    }
 }

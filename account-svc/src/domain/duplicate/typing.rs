@@ -11,6 +11,9 @@ const LENGTH: usize = 32;
 /// Most letters that are missing or too many.
 const SHIFT: usize = 3;
 
+/// Most letters of one name that the other may lack.
+const OTHER_LETTERS: u32 = 3;
+
 /// Probability that a letter is left out.
 const OMITTED: f64 = 0.03;
 /// Probability that a letter follows that was not meant.
@@ -71,7 +74,7 @@ const REWRITINGS: [(&str, &str); 30] = [
 pub(super) fn likelihood(written: &[char], meant: &[char]) -> f64 {
     let written = &written[..written.len().min(LENGTH)];
     let meant = &meant[..meant.len().min(LENGTH)];
-    if written.len().abs_diff(meant.len()) > SHIFT {
+    if written.len().abs_diff(meant.len()) > SHIFT || are_of_other_letters(written, meant) {
         return 0.0;
     }
     // By how much is written of how much of what was meant.
@@ -101,6 +104,17 @@ pub(super) fn likelihood(written: &[char], meant: &[char]) -> f64 {
         }
     }
     cells[meant.len()][written.len()]
+}
+
+/// Whether more letters of one name than mistakes can explain are not in the other: so for most names.
+fn are_of_other_letters(written: &[char], meant: &[char]) -> bool {
+    let letters = |name: &[char]| {
+        name.iter()
+            .fold(0_u64, |set, &letter| set | 1 << (u32::from(letter) % 64))
+    };
+    let (written, meant) = (letters(written), letters(meant));
+    (written & !meant).count_ones() > OTHER_LETTERS
+        || (meant & !written).count_ones() > OTHER_LETTERS
 }
 
 /// How likely a letter was added: often it repeats its neighbour.
@@ -209,4 +223,40 @@ fn are_alike(one: char, other: char) -> bool {
     ALIKE
         .iter()
         .any(|group| group.contains(one) && group.contains(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn likelihood_of(written: &str, meant: &str) -> f64 {
+        let letters = |name: &str| name.chars().collect::<Vec<char>>();
+        likelihood(&letters(written), &letters(meant))
+    }
+
+    #[rstest]
+    #[case::omitted("smth", "smath")]
+    #[case::swapped("smiht", "smoth")]
+    #[case::neighbour("smitj", "smitp")]
+    #[case::sound("filip", "xilip")]
+    #[case::look("bumett", "buqett")]
+    #[case::doubled("smithh", "smithx")]
+    fn likely_mistakes(#[case] likely: &str, #[case] unlikely: &str) {
+        let meant = match likely {
+            "filip" => "philip",
+            "bumett" => "burnett",
+            _ => "smith",
+        };
+        assert!(likelihood_of(likely, meant) > likelihood_of(unlikely, meant));
+        assert!(likelihood_of(likely, meant) < likelihood_of(meant, meant));
+    }
+
+    #[test]
+    fn other_names_are_no_mistakes() {
+        assert!(likelihood_of("anna", "robert") < 1e-9);
+        assert!(likelihood_of("", "anna") < 1e-9);
+        assert!(likelihood_of(&"ab".repeat(60), &"ba".repeat(60)).is_finite());
+    }
 }
