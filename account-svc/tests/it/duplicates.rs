@@ -302,3 +302,21 @@ async fn a_warning_stays_the_same_while_nobody_of_the_name_comes_or_goes() {
     };
     assert_eq!(ids(&again), ids(&warning));
 }
+
+#[tokio::test]
+async fn a_candidate_that_is_gone_voids_no_acknowledgement() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let request = new_account(&organization, "Ann", "Lee", "");
+    let first = service.create(request.clone()).await;
+    service.create_anyway(request.clone()).await;
+    let warning = report(service.accounts.create_account(request.clone()).await);
+    assert_eq!(warning.candidates.len(), 2);
+    service.close(&first).await;
+    service
+        .create(CreateAccountRequest {
+            duplicate_acknowledgement: warning.acknowledgement,
+            ..request
+        })
+        .await;
+}
