@@ -157,18 +157,15 @@ fn alphabet(letter: char) -> f64 {
 /// How many letters of `meant` are rewritten as how many of `written`, where both begin.
 fn rewritings(written: &[char], meant: &[char]) -> impl Iterator<Item = (usize, usize)> {
     let first = |letters: &[char]| letters.first().and_then(|&letter| index(letter));
-    let is_possible = matches!(
-        (first(written), first(meant)),
-        (Some(written), Some(meant)) if LETTERS.rewritten[meant] & (1 << written) != 0
-    );
-    let both_ways = |&(one, other): &(&'static str, &'static str)| [(one, other), (other, one)];
+    let possible = match (first(written), first(meant)) {
+        (Some(written), Some(meant)) => LETTERS.rewritten[meant][written].as_slice(),
+        _ => &[],
+    };
     let starts = |letters: &[char], with: &str| {
         letters.len() >= with.len() && with.chars().zip(letters).all(|(one, &other)| one == other)
     };
-    REWRITINGS
+    possible
         .iter()
-        .take(if is_possible { REWRITINGS.len() } else { 0 })
-        .flat_map(both_ways)
         .filter(move |(from, to)| starts(meant, from) && starts(written, to))
         .map(|(from, to)| (from.len(), to.len()))
 }
@@ -177,8 +174,8 @@ fn rewritings(written: &[char], meant: &[char]) -> impl Iterator<Item = (usize, 
 struct Letters {
     /// How likely the second is written for the first.
     instead: [[f64; 26]; 26],
-    /// Letters that begin a rewriting of one that begins with the first, a bit each.
-    rewritten: [u32; 26],
+    /// What begins with the first, and is written as what begins with the second.
+    rewritten: [[Vec<(&'static str, &'static str)>; 26]; 26],
 }
 
 static LETTERS: LazyLock<Letters> = LazyLock::new(|| {
@@ -194,12 +191,13 @@ static LETTERS: LazyLock<Letters> = LazyLock::new(|| {
                 };
         }
     }
-    let mut rewritten = [0; 26];
+    let mut rewritten = std::array::from_fn(|_| std::array::from_fn(|_| Vec::new()));
     for (one, other) in REWRITINGS {
-        let first = |text: &str| text.chars().next().and_then(index);
-        if let (Some(one), Some(other)) = (first(one), first(other)) {
-            rewritten[one] |= 1 << other;
-            rewritten[other] |= 1 << one;
+        for (from, to) in [(one, other), (other, one)] {
+            let first = |text: &str| text.chars().next().and_then(index);
+            if let (Some(meant), Some(written)) = (first(from), first(to)) {
+                rewritten[meant][written].push((from, to));
+            }
         }
     }
     Letters { instead, rewritten }
