@@ -243,7 +243,8 @@ CREATE TABLE outbox (
     payload bytea NOT NULL CHECK (octet_length(payload) <= 262144),
     -- W3C traceparent of the call that wrote it.
     trace_context text,
-    lease_expire_time timestamptz NOT NULL DEFAULT '-infinity',
+    -- Not before, because the broker refused it.
+    retry_time timestamptz NOT NULL DEFAULT '-infinity',
     create_time timestamptz NOT NULL DEFAULT now()
 );
 

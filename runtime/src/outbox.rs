@@ -3,8 +3,6 @@
 //! Both services have the same table `outbox`, so its queries are here, checked at compile time against
 //! account-svc's migrations. The functions work on a connection inside the caller's transaction.
 
-use std::time::Duration;
-
 use prost::Message as _;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -120,9 +118,10 @@ pub async fn add(
     Ok(())
 }
 
-/// Leases events to the caller, oldest first: at most `max_events`, and none more once they hold `max_bytes`
-/// of payload, so that a batch is at most one event larger than that. Until a lease runs out or is released,
-/// no other call returns the event. Rows that another relay is claiming are passed over.
+/// Takes events for the rest of the transaction, oldest first: at most `max_events`, and none more once they
+/// hold `max_bytes` of payload, so that a batch is at most one event larger than that. They are locked (those too
+/// that `max_bytes` left out), and other calls pass over them until the transaction ends, however it ends: a relay
+/// that dies leaves its events to the others at once.
 ///
 /// # Errors
 /// If the database fails.
@@ -130,23 +129,22 @@ pub async fn claim(
     connection: &mut PgConnection,
     max_events: i64,
     max_bytes: i64,
-    lease: Duration,
 ) -> Result<Vec<Message>, sqlx::Error> {
     let rows = sqlx::query!(
-        "WITH free AS MATERIALIZED (
-            SELECT event_id, octet_length(payload) AS bytes FROM outbox
-            WHERE lease_expire_time < now()
+        r#"WITH free AS MATERIALIZED (
+            SELECT event_id, event_type, payload, trace_context FROM outbox
+            WHERE retry_time < now()
             ORDER BY event_id LIMIT $1
             FOR UPDATE SKIP LOCKED
         ), summed AS (
-            SELECT event_id, sum(bytes) OVER (ORDER BY event_id) - bytes AS bytes_before FROM free
+            SELECT *, sum(octet_length(payload)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(payload)
+                AS bytes_before
+            FROM free
         )
-        UPDATE outbox SET lease_expire_time = now() + make_interval(secs => $3)
-        WHERE event_id = ANY (ARRAY(SELECT event_id FROM summed WHERE bytes_before < $2))
-        RETURNING event_id, event_type, payload, trace_context",
+        SELECT event_id AS "event_id!", event_type AS "event_type!", payload AS "payload!", trace_context
+        FROM summed WHERE bytes_before < $2"#,
         max_events,
         max_bytes,
-        lease.as_secs_f64(),
     )
     .fetch_all(connection)
     .await?;
@@ -159,6 +157,7 @@ pub async fn claim(
             trace_context: TraceContext(row.trace_context),
         })
         .collect();
+    // They come in this order, but SQL does not promise it.
     messages.sort_unstable_by_key(|message| message.event_id);
     Ok(messages)
 }
@@ -174,15 +173,15 @@ pub async fn delete(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result
     Ok(())
 }
 
-/// Ends the lease of events that were not confirmed: they can be claimed again when they have waited for a
-/// quarter of their age, at least one second and at most a minute. So events that the broker refuses for long,
-/// which are the oldest, do not keep younger ones from being claimed.
+/// Puts events off that were not confirmed: they can be claimed again when they have waited for a quarter of
+/// their age, at least one second and at most a minute. So events that the broker refuses for long, which are the
+/// oldest, do not keep younger ones from being claimed.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn release(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+pub async fn put_off(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE outbox SET lease_expire_time = now() + least(interval '1 minute',
+        "UPDATE outbox SET retry_time = now() + least(interval '1 minute',
             greatest(interval '1 second', (now() - create_time) / 4))
         WHERE event_id = ANY ($1)",
         event_ids,

@@ -1,7 +1,10 @@
-//! Moves events from the outbox to the bus: claim, publish, delete what is confirmed.
+//! Moves events from the outbox to the bus. Each batch is one transaction: claim, publish, delete what is
+//! confirmed.
 //!
-//! An event is deleted only after the bus has confirmed it, so a process that dies between the two
-//! publishes it twice and never loses it.
+//! An event is deleted only after the bus has confirmed it, so a process that dies between the two publishes it
+//! twice and never loses it. Until then its row is locked by the transaction, which no other relay waits for, and
+//! which ends with the process. Under load two such transactions take turns: while one publishes, the other
+//! deletes its batch and claims the next.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,35 +18,31 @@ use uuid::Uuid;
 
 use crate::backoff::{Backoff, jittered};
 use crate::bus::{EventBus, Message, PublishError};
-use crate::database::{Scope, begin, within, without_data};
+use crate::database::{Scope, Tx, begin, within, without_data};
 use crate::outbox;
 
 /// Events that are claimed at a time: several times the confirms that the bus keeps outstanding, as the end
 /// of every batch waits for the last of them.
 const BATCH: i64 = 2_000;
 
-/// Bytes of payload after which a batch takes no more events: bounds the memory of a relay.
-const BATCH_BYTES: i64 = 8 * 1024 * 1024;
+/// Bytes of payload after which a batch takes no more events: bounds the memory of a relay, which holds two.
+const BATCH_BYTES: i64 = 4 * 1024 * 1024;
 
-/// How often the outbox is looked at without being woken: events that another replica left, or whose
-/// lease ran out.
+/// How often the outbox is looked at without being woken: events that another replica left.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Longest time of one transaction; a database that takes longer counts as away.
+/// Longest time of one step in the database; a database that takes longer counts as away.
 const DATABASE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often the log tells that events are refused.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Longest time in which a batch is published. What is not confirmed by then is released.
+/// Longest time in which a batch is published, the turn of the other transaction included. What is not confirmed
+/// by then is put off. Shorter than the `idle_in_transaction_session_timeout` of a connection.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Until when a claimed event is not taken by another relay: longer than claim, publish and delete may take
-/// together, so that only the events of a relay that died are published by another.
-const LEASE: Duration = Duration::from_mins(1);
-
-/// How long the relay goes on after the stop signal to empty the outbox. What is being published then is
-/// released, and goes out from another replica or after the next start.
+/// How long the relay goes on after the stop signal to empty the outbox. What is being published then goes out
+/// from another replica or after the next start.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Wakes a worker of this process: there is something to do, a transaction with it has committed.
@@ -65,53 +64,42 @@ impl Wake {
 /// Relays until `stop`, then for at most ten seconds more until the outbox is empty. Survives failures of
 /// database and bus, which it logs once per change. Any number of replicas may run at a time.
 pub async fn run(pool: PgPool, bus: EventBus, wake: Wake, stop: CancellationToken) {
-    let mut relay = Relay {
-        pool,
-        bus,
+    let more = Wake::default();
+    let relay = || Relay {
+        pool: pool.clone(),
+        bus: bus.clone(),
+        more: more.clone(),
         metrics: Metrics::new(),
         failing_since: None,
         refusal_logged: None,
     };
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    loop {
-        // Claiming what cannot be published would only write to the database.
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            () = relay.bus.connected() => {}
-        }
-        let pause = match relay.pass(PUBLISH_DEADLINE).await {
-            Pass::Full => {
-                backoff.reset();
-                continue;
-            }
-            Pass::Done | Pass::Empty => {
-                backoff.reset();
-                tokio::select! {
-                    () = wake.notified() => continue,
-                    () = stop.cancelled() => break,
-                    () = tokio::time::sleep(jittered(POLL)) => continue,
-                }
-            }
-            // No wake-up here: new events must not turn the backoff into a busy loop.
-            Pass::Failed => backoff.next_delay(),
-        };
-        tokio::select! {
-            () = stop.cancelled() => break,
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-    relay.drain().await;
+    let (first, second) = (relay(), relay());
+    tokio::join!(
+        first.run(&wake, POLL, &stop),
+        second.run(&more, IDLE, &stop)
+    );
 }
 
+/// For the second transaction, which has work only when it is woken.
+const IDLE: Duration = Duration::from_hours(1);
+
+/// What one of the two transactions at a time needs.
 struct Relay {
     pool: PgPool,
     bus: EventBus,
+    /// Wakes the second transaction: a batch was full.
+    more: Wake,
     metrics: Metrics,
     /// Set while passes fail, so that the log tells of changes only.
     failing_since: Option<Instant>,
     /// When the log told last that events are refused.
     refusal_logged: Option<Instant>,
+}
+
+/// Events of the outbox, with the transaction that holds them.
+struct Batch {
+    tx: Tx,
+    messages: Vec<Message>,
 }
 
 /// How one pass ended.
@@ -128,6 +116,40 @@ enum Pass {
 }
 
 impl Relay {
+    /// Relays when it is woken and at each `poll`, until `stop`.
+    async fn run(mut self, wake: &Wake, poll: Duration, stop: &CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        loop {
+            // Claiming what cannot be published would only write to the database.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = self.bus.connected() => {}
+            }
+            let pause = match self.pass(PUBLISH_DEADLINE).await {
+                Pass::Full => {
+                    backoff.reset();
+                    continue;
+                }
+                Pass::Done | Pass::Empty => {
+                    backoff.reset();
+                    tokio::select! {
+                        () = wake.notified() => continue,
+                        () = stop.cancelled() => break,
+                        () = tokio::time::sleep(jittered(poll)) => continue,
+                    }
+                }
+                // No wake-up here: new events must not turn the backoff into a busy loop.
+                Pass::Failed => backoff.next_delay(),
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.drain().await;
+    }
+
     async fn drain(&mut self) {
         if !self.bus.is_connected() {
             return;
@@ -163,23 +185,28 @@ impl Relay {
 
     async fn relay_batch(&mut self, publish_deadline: Duration) -> Result<Pass, RelayError> {
         let mut batch = self.claim().await?;
-        if batch.is_empty() {
+        if batch.messages.is_empty() {
             return Ok(Pass::Empty);
         }
+        let is_full = is_full(&batch.messages);
+        if is_full {
+            self.more.notify();
+        }
         let started = Instant::now();
-        let spans: Vec<_> = batch
+        let messages = &mut batch.messages;
+        let spans: Vec<_> = messages
             .iter_mut()
             .filter_map(Message::producer_span)
             .collect();
-        let results = timeout(publish_deadline, self.bus.publish(&batch))
+        let results = timeout(publish_deadline, self.bus.publish(messages))
             .await
-            .unwrap_or_else(|_| vec![Err(PublishError::Unconfirmed); batch.len()]);
+            .unwrap_or_else(|_| vec![Err(PublishError::Unconfirmed); messages.len()]);
         drop(spans);
 
-        let mut confirmed = Vec::with_capacity(batch.len());
+        let mut confirmed = Vec::with_capacity(messages.len());
         let mut unconfirmed = Vec::new();
         let mut failure = None;
-        for (message, result) in batch.iter().zip(results) {
+        for (message, result) in messages.iter().zip(results) {
             match result {
                 Ok(()) => confirmed.push(message.event_id),
                 Err(error) => {
@@ -190,7 +217,7 @@ impl Relay {
         }
         self.metrics
             .record(confirmed.len(), unconfirmed.len(), started.elapsed());
-        self.finish(&confirmed, &unconfirmed).await?;
+        finish(batch.tx, &confirmed, &unconfirmed).await?;
         match failure {
             // What is refused waits in the outbox, each event for itself; the others need no pause.
             Some(error) if error.is_refusal() || !confirmed.is_empty() => {
@@ -199,35 +226,14 @@ impl Relay {
             Some(error) => return Err(error.into()),
             None => {}
         }
-        Ok(if is_full(&batch) {
-            Pass::Full
-        } else {
-            Pass::Done
-        })
+        Ok(if is_full { Pass::Full } else { Pass::Done })
     }
 
-    async fn claim(&self) -> Result<Vec<Message>, RelayError> {
+    async fn claim(&self) -> Result<Batch, RelayError> {
         within(DATABASE_DEADLINE, async {
             let mut tx = begin(&self.pool, Scope::Platform).await?;
-            let batch = outbox::claim(&mut tx, BATCH, BATCH_BYTES, LEASE).await?;
-            tx.commit().await?;
-            Ok(batch)
-        })
-        .await
-    }
-
-    /// Deletes what was confirmed and ends the lease of the rest.
-    async fn finish(&self, confirmed: &[Uuid], unconfirmed: &[Uuid]) -> Result<(), RelayError> {
-        within(DATABASE_DEADLINE, async {
-            let mut tx = begin(&self.pool, Scope::Platform).await?;
-            if !confirmed.is_empty() {
-                outbox::delete(&mut tx, confirmed).await?;
-            }
-            if !unconfirmed.is_empty() {
-                outbox::release(&mut tx, unconfirmed).await?;
-            }
-            tx.commit().await?;
-            Ok(())
+            let messages = outbox::claim(&mut tx, BATCH, BATCH_BYTES).await?;
+            Ok(Batch { tx, messages })
         })
         .await
     }
@@ -253,6 +259,21 @@ impl Relay {
             tracing::warn!(%error, "events stay in the outbox; trying again until they leave");
         }
     }
+}
+
+/// Deletes what was confirmed, puts the rest off, and lets go of both.
+async fn finish(mut tx: Tx, confirmed: &[Uuid], unconfirmed: &[Uuid]) -> Result<(), RelayError> {
+    within(DATABASE_DEADLINE, async {
+        if !confirmed.is_empty() {
+            outbox::delete(&mut tx, confirmed).await?;
+        }
+        if !unconfirmed.is_empty() {
+            outbox::put_off(&mut tx, unconfirmed).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    })
+    .await
 }
 
 /// Whether the claim stopped at one of its bounds, so that there may be more.

@@ -99,7 +99,7 @@ async fn a_stolen_login_sees_no_other_organization_from_inside_one() {
             VALUES (gen_random_uuid(), 1, 1, 1);
         INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time)
             VALUES (gen_random_uuid(), 1, now(), now());
-        INSERT INTO outbox (event_id, organization_id, event_type, payload, lease_expire_time)
+        INSERT INTO outbox (event_id, organization_id, event_type, payload, retry_time)
             VALUES (gen_random_uuid(), gen_random_uuid(), 'test', '', 'infinity');
         INSERT INTO login_throttles (throttle_key, arrival_time) VALUES ('k', now() + interval '1 hour');
         INSERT INTO login_sources (source_key) VALUES ('k')",

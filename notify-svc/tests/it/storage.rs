@@ -79,7 +79,7 @@ async fn rows_show_in_their_scope_only() {
     sqlx::raw_sql(
         "INSERT INTO stored_responses (organization_id, request_id, request_hash, response)
             VALUES (gen_random_uuid(), gen_random_uuid(), 'h', '');
-        INSERT INTO outbox (event_id, organization_id, event_type, payload, lease_expire_time)
+        INSERT INTO outbox (event_id, organization_id, event_type, payload, retry_time)
             VALUES (gen_random_uuid(), gen_random_uuid(), 'test', '', 'infinity');
         INSERT INTO audit_events (organization_id, audit_event_id, actor, action, details, trace_id)
             VALUES (gen_random_uuid(), gen_random_uuid(), 'staff', 'delivery.cancelled', '{}', '');

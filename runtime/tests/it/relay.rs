@@ -59,19 +59,18 @@ impl Outbox {
         tx.commit().await.expect("commit");
     }
 
-    /// Claims up to `max_events` for a minute.
+    /// What a claim of up to `max_events` finds.
     async fn claim(&self, max_events: i64) -> Vec<Message> {
         let mut tx = self.begin().await;
-        let lease = Duration::from_mins(1);
-        let batch = outbox::claim(&mut tx, max_events, i64::MAX, lease).await;
-        tx.commit().await.expect("commit");
+        let batch = outbox::claim(&mut tx, max_events, i64::MAX).await;
+        tx.rollback().await.expect("rollback");
         batch.expect("claim")
     }
 
-    async fn release(&self, messages: &[Message]) {
+    async fn put_off(&self, messages: &[Message]) {
         let mut tx = self.begin().await;
         let ids: Vec<_> = messages.iter().map(|message| message.event_id).collect();
-        outbox::release(&mut tx, &ids).await.expect("release");
+        outbox::put_off(&mut tx, &ids).await.expect("put off");
         tx.commit().await.expect("commit");
     }
 
@@ -95,11 +94,6 @@ impl Outbox {
             }
         })
         .await;
-    }
-
-    async fn expire_leases(&self) {
-        self.as_owner("UPDATE outbox SET lease_expire_time = '-infinity'")
-            .await;
     }
 
     /// Makes every `operation` on the outbox fail, and counts the attempts.
@@ -242,7 +236,6 @@ async fn killed_between_publish_and_delete_it_publishes_again() {
         outbox.repair().await;
         assert_eq!(outbox.count().await, 40, "nothing is lost");
 
-        outbox.expire_leases().await;
         let relay = outbox.relay(&test.bus);
         outbox.until_count(0).await;
         soon("every event twice", async {
@@ -286,7 +279,7 @@ async fn deletes_nothing_that_is_not_confirmed() {
 async fn survives_a_database_that_is_away() {
     let test = TestBus::in_process();
     let outbox = Outbox::empty().await;
-    outbox.break_on("UPDATE").await;
+    outbox.break_on("DELETE").await;
     let relay = outbox.relay(&test.bus);
     let counts = consume(&test.bus);
     outbox.insert(&[event(TYPE)], TYPE).await;
@@ -349,7 +342,6 @@ async fn is_woken_by_a_commit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_is_bounded_by_events_and_by_bytes() {
-    const LEASE: Duration = Duration::from_mins(1);
     let messages: Vec<_> = (0..6)
         .map(|_| Message {
             body: vec![0; 1_000],
@@ -357,61 +349,112 @@ async fn a_claim_is_bounded_by_events_and_by_bytes() {
         })
         .collect();
     let outbox = Outbox::with(&messages).await;
-    let mut tx = outbox.begin().await;
-    // The third is the one that reaches 2,500 bytes.
-    let batch = outbox::claim(&mut tx, 100, 2_500, LEASE)
-        .await
-        .expect("claim");
-    assert_eq!(batch, messages[..3]);
-    let batch = outbox::claim(&mut tx, 2, 1_000_000, LEASE)
-        .await
-        .expect("claim");
-    assert_eq!(batch, messages[3..5]);
-    // One that is larger than the bound does not stop the others for ever.
-    let batch = outbox::claim(&mut tx, 100, 10, LEASE).await.expect("claim");
-    assert_eq!(batch, messages[5..]);
-    assert!(
-        outbox::claim(&mut tx, 100, 10, LEASE)
-            .await
-            .expect("claim")
-            .is_empty(),
-        "all are leased"
-    );
-    tx.rollback().await.expect("rollback");
+    // The third is the one that reaches 2,500 bytes; and one that is larger than the bound does not stop the
+    // others for ever.
+    for (max_events, max_bytes, expected) in [
+        (100, 2_500, 0..3),
+        (2, 1_000_000, 3..5),
+        (100, 10, 5..6),
+        (100, 10, 6..6),
+    ] {
+        let mut tx = outbox.begin().await;
+        let batch = outbox::claim(&mut tx, max_events, max_bytes).await;
+        let batch = batch.expect("claim");
+        assert!(batch == messages[expected], "{} events", batch.len());
+        let ids: Vec<_> = batch.iter().map(|message| message.event_id).collect();
+        outbox::delete(&mut tx, &ids).await.expect("delete");
+        tx.commit().await.expect("commit");
+    }
     outbox.remove().await;
 }
 
-/// The lease that a relay which died has left behind ends by itself.
+/// Whoever dies while it publishes, its connection ends: the others take its events at once, and no sooner.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_claimed_again_when_its_lease_has_run_out() {
-    let outbox = Outbox::with(&[event(TYPE)]).await;
-    for lease in [Duration::ZERO, Duration::from_mins(1)] {
-        let mut tx = outbox.begin().await;
-        let batch = outbox::claim(&mut tx, 1, 1, lease).await.expect("claim");
-        assert_eq!(batch.len(), 1);
-        tx.commit().await.expect("commit");
+async fn another_relay_takes_the_events_of_one_that_died() {
+    let test = TestBus::in_process();
+    let messages = events(3, TYPE);
+    let outbox = Outbox::with(&messages).await;
+    // A relay that holds the first two.
+    let pool = database::connect(
+        &SecretString::from(outbox.database.service_url()),
+        "account_service",
+        1,
+    )
+    .expect("pool");
+    let mut dying = database::begin(&pool, Scope::Platform)
+        .await
+        .expect("begin");
+    let held = outbox::claim(&mut dying, 2, i64::MAX).await.expect("claim");
+    assert_eq!(held, messages[..2]);
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *dying)
+        .await
+        .expect("backend");
+
+    let counts = consume(&test.bus);
+    let relay = outbox.relay(&test.bus);
+    outbox.until_count(2).await;
+    assert!(
+        !counts
+            .lock()
+            .expect("lock")
+            .contains_key(&messages[0].event_id)
+    );
+
+    let mut admin = outbox.database.admin().await.expect("admin");
+    sqlx::query("SELECT pg_terminate_backend($1)")
+        .bind(backend)
+        .execute(&mut admin)
+        .await
+        .expect("terminate");
+    outbox.until_count(0).await;
+    assert_eq!(counts.lock().expect("lock").len(), 3);
+    drop(dying);
+    pool.close().await;
+    relay.stop().await;
+    test.close().await;
+    outbox.remove().await;
+}
+
+/// With a full outbox two transactions take turns; several relays too. Nobody publishes what another holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_event_goes_out_once_whoever_claims() {
+    let test = TestBus::rabbitmq();
+    let messages = events(9_000, TYPE);
+    let outbox = Outbox::with(&messages).await;
+    let counts = consume(&test.bus);
+    let relays = [outbox.relay(&test.bus), outbox.relay(&test.bus)];
+    outbox.until_count(0).await;
+    soon("every event", async {
+        while counts.lock().expect("lock").len() < messages.len() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(
+        counts
+            .lock()
+            .expect("lock")
+            .values()
+            .all(|&count| count == 1)
+    );
+    for relay in relays {
+        relay.stop().await;
     }
-    let mut tx = outbox.begin().await;
-    let batch = outbox::claim(&mut tx, 1, 1, Duration::ZERO).await;
-    assert!(batch.expect("claim").is_empty(), "it is leased");
-    tx.rollback().await.expect("rollback");
+    test.close().await;
     outbox.remove().await;
 }
 
 /// Otherwise events that are refused for long, being the oldest, would be claimed first for ever.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_released_waits_a_quarter_of_its_age_and_lets_others_pass() {
+async fn what_is_put_off_waits_a_quarter_of_its_age_and_lets_others_pass() {
     let messages = events(3, TYPE);
     let outbox = Outbox::with(&messages).await;
     assert_eq!(outbox.claim(2).await, messages[..2]);
-    outbox.release(&messages[..2]).await;
+    outbox.put_off(&messages[..2]).await;
     assert_eq!(outbox.claim(2).await, messages[2..], "the others wait");
     soon("claimed again", async {
-        let mut again = Vec::new();
-        while again.len() < 2 {
-            again.extend(outbox.claim(2).await);
-        }
-        assert_eq!(again, messages[..2]);
+        while outbox.claim(2).await != messages[..2] {}
     })
     .await;
 
@@ -421,9 +464,9 @@ async fn what_is_released_waits_a_quarter_of_its_age_and_lets_others_pass() {
                 "UPDATE outbox SET create_time = now() - interval '{age}'"
             ))
             .await;
-        outbox.release(&messages).await;
+        outbox.put_off(&messages).await;
         let wait: f64 = sqlx::query_scalar(
-            "SELECT extract(epoch FROM max(lease_expire_time - now()))::float8 FROM outbox",
+            "SELECT extract(epoch FROM max(retry_time - now()))::float8 FROM outbox",
         )
         .fetch_one(&mut *outbox.begin().await)
         .await
