@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use usher_runtime::{
@@ -52,7 +53,8 @@ impl Application {
                 outbox: relay::Wake::default(),
             },
             notify_key: Arc::new(args.key()?),
-            passwords: Passwords::new(rules.password, args.max_concurrent_hashes.into()),
+            passwords: Passwords::new(rules.password, args.max_concurrent_hashes.into())
+                .context("MAX_CONCURRENT_HASHES")?,
             rules: Arc::new(rules),
             changed_names: ChangedNames::default(),
         };

@@ -2,11 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    thread,
 };
 
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use usher_runtime::error::CommonError;
 use uuid::Uuid;
 
@@ -19,34 +22,50 @@ use crate::{
 /// would only pile up, and take the places of calls that hash nothing.
 const PLACES_PER_HASH: usize = 64;
 
+/// How much less the threads that hash are worth than others: `nice`. Other calls get a processor at once, and
+/// hashing still gets a third of one that others want too.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
+
+/// What a thread that hashes does.
+type Job = Box<dyn FnOnce(&mut Hasher) + Send>;
+
 /// Hashes and checks passwords. Clones share the limits.
 #[derive(Clone)]
 pub struct Passwords {
     /// What a new password must be.
     policy: PasswordPolicy,
     queue: Arc<Queue>,
-    /// Bounds the processors and the memory (19 MiB each) that hashing takes.
-    hashing: Arc<Semaphore>,
-    /// One for each hash that is worked on.
-    hashers: Arc<Mutex<Vec<Hasher>>>,
+    /// The threads that hash; they end with the last clone. Their number bounds the processors and the memory (19
+    /// MiB each) that hashing takes.
+    threads: mpsc::Sender<Job>,
     /// What is checked where nobody has the email, so that the answer takes as long.
     decoy_hash: Arc<OnceLock<String>>,
 }
 
 impl Passwords {
     /// Hashes up to `max_concurrent` passwords at the same time.
-    #[must_use]
-    pub fn new(policy: PasswordPolicy, max_concurrent: usize) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// If the operating system gives no threads.
+    pub fn new(policy: PasswordPolicy, max_concurrent: usize) -> io::Result<Self> {
+        let (threads, jobs) = mpsc::channel();
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..max_concurrent {
+            let jobs = Arc::clone(&jobs);
+            thread::Builder::new()
+                .name("hashing".to_owned())
+                .spawn(move || work(&jobs))?;
+        }
+        Ok(Self {
             policy,
             queue: Arc::new(Queue {
                 places: max_concurrent * PLACES_PER_HASH,
                 taken: Mutex::default(),
             }),
-            hashing: Arc::new(Semaphore::new(max_concurrent)),
-            hashers: Arc::default(),
+            threads,
             decoy_hash: Arc::default(),
-        }
+        })
     }
 
     /// Checks a new password against the policy and what is known of the person, and hashes it.
@@ -101,21 +120,34 @@ impl Passwords {
         work: impl FnOnce(&mut Hasher) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let place = self.queue.enter(organization_id).ok_or(Error::Overloaded)?;
-        let hashing = Arc::clone(&self.hashing)
-            .acquire_owned()
-            .await
-            .map_err(|error| CommonError::Internal(error.to_string()))?;
-        let hashers = Arc::clone(&self.hashers);
-        // Place and permit go with the work: a caller that leaves does not let another one in before it ends.
-        tokio::task::spawn_blocking(move || {
-            let mut hasher = lock(&hashers).pop().unwrap_or_default();
-            let result = work(&mut hasher);
-            lock(&hashers).push(hasher);
-            drop((place, hashing));
-            result
-        })
-        .await
-        .map_err(|error| CommonError::Internal(format!("hashing: {error}")))?
+        let (sender, result) = oneshot::channel();
+        // The place goes with the work: a caller that leaves does not let another one in before it ends.
+        let job: Job = Box::new(move |hasher| {
+            let result = work(hasher);
+            drop(place);
+            let _ = sender.send(result);
+        });
+        let ended = || CommonError::Internal("a thread that hashes has ended".to_owned());
+        self.threads.send(job).map_err(|_| ended())?;
+        result.await.map_err(|_| ended())?
+    }
+}
+
+/// Works on jobs until nobody can send any more.
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
+    // Linux has a priority for each thread; elsewhere this would concern the whole process. Hashing works without it.
+    #[cfg(target_os = "linux")]
+    if let Ok(priority) = rustix::process::getpriority_process(None) {
+        let _ = rustix::process::setpriority_process(None, priority + NICE);
+    }
+    let mut hasher = Hasher::default();
+    loop {
+        let job = lock(jobs).recv();
+        let Ok(job) = job else { return };
+        // A panic is logged, and its caller told, who waits in vain.
+        if catch_unwind(AssertUnwindSafe(|| job(&mut hasher))).is_err() {
+            hasher = Hasher::default();
+        }
     }
 }
 
@@ -168,5 +200,35 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl From<argon2::password_hash::Error> for Error {
     fn from(error: argon2::password_hash::Error) -> Self {
         CommonError::Internal(format!("hashing: {error}")).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passwords() -> Passwords {
+        Passwords::new(PasswordPolicy { min_length: 15 }, 1).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_call_alone() {
+        let passwords = passwords();
+        let panicked: Result<(), _> = passwords.run(Uuid::nil(), |_| panic!("a test")).await;
+        assert!(matches!(
+            panicked,
+            Err(Error::Common(CommonError::Internal(_)))
+        ));
+        assert_eq!(passwords.run(Uuid::nil(), |_| Ok(1)).await.unwrap(), 1);
+        assert!(lock(&passwords.queue.taken).is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn hashing_gives_way_to_other_work() {
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let passwords = passwords();
+        let hashing = passwords.run(Uuid::nil(), move |_| Ok(priority()));
+        assert_eq!(hashing.await.unwrap(), (priority() + NICE).min(19));
     }
 }
