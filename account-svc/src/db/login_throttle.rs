@@ -74,20 +74,27 @@ pub async fn attempt(
     Ok(Err(wait.unwrap_or_default().max(1.0)))
 }
 
-/// Takes back one attempt that was counted under `key`.
+/// Takes back one attempt under each key, in this order of locks.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn give_back(
     connection: &mut PgConnection,
-    key: &[u8],
-    limit: Limit,
+    counted: &[(&[u8], Limit)],
 ) -> Result<(), sqlx::Error> {
+    let keys: Vec<Vec<u8>> = counted.iter().map(|(key, _)| key.to_vec()).collect();
+    let intervals: Vec<PgInterval> = counted.iter().map(|(_, limit)| limit.interval()).collect();
     sqlx::query!(
-        "UPDATE login_throttles SET arrival_time = arrival_time - $2::interval
-        WHERE throttle_key = $1",
-        key,
-        limit.interval(),
+        "WITH counted AS MATERIALIZED (
+            SELECT t.throttle_key, c.interval
+            FROM unnest($1::bytea[], $2::interval[]) WITH ORDINALITY AS c (throttle_key, interval, position)
+            JOIN login_throttles t USING (throttle_key)
+            ORDER BY position FOR UPDATE OF t
+        )
+        UPDATE login_throttles t SET arrival_time = arrival_time - counted.interval
+        FROM counted WHERE t.throttle_key = counted.throttle_key",
+        &keys,
+        &intervals,
     )
     .execute(connection)
     .await?;

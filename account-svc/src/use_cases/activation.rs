@@ -94,7 +94,7 @@ pub async fn activate(
     }
     let person = if person_id.is_some() {
         // Whoever runs the portal sees the token; it must not open the Person's other accounts.
-        let credentials = authentication::verify(
+        let person_id = authentication::verify(
             context,
             organization_id,
             &recipient,
@@ -102,7 +102,7 @@ pub async fn activate(
             password.clone(),
         )
         .await?;
-        PersonToLink::Existing(credentials.person_id)
+        PersonToLink::Existing(person_id)
     } else {
         let personal = vec![
             token.given_name.clone(),

@@ -74,23 +74,28 @@ pub async fn authenticate(
     password: SecretString,
     source: &str,
 ) -> Result<Login, Error> {
-    let scope = Scope::Organization(organization_id);
-    let read = async |tx: &mut PgConnection| organizations::read(tx, organization_id).await;
-    context.store.read_in(scope, read).await?;
+    let keys = Keys::new(organization_id, canonical_email, source);
+    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
+    organizations::read(&mut tx, organization_id).await?;
+    let counted = count(&mut tx, canonical_email, &keys).await?;
+    tx.commit().await?;
+    let attempt = counted.map_err(too_many_attempts)?;
 
-    let credentials = verify(context, organization_id, canonical_email, source, password).await?;
+    let person_id = attempt.check(context, organization_id, password).await?;
 
-    let mut tx = database::begin(&context.store.pool, scope).await?;
-    let login = db::account::record_login(&mut tx, organization_id, credentials.person_id).await?;
+    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
+    attempt.succeed(&mut tx).await?;
+    let login = db::account::record_login(&mut tx, organization_id, person_id).await?;
     tx.commit().await?;
     Ok(Login {
-        person_id: credentials.person_id,
+        person_id,
         account_id: login.as_ref().map(|login| login.account_id),
         previous_login_time: login.and_then(|login| login.previous_login_time),
     })
 }
 
-/// Checks email and password. Only wrong ones count as attempts. All callers without a `source` share one.
+/// Checks email and password; returns the Person. Only wrong ones count as attempts. All callers without a `source`
+/// share one.
 ///
 /// # Errors
 /// If they do not belong together, or after too many attempts.
@@ -100,42 +105,67 @@ pub async fn verify(
     canonical_email: &str,
     source: &str,
     password: SecretString,
-) -> Result<Credentials, Error> {
+) -> Result<Uuid, Error> {
     let keys = Keys::new(organization_id, canonical_email, source);
-    let (credentials, counted) = count_attempt(context, canonical_email, &keys).await?;
-    let hash = credentials
-        .as_ref()
-        .map(|credentials| credentials.password_hash.clone());
-    let result = context
-        .passwords
-        .verify(organization_id, password, hash)
-        .await;
-    if let Err(error) = result {
-        // Nothing was checked: who repeats the call as told must not use up attempts.
-        let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
-        give_back(&mut tx, &counted).await?;
-        tx.commit().await?;
-        return Err(error);
-    }
-    let credentials = credentials
-        .filter(|_| matches!(result, Ok(true)))
-        .ok_or(Error::CredentialsInvalid)?;
     let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
-    give_back(&mut tx, &counted).await?;
-    db::login_throttle::forget(&mut tx, &keys.email_and_source).await?;
-    if keys.source.is_some() {
-        db::login_throttle::remember_source(&mut tx, &keys.email_and_source).await?;
-    }
+    let counted = count(&mut tx, canonical_email, &keys).await?;
     tx.commit().await?;
-    Ok(credentials)
+    let attempt = counted.map_err(too_many_attempts)?;
+
+    let person_id = attempt.check(context, organization_id, password).await?;
+
+    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
+    attempt.succeed(&mut tx).await?;
+    tx.commit().await?;
+    Ok(person_id)
 }
 
-/// Takes back what an attempt was counted under, in the order in which it was counted.
-async fn give_back(connection: &mut PgConnection, counted: &[Counted<'_>]) -> Result<(), Error> {
-    for (key, limit) in counted {
-        db::login_throttle::give_back(connection, key, *limit).await?;
+/// An attempt that was counted and may be made.
+struct Attempt<'a> {
+    keys: &'a Keys,
+    /// What it was counted under, in the order of locks.
+    counted: Vec<Counted<'a>>,
+    credentials: Option<Credentials>,
+}
+
+impl Attempt<'_> {
+    /// Checks the password, outside of any transaction, since hashing takes long; returns the Person.
+    async fn check(
+        &self,
+        context: &Context,
+        organization_id: Uuid,
+        password: SecretString,
+    ) -> Result<Uuid, Error> {
+        let hash = self.credentials.as_ref().map(|it| it.password_hash.clone());
+        let result = context
+            .passwords
+            .verify(organization_id, password, hash)
+            .await;
+        if let Err(error) = result {
+            // Nothing was checked: who repeats the call as told must not use up attempts.
+            let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
+            db::login_throttle::give_back(&mut tx, &self.counted).await?;
+            tx.commit().await?;
+            return Err(error);
+        }
+        self.credentials
+            .as_ref()
+            .filter(|_| matches!(result, Ok(true)))
+            .map(|credentials| credentials.person_id)
+            .ok_or(Error::CredentialsInvalid)
     }
-    Ok(())
+
+    /// The password was right: takes back what was counted, forgets wrong ones from the same source, and remembers
+    /// the source.
+    async fn succeed(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let pair = &self.keys.email_and_source;
+        db::login_throttle::give_back(connection, &self.counted).await?;
+        db::login_throttle::forget(connection, pair).await?;
+        if self.keys.source.is_some() {
+            db::login_throttle::remember_source(connection, pair).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Limits how many new passwords are hashed for one link, and counts this one.
@@ -159,17 +189,22 @@ fn too_many_attempts(seconds: f64) -> Error {
 /// A key under which an attempt was counted, with its limit.
 type Counted<'a> = (&'a [u8], Limit);
 
-/// Counts an attempt before it is made, so that many at once are slowed too.
-async fn count_attempt<'a>(
-    context: &Context,
+/// Counts an attempt before it is made, so that many at once are slowed too. `Err` holds the seconds to wait.
+async fn count<'a>(
+    connection: &mut PgConnection,
     canonical_email: &str,
     keys: &'a Keys,
-) -> Result<(Option<Credentials>, Vec<Counted<'a>>), Error> {
-    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
-    let counted = attempt(&mut tx, keys).await?;
-    let credentials = db::person::get_credentials(&mut tx, canonical_email).await?;
-    tx.commit().await?;
-    Ok((credentials, counted.map_err(too_many_attempts)?))
+) -> Result<Result<Attempt<'a>, f64>, Error> {
+    let counted = match attempt(connection, keys).await? {
+        Ok(counted) => counted,
+        Err(seconds) => return Ok(Err(seconds)),
+    };
+    let credentials = db::person::get_credentials(connection, canonical_email).await?;
+    Ok(Ok(Attempt {
+        keys,
+        counted,
+        credentials,
+    }))
 }
 
 /// The narrowest limit comes first: a source that is blocked must not use up the email's attempts.

@@ -232,7 +232,7 @@ async fn guessing_is_slowed_for_a_source() {
     let mut service = Service::start_with(&["--max-concurrent-hashes", "2"]).await;
     let organization = service.organization().await;
     let mut refused = None;
-    for index in 0..130 {
+    for index in 0..400 {
         let result = service
             .activation
             .authenticate(AuthenticateRequest {
