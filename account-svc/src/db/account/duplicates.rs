@@ -81,10 +81,11 @@ pub struct Similar {
     pub frequencies: Frequencies,
 }
 
-/// Reads what the duplicate check judges, in one statement: whether the email is taken, and the open accounts that share a key with `identity`, for about [`ENOUGH_CANDIDATES`], rarest
-/// keys first. A key of more than [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of
-/// the keys of equal names, the oldest accounts are read in any case. The same ones every time, for callers
-/// acknowledge those that they were shown.
+/// Reads what the duplicate check judges, in one statement: whether the email is taken, and the open accounts that
+/// share a key with `identity`, for about [`ENOUGH_CANDIDATES`], rarest keys first. A key of more than
+/// [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of the keys of equal names, the
+/// oldest accounts are read in any case. The same ones every time, for callers acknowledge those that they were
+/// shown.
 ///
 /// # Errors
 /// If the database fails.
@@ -94,24 +95,26 @@ pub async fn find_similar(
     identity: &Identity,
 ) -> Result<Similar, sqlx::Error> {
     let names = duplicate::frequency_names(&identity.name);
+    // Nobody has an empty one. For null, PostgreSQL may start parallel workers, only to find that nothing equals it.
+    let email = identity.email.as_deref().unwrap_or_default();
     let rows = sqlx::query!(
         r#"WITH posting AS MATERIALIZED (
-            SELECT wanted.key, wanted.key = ANY ($3) AS is_exact, found.account_ids,
-                cardinality(found.account_ids) AS size
-            FROM unnest($2::bigint[]) AS wanted (key),
-                LATERAL (SELECT ARRAY(
-                    SELECT account_id FROM duplicate_keys
-                    WHERE organization_id = $1 AND key = wanted.key
-                    ORDER BY account_id LIMIT $4::bigint + 1
-                ) AS account_ids) AS found
+            SELECT wanted.key, wanted.key = ANY ($3) AS is_exact, ARRAY(
+                SELECT account_id FROM duplicate_keys
+                WHERE organization_id = $1 AND key = wanted.key
+                ORDER BY account_id LIMIT $4::bigint + 1
+            ) AS account_ids
+            FROM unnest($2::bigint[]) AS wanted (key)
         ),
+        -- Not in the step before, which would read each key twice.
+        sized AS (SELECT key, is_exact, account_ids, cardinality(account_ids) AS size FROM posting),
         used AS (
             SELECT account_ids, is_exact, sum(size) OVER (
                 ORDER BY is_exact DESC, size, key ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             ) AS read_before
-            FROM posting
+            FROM sized
             WHERE is_exact OR size <= $4
-                OR NOT EXISTS (SELECT FROM posting WHERE size > 0 AND (is_exact OR size <= $4))
+                OR NOT EXISTS (SELECT FROM sized WHERE size > 0 AND (is_exact OR size <= $4))
         )
         SELECT (SELECT account_id FROM accounts
                 WHERE organization_id = $1 AND email_canonical = $8 AND close_time IS NULL) AS email_account_id,
@@ -137,8 +140,8 @@ pub async fn find_similar(
         limit(ENOUGH_CANDIDATES),
         names.given,
         names.family,
-        identity.email,
-        identity.email.as_deref().map(email_hash),
+        email,
+        email_hash(email),
     )
     .fetch_all(connection)
     .await?;
