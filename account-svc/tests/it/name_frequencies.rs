@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use account_svc::db::name_frequency::{self, Count};
 use sqlx::PgConnection;
-use usher_proto::account::v1::{CreateAccountRequest, FieldEvidence};
+use usher_proto::account::v1::{
+    CreateAccountRequest, DuplicateRules, FieldEvidence, Organization, OrganizationSettings,
+};
 use usher_runtime::database::{Scope, begin};
 use uuid::Uuid;
 
-use crate::support::{Service, check_names, new_account, report, until};
+use crate::support::{Service, check_names, new_account, report, until, update_organization};
 
 /// The number of accounts, as of the last count.
 async fn counted(admin: &mut PgConnection, organization: &str) -> Option<i64> {
@@ -59,6 +61,20 @@ async fn new_names_are_counted_within_two_seconds() {
 async fn a_rare_name_says_more_than_a_common_one() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
+    // All that are found are shown.
+    let new = Organization {
+        settings: Some(OrganizationSettings {
+            front_desk_duplicates: Some(DuplicateRules {
+                threshold: Some(0.05),
+                expected_share: Some(0.5),
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let path = "settings.front_desk_duplicates";
+    let request = update_organization(&organization, &[path], new);
+    service.update_organization(request).await;
     let given = [
         "Katarzyna",
         "Robert",
