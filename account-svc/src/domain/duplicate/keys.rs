@@ -5,10 +5,11 @@
 use super::Identity;
 use crate::domain::name::{Folded, PersonName, nicknames};
 
-/// Most accounts of one key: what more of them have is too common to tell them apart.
-pub const MAX_POSTINGS: usize = 100;
+/// Most accounts of one key: what more of them have is too common to tell them apart. Of equal names, more than are
+/// shown.
+pub const MAX_POSTINGS: usize = 50;
 /// Candidates from which no more common key is looked up.
-pub const ENOUGH_CANDIDATES: usize = 150;
+pub const ENOUGH_CANDIDATES: usize = 60;
 
 /// Letters at the beginning or end of a name that a key holds.
 const AFFIX: usize = 2;
@@ -19,13 +20,12 @@ const AFFIX: usize = 2;
 enum Kind {
     ExactName = 1,
     Affixes = 2,
-    NameWithAffix = 3,
-    Name = 4,
-    Nickname = 5,
-    BirthDate = 6,
-    BirthDateWithInitial = 7,
-    Phone = 8,
-    Frequency = 9,
+    NameWithInitial = 3,
+    Nickname = 4,
+    BirthDate = 5,
+    NameWithBirthDate = 6,
+    Phone = 7,
+    Frequency = 8,
 }
 
 /// The keys of a name that equal names have in common: one to four, ascending; none without a name.
@@ -37,21 +37,24 @@ pub fn exact_keys(name: &PersonName) -> Vec<i64> {
     exact(&Folded::new(&name.given), &Folded::new(&name.family))
 }
 
-/// All keys that an account is found by, ascending: about twelve of the name, and three of a birth date.
+/// All keys that an account is found by, ascending: about eight of the name, and two of a birth date. Each costs a
+/// create the insertion of a row; with more of them, no more duplicates were found (`make duplicates`).
 #[must_use]
 pub fn blocking_keys(identity: &Identity) -> Vec<i64> {
     let given = Folded::new(&identity.name.given);
     let family = Folded::new(&identity.name.family);
-    let mut keys = exact(&given, &family);
-    keys.reserve(20);
+    let exact = exact(&given, &family);
+    let mut keys = Vec::with_capacity(20);
+    keys.extend_from_slice(&exact);
     add_name_keys(&mut keys, &given, &family);
     if let Some(date) = identity.birth_date {
         let year = date.year().to_be_bytes();
         let day = [u8::from(date.month()), date.day()];
         keys.push(hash(Kind::BirthDate, &[&year, &day]));
-        for name in [&given, &family] {
-            let initial = prefix(name.latin(), 1).as_bytes();
-            keys.push(hash(Kind::BirthDateWithInitial, &[&year, &day, initial]));
+        // Where a name is common and so is the date: many clients are entered as born on the first of January.
+        for name in &exact {
+            let name = name.to_be_bytes();
+            keys.push(hash(Kind::NameWithBirthDate, &[&name, &year, &day]));
         }
     }
     if let Some(phone) = &identity.phone {
@@ -62,8 +65,8 @@ pub fn blocking_keys(identity: &Identity) -> Vec<i64> {
     keys
 }
 
-/// Keys that survive typing errors in one name, or one in each, another name instead, swapped names, nicknames, and
-/// parts of double names.
+/// Keys that survive typing errors in one name, or one in each, swapped names, nicknames, and parts of double
+/// names.
 fn add_name_keys(keys: &mut Vec<i64>, given: &Folded, family: &Folded) {
     let (one, other) = (given.latin(), family.latin());
     // In small organizations: what is left of both names.
@@ -80,15 +83,10 @@ fn add_name_keys(keys: &mut Vec<i64>, given: &Folded, family: &Folded) {
     if given.is_missing() || family.is_missing() {
         return;
     }
+    // In large ones: one name whole, and how the other begins.
     for (whole, part) in [(one, other), (other, one)] {
-        let whole = whole.as_bytes();
-        // Of a rare name, the other may be any.
-        keys.push(hash(Kind::Name, &[whole]));
-        // In large organizations: one name whole, and what is left of the other.
-        for (end, affix) in [(b'<', prefix(part, AFFIX)), (b'>', suffix(part, AFFIX))] {
-            let affix = affix.as_bytes();
-            keys.push(hash(Kind::NameWithAffix, &[whole, &[end], affix]));
-        }
+        let initial = prefix(part, 1).as_bytes();
+        keys.push(hash(Kind::NameWithInitial, &[whole.as_bytes(), initial]));
     }
     for row in nicknames::rows(given) {
         keys.push(hash(Kind::Nickname, &[row.as_bytes(), other.as_bytes()]));
