@@ -65,7 +65,7 @@ pub enum Error {
     EmailOnPlatform(Box<DuplicateReport>),
     /// Accounts of similar name exist.
     #[error(
-        "accounts of similar name exist; compare them, and repeat the call with duplicate_acknowledgement to go \
+        "accounts that may be of the same client exist; compare them, and repeat the call with duplicate_acknowledgement to go \
          on all the same"
     )]
     PossibleDuplicate(Box<DuplicateReport>),

@@ -120,8 +120,8 @@ pub struct DatabaseArgs {
     pub database_max_connections: u32,
 
     /// Most connections to the database that background work uses at the same time, in addition to those of calls; one
-    /// more watches whether the database answers
-    #[arg(long, env = "DATABASE_MAX_WORKER_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    /// more watches whether the database answers; the relay holds up to two
+    #[arg(long, env = "DATABASE_MAX_WORKER_CONNECTIONS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(4..))]
     pub database_max_worker_connections: u32,
 }
 

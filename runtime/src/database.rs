@@ -91,6 +91,10 @@ pub fn connect(
             ("default_transaction_deferrable", "off"),
             ("synchronous_commit", "on"),
             ("search_path", "public"),
+            // Statements are prepared once. A plan for each set of parameters cost more than it saved: 1.2 ms in a
+            // duplicate check. Nor is any statement of a call long enough to be worth compiling.
+            ("plan_cache_mode", "force_generic_plan"),
+            ("jit", "off"),
             ("row_security", "on"),
             ("tcp_user_timeout", "20s"),
             ("tcp_keepalives_idle", "30"),

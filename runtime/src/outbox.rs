@@ -181,8 +181,8 @@ pub async fn delete(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result
 /// If the database fails.
 pub async fn put_off(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "UPDATE outbox SET retry_time = now() + least(interval '1 minute',
-            greatest(interval '1 second', (now() - create_time) / 4))
+        "UPDATE outbox SET retry_time = clock_timestamp() + least(interval '1 minute',
+            greatest(interval '1 second', (clock_timestamp() - create_time) / 4))
         WHERE event_id = ANY ($1)",
         event_ids,
     )

@@ -41,7 +41,7 @@ pub async fn create(
     let organization_id = organization.organization_id;
     let account_id = Uuid::now_v7();
     let ignored =
-        duplicates::refuse_similar_names(organization_id, &report, decisions, account_id)?;
+        duplicates::refuse_possible_duplicates(organization_id, &report, decisions, account_id)?;
 
     let addressee =
         Addressee::new(account_id, profile, None).filter(|_| !decisions.hold_invitation);

@@ -56,7 +56,7 @@ pub fn refuse_taken_email(
 ///
 /// # Errors
 /// If there are candidates that the caller did not acknowledge.
-pub fn refuse_similar_names(
+pub fn refuse_possible_duplicates(
     organization_id: Uuid,
     report: &DuplicateReport,
     decisions: &Decisions,

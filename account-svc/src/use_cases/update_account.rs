@@ -89,8 +89,12 @@ pub async fn update(
             kind = duplicates::refuse_taken_email(&report, decisions)?;
         }
         if name_changed
-            && let Some(entry) =
-                duplicates::refuse_similar_names(organization_id, &report, decisions, account_id)?
+            && let Some(entry) = duplicates::refuse_possible_duplicates(
+                organization_id,
+                &report,
+                decisions,
+                account_id,
+            )?
         {
             change.audit(entry);
         }

@@ -102,14 +102,14 @@ pub async fn find_similar(
             SELECT wanted.key, wanted.key = ANY ($3) AS is_exact, ARRAY(
                 SELECT account_id FROM duplicate_keys
                 WHERE organization_id = $1 AND key = wanted.key
-                ORDER BY account_id LIMIT $4::bigint + 1
+                ORDER BY account_id DESC LIMIT $4::bigint + 1
             ) AS account_ids
             FROM unnest($2::bigint[]) AS wanted (key)
         ),
         -- Not in the step before, which would read each key twice.
         sized AS (SELECT key, is_exact, account_ids, cardinality(account_ids) AS size FROM posting),
         used AS (
-            SELECT account_ids, is_exact, sum(size) OVER (
+            SELECT account_ids, is_exact, sum(size) FILTER (WHERE NOT is_exact) OVER (
                 ORDER BY is_exact DESC, size, key ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             ) AS read_before
             FROM sized
@@ -132,6 +132,7 @@ pub async fn find_similar(
         LEFT JOIN name_frequencies AS family ON family.organization_id = $1 AND family.name_hash = $7
         LEFT JOIN accounts AS account ON account.organization_id = $1 AND account.account_id = ANY (ARRAY(
             SELECT unnest(account_ids) FROM used WHERE is_exact OR coalesce(read_before, 0) < $5))
+            AND account.close_time IS NULL
         ORDER BY account.account_id"#,
         organization_id,
         &duplicate::blocking_keys(identity),

@@ -142,6 +142,7 @@ pub async fn update(
         added AS (
             INSERT INTO duplicate_keys (organization_id, key, account_id)
             SELECT $1, key, $2 FROM unnest($19::bigint[]) AS key
+            ON CONFLICT DO NOTHING
         )
         UPDATE accounts SET
             given_name = $3, family_name = $4, email = $5, email_canonical = $6, birth_date = $7,
@@ -236,6 +237,7 @@ pub async fn reopen(
         "WITH added AS (
             INSERT INTO duplicate_keys (organization_id, key, account_id)
             SELECT $1, key, $2 FROM unnest($3::bigint[]) AS key
+            ON CONFLICT DO NOTHING
         )
         UPDATE accounts SET close_time = NULL, version = version + 1, update_time = now()
         WHERE organization_id = $1 AND account_id = $2",

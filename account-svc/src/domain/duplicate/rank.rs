@@ -4,6 +4,8 @@
 //! (Fellegi and Sunter 1969). They multiply with the prior probability, and the posterior is over all candidates and
 //! none of them: two that fit equally well share it.
 
+use std::cmp::Reverse;
+
 use uuid::Uuid;
 
 use super::{
@@ -20,6 +22,10 @@ const SWAPPED: f64 = 0.03;
 const DIVIDED_ELSEWHERE: f64 = 0.002;
 /// Clients that are not entered yet: a first account is not every new client's duplicate.
 const NOT_YET_ENTERED: f64 = 5.0;
+
+/// Part of the best candidate's probability from which another is as good: what differs is not more than a typing
+/// error is worth.
+const AS_GOOD: f64 = 0.5;
 
 /// What decides which candidates are shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,9 +78,10 @@ struct Match {
     is_equal: bool,
 }
 
-/// The accounts that are probably the client of `query`, best first: those whose probability reaches
-/// `rules.threshold`, and all whose names are equal after normalization. The probabilities of all candidates add
-/// up to at most 1. The order of `candidates` does not matter.
+/// The accounts that are probably the client of `query`, best first, and of equally good ones the newest: those whose
+/// probability reaches `rules.threshold`, and all whose names are equal after normalization. The probabilities of all
+/// candidates add up to at most 1; if all together reach the threshold, those that are nearly as good as the best are
+/// shown. The order of `candidates` does not matter.
 #[must_use]
 pub fn rank(
     query: &Identity,
@@ -118,18 +125,26 @@ pub fn rank(
         family,
     };
     let mut matches: Vec<Match> = others.iter().map(|other| query.compare(other)).collect();
-    // Sums of floating-point numbers depend on their order.
-    matches.sort_unstable_by_key(|found| found.candidate.account_id);
+    // Sums of floating-point numbers depend on their order. The newest first: a new account is shown before others
+    // that are as good, and so voids an acknowledgement that was given before it.
+    matches.sort_unstable_by_key(|found| Reverse(found.candidate.account_id));
     let prior = rules.expected_share / (float(frequencies.accounts) + NOT_YET_ENTERED);
     let total: f64 = matches.iter().map(|found| prior * found.ratio).sum();
     let evidence = 1.0 - rules.expected_share + total;
+    let best = matches.iter().map(|found| found.ratio).fold(0.0, f64::max);
+    // Several accounts of one client share the probability: together they may reach what none does alone.
+    let least = if total / evidence >= rules.threshold {
+        rules.threshold.min(AS_GOOD * prior * best / evidence)
+    } else {
+        rules.threshold
+    };
     let mut shown: Vec<Candidate> = matches
         .into_iter()
         .map(|found| {
             let score = prior * found.ratio / evidence;
             (found, score)
         })
-        .filter(|(found, score)| found.is_equal || *score >= rules.threshold)
+        .filter(|(found, score)| found.is_equal || *score >= least)
         .map(|(found, score)| Candidate {
             score,
             ..found.candidate
@@ -160,8 +175,8 @@ impl Query<'_> {
             candidate: Candidate {
                 account_id: other.account_id,
                 score: 0.0,
-                given_name: names.given.field(Some(self.given_as_given)),
-                family_name: names.family.field(Some(self.family_as_family)),
+                given_name: names.given.field(names.given_share),
+                family_name: names.family.field(names.family_share),
                 names_swapped: names.are_swapped,
                 email: email.field(None),
                 birth_date: birth_date.field(None),
@@ -198,24 +213,41 @@ impl Query<'_> {
             return Names {
                 given: half,
                 family: half,
+                given_share: known(&self.given, self.given_as_given),
+                family_share: known(&self.family, self.family_as_family),
                 are_swapped: false,
                 ratio: divided_ratio,
             };
         }
         let (given, family) = if are_swapped { swapped } else { in_order };
+        let (given_share, family_share) = if are_swapped {
+            (self.given_as_family, self.family_as_given)
+        } else {
+            (self.given_as_given, self.family_as_family)
+        };
         Names {
             given,
             family,
+            given_share: known(&self.given, given_share),
+            family_share: known(&self.family, family_share),
             are_swapped,
             ratio,
         }
     }
 }
 
+/// The share of people with a name; a filler is nobody's.
+fn known(name: &Name, share: f64) -> Option<f64> {
+    (!name.folded.is_missing()).then_some(share)
+}
+
 /// How the names of an account compare.
 struct Names {
     given: Evidence,
     family: Evidence,
+    /// Shares of people with the names of the entry, in the roles in which they were compared.
+    given_share: Option<f64>,
+    family_share: Option<f64>,
     are_swapped: bool,
     ratio: f64,
 }
@@ -407,6 +439,32 @@ mod tests {
             .collect();
         assert_eq!(ids, [1, 2, 3]);
         assert!(ranked.iter().all(|found| found.score <= 1.0 / 3.0));
+    }
+
+    #[test]
+    fn several_accounts_of_one_client_do_not_hide_each_other() {
+        let copies: Vec<(Uuid, Identity)> = (0..5)
+            .map(|_| (Uuid::now_v7(), identity("Jan", "Nowak", BORN)))
+            .collect();
+        let frequencies = Frequencies {
+            accounts: 1_000,
+            ..Frequencies::default()
+        };
+        let rules = DuplicateRules::FRONT_DESK;
+        let shown = rank(
+            &identity("Jan", "Novak", BORN),
+            &copies,
+            &frequencies,
+            rules,
+        );
+        assert_eq!(shown.len(), 5);
+        assert!(
+            shown
+                .iter()
+                .all(|candidate| candidate.score < rules.threshold)
+        );
+        // The newest first.
+        assert_eq!(shown[0].account_id, copies[4].0);
     }
 
     proptest! {
