@@ -24,7 +24,7 @@ const WRONG: [(&str, &str, &str); 66] = [
     ),
     ("DATABASE_URL_FILE", "/nowhere", NO_FILE),
     ("DATABASE_MAX_CONNECTIONS", "0", "0 is not in 1.."),
-    ("DATABASE_MAX_WORKER_CONNECTIONS", "0", "0 is not in 1.."),
+    ("DATABASE_MAX_WORKER_CONNECTIONS", "3", "3 is not in 4.."),
     ("AMQP_URL", "broker.example", "expected amqp[s]://"),
     ("AMQP_URL_FILE", "/nowhere", NO_FILE),
     ("AMQP_PREFIX", "a b", "up to 64 letters"),

@@ -1,6 +1,7 @@
 //! What accounts that may be the same client are found by: keys that both have, hashed, under one index.
 //!
-//! The hashes are stored. Whoever changes a key, or how names are folded, indexes all accounts anew.
+//! The hashes are stored. Whoever changes a key, a row of nicknames, or how names are folded (`any_ascii` and
+//! `unicode-normalization` take part in that), indexes all accounts anew.
 
 use super::Identity;
 use crate::domain::name::{Folded, PersonName, nicknames};
@@ -257,9 +258,17 @@ mod tests {
         assert!(meet(&blocking_keys(&of_phone), &blocking_keys(&other)));
     }
 
+    /// They are stored: an account is found, and its keys are removed, only while they stay the same.
     #[test]
     fn the_keys_are_those_that_are_stored() {
         assert_eq!(exact_keys(&name("Ann", "Lee")), [1_261_980_569_651_346_342]);
+        let everything = Identity {
+            birth_date: Some(date!(1980 - 02 - 03)),
+            phone: Some("+4915112345678".to_owned()),
+            ..identity("Иван", "Müller-Łuksza")
+        };
+        let sum = |keys: Vec<i64>| keys.into_iter().fold(0, i64::wrapping_add);
+        assert_eq!(sum(blocking_keys(&everything)), 7_667_727_490_582_686_227);
     }
 
     proptest! {

@@ -431,13 +431,14 @@ mod tests {
     fn candidates_that_fit_equally_share_the_probability() {
         let new = identity("Ann", "Lee", None);
         let account = |number| (Uuid::from_u128(number), identity("Ann", "Lee", None));
-        let candidates: Vec<_> = (1..=3).rev().map(account).collect();
+        let candidates: Vec<_> = (1..=3).map(account).collect();
         let ranked = rank(&new, &candidates, &COMMON, DuplicateRules::IMPORT);
         let ids: Vec<u128> = ranked
             .iter()
             .map(|found| found.account_id.as_u128())
             .collect();
-        assert_eq!(ids, [1, 2, 3]);
+        // The newest first.
+        assert_eq!(ids, [3, 2, 1]);
         assert!(ranked.iter().all(|found| found.score <= 1.0 / 3.0));
     }
 
