@@ -23,7 +23,7 @@ use crate::{
 const PLACES_PER_HASH: usize = 64;
 
 /// How much less the threads that hash are worth than others: `nice`. Other calls get a processor at once, and
-/// hashing still gets a third of one that others want too.
+/// a thread that hashes still gets a quarter of one that another thread wants too.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 
@@ -123,6 +123,10 @@ impl Passwords {
         let (sender, result) = oneshot::channel();
         // The place goes with the work: a caller that leaves does not let another one in before it ends.
         let job: Job = Box::new(move |hasher| {
+            // Nobody waits for the result: the time of the call is over.
+            if sender.is_closed() {
+                return;
+            }
             let result = work(hasher);
             drop(place);
             let _ = sender.send(result);
@@ -205,6 +209,13 @@ impl From<argon2::password_hash::Error> for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
+
+    use tokio::time::timeout;
+
     use super::*;
 
     fn passwords() -> Passwords {
@@ -220,6 +231,31 @@ mod tests {
             Err(Error::Common(CommonError::Internal(_)))
         ));
         assert_eq!(passwords.run(Uuid::nil(), |_| Ok(1)).await.unwrap(), 1);
+        assert!(lock(&passwords.queue.taken).is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_hashed_for_a_caller_who_has_gone() {
+        let passwords = passwords();
+        let (release, held) = mpsc::channel();
+        let busy = passwords.run(Uuid::nil(), move |_| {
+            held.recv().unwrap();
+            Ok(())
+        });
+        let was_hashed = Arc::new(AtomicBool::new(false));
+        let hashed = Arc::clone(&was_hashed);
+        let gone = passwords.run(Uuid::nil(), move |_| {
+            hashed.store(true, Ordering::Relaxed);
+            Ok(())
+        });
+        let (ended, ()) = tokio::join!(busy, async {
+            // Puts it into the queue, and gives it up.
+            assert!(timeout(Duration::ZERO, gone).await.is_err());
+            release.send(()).unwrap();
+        });
+        ended.unwrap();
+        passwords.run(Uuid::nil(), |_| Ok(())).await.unwrap();
+        assert!(!was_hashed.load(Ordering::Relaxed));
         assert!(lock(&passwords.queue.taken).is_empty());
     }
 
