@@ -1,5 +1,6 @@
 //! `usher.account.v1.AccountService`.
 
+use prost::Message;
 use tonic::{Request, Response, Status};
 use usher_proto::account::v1::{
     BatchGetAccountsRequest, BatchGetAccountsResponse, CheckDuplicatesRequest,
@@ -10,6 +11,7 @@ use usher_proto::account::v1::{
 };
 use usher_runtime::{
     call::Call,
+    change::Change,
     fields::{InvalidFields, parse_uuid},
     page::{self, MAX_RESPONSE_BYTES, Page},
 };
@@ -17,6 +19,7 @@ use usher_runtime::{
 use super::{Service, decode, encode};
 use crate::{
     domain::{state::AccountState, text},
+    error::Error,
     use_cases::{
         accounts, close_account, create_account, duplicates,
         update_account::{self, Update},
@@ -82,17 +85,14 @@ impl AccountService for Service {
         let profile = decode::profile_change(&mut fields, account, |_| true).into_profile();
         let (extras, mut decisions, profile) = fields.finish((extras, decisions, profile))?;
         decisions.extras = extras;
-        self.context
-            .store
-            .change(&call, async |change| {
-                let account =
-                    create_account::create(&self.context, change, &profile, &decisions).await?;
-                Ok(CreateAccountResponse {
-                    account: Some(encode::account(account)),
-                })
+        self.change_account(&call, true, async |change| {
+            let account =
+                create_account::create(&self.context, change, &profile, &decisions).await?;
+            Ok(CreateAccountResponse {
+                account: Some(encode::account(account)),
             })
-            .await
-            .inspect(|_| self.context.changed_names.mark(call.organization_id))
+        })
+        .await
     }
 
     async fn get_account(
@@ -203,20 +203,13 @@ impl AccountService for Service {
             fields: paths,
             decisions,
         };
-        self.context
-            .store
-            .change(&call, async |change| {
-                let account = update_account::update(&self.context, change, update).await?;
-                Ok(UpdateAccountResponse {
-                    account: Some(encode::account(account)),
-                })
+        self.change_account(&call, changes_name, async |change| {
+            let account = update_account::update(&self.context, change, update).await?;
+            Ok(UpdateAccountResponse {
+                account: Some(encode::account(account)),
             })
-            .await
-            .inspect(|_| {
-                if changes_name {
-                    self.context.changed_names.mark(call.organization_id);
-                }
-            })
+        })
+        .await
     }
 
     async fn close_account(
@@ -227,15 +220,13 @@ impl AccountService for Service {
         let account_id = fields.take("account_id", parse_uuid(&request.account_id));
         let reason = fields.take("reason", text::optional(&request.reason, 500));
         let (account_id, reason) = fields.finish((account_id, reason))?;
-        self.context
-            .store
-            .change(&call, async |change| {
-                let account = close_account::close(change, account_id, &reason).await?;
-                Ok(CloseAccountResponse {
-                    account: Some(encode::account(account)),
-                })
+        self.change_account(&call, true, async |change| {
+            let account = close_account::close(change, account_id, &reason).await?;
+            Ok(CloseAccountResponse {
+                account: Some(encode::account(account)),
             })
-            .await
+        })
+        .await
     }
 
     async fn reopen_account(
@@ -245,14 +236,29 @@ impl AccountService for Service {
         let (call, mut fields, request) = Call::open(request)?;
         let account_id = fields.take("account_id", parse_uuid(&request.account_id));
         let (account_id,) = fields.finish((account_id,))?;
-        self.context
-            .store
-            .change(&call, async |change| {
-                let account = close_account::reopen(change, account_id).await?;
-                Ok(ReopenAccountResponse {
-                    account: Some(encode::account(account)),
-                })
+        self.change_account(&call, true, async |change| {
+            let account = close_account::reopen(change, account_id).await?;
+            Ok(ReopenAccountResponse {
+                account: Some(encode::account(account)),
             })
-            .await
+        })
+        .await
+    }
+}
+
+impl Service {
+    /// Runs a change of an account. After one that can change which names the open accounts of the organization have,
+    /// those are counted anew.
+    async fn change_account<R: Message + Default>(
+        &self,
+        call: &Call,
+        changes_names: bool,
+        work: impl AsyncFnOnce(&mut Change) -> Result<R, Error>,
+    ) -> Result<Response<R>, Status> {
+        let response = self.context.store.change(call, work).await?;
+        if changes_names {
+            self.context.changed_names.mark(call.organization_id);
+        }
+        Ok(response)
     }
 }

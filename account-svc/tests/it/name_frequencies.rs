@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use account_svc::db::name_frequency::{self, Count};
 use sqlx::PgConnection;
 use usher_proto::account::v1::{
-    CreateAccountRequest, DuplicateRules, FieldEvidence, Organization, OrganizationSettings,
+    Account, CreateAccountRequest, DuplicateRules, FieldEvidence, Organization,
+    OrganizationSettings,
 };
 use usher_runtime::database::{Scope, begin};
 use uuid::Uuid;
 
-use crate::support::{Service, check_names, new_account, report, until, update_organization};
+use crate::support::{
+    Service, check_names, new_account, report, until, update_account, update_organization,
+};
 
 /// The number of accounts, as of the last count.
 async fn counted(admin: &mut PgConnection, organization: &str) -> Option<i64> {
@@ -55,6 +58,41 @@ async fn new_names_are_counted_within_two_seconds() {
     .await
     .unwrap();
     assert_eq!(counts, [[(0, 4); 3].as_slice(), &[(3, 0); 4]].concat());
+}
+
+#[tokio::test]
+async fn names_that_go_and_come_back_are_counted() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", ""))
+        .await;
+    let mut admin = service.admin().await;
+    let mut until_counted = async |what: &str, expected: &[(i64, i64)]| {
+        until(what, async || {
+            let counts: Vec<(i64, i64)> = sqlx::query_as(
+                "SELECT as_given_name, as_family_name FROM name_frequencies
+                ORDER BY as_given_name, as_family_name",
+            )
+            .fetch_all(&mut admin)
+            .await
+            .unwrap();
+            counts == expected
+        })
+        .await;
+    };
+    until_counted("the names of a new account", &[(0, 1), (1, 0)]).await;
+    service.close(&account).await;
+    until_counted("no names of a closed account", &[]).await;
+    service.reopen(&account).await.unwrap();
+    until_counted("the names of a reopened account", &[(0, 1), (1, 0)]).await;
+    let new = Account {
+        family_name: "Ann".to_owned(),
+        ..Default::default()
+    };
+    let rename = update_account(&account, &["family_name"], new);
+    service.update(rename).await;
+    until_counted("a name that changed", &[(1, 1)]).await;
 }
 
 #[tokio::test]
