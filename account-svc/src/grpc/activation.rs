@@ -94,8 +94,8 @@ impl ActivationService for Service {
             &self.context,
             call.organization_id,
             email.canonical(),
-            password,
             &source,
+            password,
         )
         .await?;
         Ok(Response::new(AuthenticateResponse {

@@ -71,22 +71,18 @@ pub async fn authenticate(
     context: &Context,
     organization_id: Uuid,
     canonical_email: &str,
-    password: SecretString,
     source: &str,
+    password: SecretString,
 ) -> Result<Login, Error> {
-    let keys = Keys::new(organization_id, canonical_email, source);
-    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
-    organizations::read(&mut tx, organization_id).await?;
-    let counted = count(&mut tx, canonical_email, &keys).await?;
-    tx.commit().await?;
-    let attempt = counted.map_err(too_many_attempts)?;
-
-    let person_id = attempt.check(context, organization_id, password).await?;
-
-    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
-    attempt.succeed(&mut tx).await?;
-    let login = db::account::record_login(&mut tx, organization_id, person_id).await?;
-    tx.commit().await?;
+    let (person_id, login) = check_password(
+        context,
+        organization_id,
+        canonical_email,
+        source,
+        password,
+        async |tx, person_id| Ok(db::account::record_login(tx, organization_id, person_id).await?),
+    )
+    .await?;
     Ok(Login {
         person_id,
         account_id: login.as_ref().map(|login| login.account_id),
@@ -94,11 +90,10 @@ pub async fn authenticate(
     })
 }
 
-/// Checks email and password; returns the Person. Only wrong ones count as attempts. All callers without a `source`
-/// share one.
+/// Checks email and password as a login does, and records none; returns the Person.
 ///
 /// # Errors
-/// If they do not belong together, or after too many attempts.
+/// As [`authenticate`].
 pub async fn verify(
     context: &Context,
     organization_id: Uuid,
@@ -106,18 +101,51 @@ pub async fn verify(
     source: &str,
     password: SecretString,
 ) -> Result<Uuid, Error> {
+    let (person_id, ()) = check_password(
+        context,
+        organization_id,
+        canonical_email,
+        source,
+        password,
+        async |_, _| Ok(()),
+    )
+    .await?;
+    Ok(person_id)
+}
+
+/// Checks email and password; returns the Person, with what `succeeded` did in the transaction that takes the attempt
+/// back. Only wrong passwords count as attempts. All callers without a `source` share one.
+///
+/// # Errors
+/// If the two do not belong together, or after too many attempts.
+async fn check_password<T>(
+    context: &Context,
+    organization_id: Uuid,
+    canonical_email: &str,
+    source: &str,
+    password: SecretString,
+    succeeded: impl AsyncFnOnce(&mut PgConnection, Uuid) -> Result<T, Error>,
+) -> Result<(Uuid, T), Error> {
     let keys = Keys::new(organization_id, canonical_email, source);
     let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
-    let counted = count(&mut tx, canonical_email, &keys).await?;
+    organizations::read(&mut tx, organization_id).await?;
+    let attempt = match count(&mut tx, canonical_email, &keys).await? {
+        Ok(attempt) => attempt,
+        Err(seconds) => {
+            // No password is checked, so nothing counts, also under the limits that let it through before.
+            tx.rollback().await?;
+            return Err(too_many_attempts(seconds));
+        }
+    };
     tx.commit().await?;
-    let attempt = counted.map_err(too_many_attempts)?;
 
     let person_id = attempt.check(context, organization_id, password).await?;
 
     let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
     attempt.succeed(&mut tx).await?;
+    let done = succeeded(&mut tx, person_id).await?;
     tx.commit().await?;
-    Ok(person_id)
+    Ok((person_id, done))
 }
 
 /// An attempt that was counted and may be made.
@@ -207,7 +235,8 @@ async fn count<'a>(
     }))
 }
 
-/// The narrowest limit comes first: a source that is blocked must not use up the email's attempts.
+/// The narrowest limit comes first: calls from a source that is blocked do not keep the rows of the email, which all
+/// sources share, from others.
 async fn attempt<'a>(
     connection: &mut PgConnection,
     keys: &'a Keys,

@@ -153,6 +153,30 @@ async fn right_passwords_use_up_no_attempts() {
 }
 
 #[tokio::test]
+async fn a_call_that_one_limit_refuses_counts_for_no_other() {
+    let mut service = Service::start().await;
+    let organization = with_client(&mut service).await;
+    // Guesses from many sources use up the limit of the email.
+    for source in 0..100 {
+        let source = format!("192.0.2.{source}");
+        login_from(&service, &organization, &source, "wrong").await;
+    }
+    // More calls than a source may make, none of which is let through to a check of the password.
+    for _ in 0..140 {
+        let reason = login_from(&service, &organization, "198.51.100.1", PASSWORD).await;
+        assert_eq!(reason, "TOO_MANY_ATTEMPTS");
+    }
+    let request = AuthenticateRequest {
+        organization_id: organization,
+        email: "bob@example.org".to_owned(),
+        password: PASSWORD.to_owned(),
+        source: "198.51.100.1".to_owned(),
+    };
+    let result = service.activation.authenticate(request).await;
+    assert_refused(result, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
+}
+
+#[tokio::test]
 async fn passwords_beyond_the_queue_are_refused_and_other_calls_go_on() {
     let mut service = Service::start_with(&["--max-concurrent-hashes", "1"]).await;
     let organization = with_client(&mut service).await;
@@ -165,6 +189,7 @@ async fn passwords_beyond_the_queue_are_refused_and_other_calls_go_on() {
             login_from(service, organization, &source, PASSWORD).await
         }
     });
+    let are_hashing = std::cell::Cell::new(true);
     let reading = async {
         let mut organizations = service.organizations.clone();
         for _ in 0..50 {
@@ -173,6 +198,12 @@ async fn passwords_beyond_the_queue_are_refused_and_other_calls_go_on() {
             };
             organizations.get_organization(request).await.unwrap();
         }
+        assert!(are_hashing.get(), "they did not wait for the passwords");
+    };
+    let logins = async {
+        let reasons = futures::future::join_all(logins).await;
+        are_hashing.set(false);
+        reasons
     };
     let elsewhere = async {
         for _ in 0..5 {
@@ -180,7 +211,7 @@ async fn passwords_beyond_the_queue_are_refused_and_other_calls_go_on() {
             assert_eq!(reason, "OK", "another organization's client");
         }
     };
-    let (reasons, (), ()) = tokio::join!(futures::future::join_all(logins), reading, elsewhere);
+    let (reasons, (), ()) = tokio::join!(logins, reading, elsewhere);
     let count = |reason: &str| reasons.iter().filter(|found| *found == reason).count();
     assert!(count("OVERLOADED") > 0, "{reasons:?}");
     assert!(count("OK") >= 32, "{reasons:?}");
