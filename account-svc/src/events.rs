@@ -111,17 +111,32 @@ pub fn invitation_requested(
 /// The emails of an invitation that has ended are not to be sent; `None` if the last one has left.
 #[must_use]
 pub fn email_to_stop(ended: &Ended) -> Option<OutboxEvent> {
-    if !ended.email_may_follow {
-        return None;
-    }
+    ended.email_may_follow.then(|| {
+        invitation_revoked(
+            ended.organization_id,
+            ended.invitation_id,
+            ended.send_count,
+            ended.end_time,
+        )
+    })
+}
+
+/// The emails of an invitation, up to the one numbered `send_count`, are not to be sent.
+#[must_use]
+pub fn invitation_revoked(
+    organization_id: Uuid,
+    invitation_id: Uuid,
+    send_count: i32,
+    time: OffsetDateTime,
+) -> OutboxEvent {
     let payload = InvitationRevoked {
-        invitation_id: ended.invitation_id.to_string(),
-        send_number: ended.send_count.try_into().unwrap_or_default(),
+        invitation_id: invitation_id.to_string(),
+        send_number: send_count.try_into().unwrap_or_default(),
     };
-    Some(OutboxEvent::new(
-        ended.organization_id,
+    OutboxEvent::new(
+        organization_id,
         routing_key::INVITATION_REVOKED,
         Payload::InvitationRevoked(payload),
-        ended.end_time,
-    ))
+        time,
+    )
 }

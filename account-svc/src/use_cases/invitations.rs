@@ -38,7 +38,7 @@ pub struct Sent {
 }
 
 /// Invites the client of one account, for the first time or again. While an email of the account waits, there is no
-/// further one. Older links work until the new email has left.
+/// further one, unless notify-svc has not said anything of it for long. Older links work until the new email has left.
 ///
 /// # Errors
 /// If there is no such account, or it has no email, is active or closed.
@@ -54,7 +54,9 @@ pub async fn send(
         .await?
         .ok_or(Error::AccountNotFound(account_id))?;
     let addressee = invitable(&account)?;
-    if let Some(waiting) = addressee.newest.filter(|newest| newest.state.is_waiting()) {
+    if let Some(waiting) = addressee.newest.filter(|newest| newest.state.is_waiting())
+        && !give_up(change, waiting).await?
+    {
         let profile = &organization.profile;
         return Ok(Sent {
             invitation: keep_waiting(context, change, profile, waiting, extras).await?,
@@ -71,6 +73,26 @@ pub async fn send(
         invitation: create(context, change, &organization, &addressee, kind, extras).await?,
         already_waiting: false,
     })
+}
+
+/// Gives an email up of which notify-svc has not said anything for ten minutes; `false` for any other, which waits.
+///
+/// Otherwise a request that notify-svc could not take over, and parked, would keep all further ones away until the
+/// invitation expires. Should the request only be late, its email is stopped: the next one takes its place, so that
+/// one waits at most. Should the email have left without a report, its link works until the next one has left too.
+async fn give_up(change: &mut Change, waiting: &Invitation) -> Result<bool, Error> {
+    let (organization_id, invitation_id) = (waiting.organization_id, waiting.invitation_id);
+    let Some(time) = db::invitation::give_up(change, organization_id, invitation_id).await? else {
+        return Ok(false);
+    };
+    let send_count = waiting.send_count;
+    change.emit(events::invitation_revoked(
+        organization_id,
+        invitation_id,
+        send_count,
+        time,
+    ));
+    Ok(true)
 }
 
 /// Answers the invitation whose email waits, with the form and the return URL that were asked for now: the portal

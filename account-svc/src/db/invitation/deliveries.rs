@@ -164,3 +164,26 @@ async fn write(
     .await?;
     Ok(())
 }
+
+/// Shows the email of an invitation as failed if there has been no report on it for ten minutes; answers when. A report
+/// that arrives later counts for more. The account is locked.
+///
+/// # Errors
+/// If the database fails.
+pub async fn give_up(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    invitation_id: Uuid,
+) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"UPDATE invitations SET delivery_state = 'FAILED',
+            failure_reason = 'nothing was heard of this email for 10 minutes; another took its place'
+        WHERE organization_id = $1 AND invitation_id = $2 AND delivery_send_number = 0
+            AND create_time < statement_timestamp() - interval '10 minutes'
+        RETURNING statement_timestamp() AS "time!""#,
+        organization_id,
+        invitation_id,
+    )
+    .fetch_optional(connection)
+    .await
+}

@@ -7,8 +7,8 @@ use prost_types::Timestamp;
 use tonic::transport::Channel;
 use usher_proto::{
     account::v1::{
-        Account, InvitationState, ListAuditEventsRequest, Organization, SendInvitationRequest,
-        audit_service_client::AuditServiceClient,
+        Account, Invitation, InvitationState, ListAuditEventsRequest, Organization,
+        SendInvitationRequest, TokenStatus, audit_service_client::AuditServiceClient,
     },
     event::v1::{DeliveryChanged, DeliveryState, event::Payload},
 };
@@ -37,6 +37,73 @@ async fn an_email_whose_answer_was_lost_is_sent_once_more_and_waits() {
     assert!(already_waiting);
     assert_eq!(waiting.invitation_id, second.invitation_id);
     assert_eq!(waiting.state(), InvitationState::Queued);
+}
+
+/// As when notify-svc could not take the request over, and it lies with the dead letters.
+#[tokio::test]
+async fn an_email_that_is_never_reported_on_does_not_wait_for_ever() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service.create(ann(&organization)).await;
+    let lost = service.next_link().await;
+    let first = account.last_invitation.clone().unwrap();
+    let (waiting, already_waiting) = service.send(send_invitation(&account)).await;
+    assert!(already_waiting);
+    assert_eq!(waiting.invitation_id, first.invitation_id);
+
+    make_older(&service, &first, "11 minutes").await;
+    let (second, already_waiting) = service.send(send_invitation(&account)).await;
+    assert!(!already_waiting);
+    assert_ne!(second.invitation_id, first.invitation_id);
+    // It is not sent beside the new one, should it be on its way after all.
+    let Some(Payload::InvitationRevoked(stopped)) = service.next_event().await.payload else {
+        panic!("the first email is stopped before the second is asked for");
+    };
+    assert_eq!(stopped.invitation_id, first.invitation_id);
+    assert_eq!(stopped.send_number, 1);
+    let link = service.next_link().await;
+    assert_eq!(link.event.invitation_id, second.invitation_id);
+    let given_up = service
+        .invitation(&organization, &first.invitation_id)
+        .await;
+    assert_eq!(given_up.state(), InvitationState::Failed);
+    assert!(
+        given_up.failure_reason.contains("10 minutes"),
+        "{given_up:?}"
+    );
+    // Nobody knows that its link did not reach the client, so it works until the newer email has left.
+    assert_eq!(service.status(&lost).await, TokenStatus::Valid);
+    service.sent(&second).await;
+    assert_eq!(service.status(&lost).await, TokenStatus::Superseded);
+}
+
+#[tokio::test]
+async fn an_email_that_is_reported_on_waits_as_long_as_it_takes() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service.create(ann(&organization)).await;
+    let first = account.last_invitation.clone().unwrap();
+    let throttled = report_of(&first, DeliveryState::Throttled, 1);
+    service.report(&organization, throttled).await;
+    service
+        .invitation_in(&first, InvitationState::Throttled)
+        .await;
+    make_older(&service, &first, "1 day").await;
+    let (waiting, already_waiting) = service.send(send_invitation(&account)).await;
+    assert!(already_waiting);
+    assert_eq!(waiting.invitation_id, first.invitation_id);
+}
+
+async fn make_older(service: &Service, invitation: &Invitation, age: &str) {
+    sqlx::query(
+        "UPDATE invitations SET create_time = create_time - $2::text::interval
+        WHERE invitation_id = $1::uuid",
+    )
+    .bind(&invitation.invitation_id)
+    .bind(age)
+    .execute(&mut service.admin().await)
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
