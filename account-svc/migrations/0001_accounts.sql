@@ -65,10 +65,10 @@ CREATE TABLE organizations (
     -- Each `{"after_sent_seconds": n}` or `{"before_expiry_seconds": n}`.
     reminders jsonb NOT NULL,
     -- Which duplicates are shown: see `DuplicateRules` in the contract.
-    front_desk_threshold double precision NOT NULL,
-    front_desk_expected_share double precision NOT NULL,
-    import_threshold double precision NOT NULL,
-    import_expected_share double precision NOT NULL,
+    front_desk_threshold double precision NOT NULL CHECK (front_desk_threshold BETWEEN 0.05 AND 0.95),
+    front_desk_expected_share double precision NOT NULL CHECK (front_desk_expected_share BETWEEN 0.001 AND 0.9),
+    import_threshold double precision NOT NULL CHECK (import_threshold BETWEEN 0.05 AND 0.95),
+    import_expected_share double precision NOT NULL CHECK (import_expected_share BETWEEN 0.001 AND 0.9),
     version bigint NOT NULL DEFAULT 1,
     create_time timestamptz NOT NULL DEFAULT now(),
     update_time timestamptz NOT NULL DEFAULT now()

@@ -93,6 +93,31 @@ async fn settings_out_of_bounds_are_named() {
 }
 
 #[tokio::test]
+async fn the_database_takes_no_settings_out_of_bounds() {
+    let mut service = Service::start().await;
+    service.organization().await;
+    let mut admin = service.admin().await;
+    for (setting, out_of_bounds) in [
+        ("threshold", ["0.049", "0.951", "'NaN'"]),
+        ("expected_share", ["0.0009", "0.901", "'NaN'"]),
+    ] {
+        for entry_mode in ["front_desk", "import"] {
+            for value in out_of_bounds {
+                let change = format!("UPDATE organizations SET {entry_mode}_{setting} = {value}");
+                let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(change.as_str()))
+                    .execute(&mut admin)
+                    .await;
+                let refused = refused.expect_err(&change);
+                let code = refused
+                    .as_database_error()
+                    .and_then(sqlx::error::DatabaseError::code);
+                assert_eq!(code.as_deref(), Some("23514"), "{change}: {refused}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_import_shows_more_than_the_front_desk() {
     let mut service = Service::start().await;
     let organization = service.organization().await;

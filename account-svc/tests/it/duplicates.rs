@@ -8,15 +8,15 @@ use usher_proto::account::v1::{
 
 use crate::support::{PASSWORD, Service, assert_refused, new_account, report, update_account};
 
-/// Copies the only account that there is; their warnings would take as many calls.
-async fn insert_namesakes(service: &Service, count: i32) {
+/// Inserts older copies of the only account that there is; their warnings would take as many calls.
+pub async fn insert_namesakes(service: &Service, count: i32) {
     sqlx::query(
         "WITH keys AS (SELECT key FROM duplicate_keys),
         copies AS (
             INSERT INTO accounts (organization_id, account_id, given_name, family_name, members, addresses,
                 contacts, plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash)
-            SELECT organization_id, gen_random_uuid(), given_name, family_name, members, addresses, contacts,
-                plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash
+            SELECT organization_id, overlay(gen_random_uuid()::text PLACING '00' FROM 1 FOR 2)::uuid,
+                given_name, family_name, members, addresses, contacts, plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash
             FROM accounts, generate_series(1, $1)
             RETURNING organization_id, account_id
         )

@@ -15,6 +15,8 @@ mod cancellation;
 mod clock;
 mod close_account;
 mod deliveries;
+mod duplicate_candidates;
+mod duplicate_isolation;
 mod duplicate_keys;
 mod duplicate_names;
 mod duplicate_races;

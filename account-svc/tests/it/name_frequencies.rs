@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// The number of accounts, as of the last count.
-async fn counted(admin: &mut PgConnection, organization: &str) -> Option<i64> {
+pub async fn counted(admin: &mut PgConnection, organization: &str) -> Option<i64> {
     let query = "SELECT accounts FROM name_counts WHERE organization_id = $1::uuid";
     let counted = sqlx::query_scalar(query).bind(organization);
     counted.fetch_optional(admin).await.unwrap()
