@@ -107,7 +107,7 @@ async fn ages_are_counted_where_the_organization_is() {
     let mut admin = service.admin().await;
     // Somewhere it is another date than in UTC, at any time of the day.
     let (zone, year, month, day): (String, i32, i32, i32) = sqlx::query_as(
-        "SELECT zone, extract(year FROM today)::int - 18, extract(month FROM today)::int,
+        "SELECT zone, extract(year FROM today)::int - 20, extract(month FROM today)::int,
             extract(day FROM today)::int
         FROM (VALUES ('Etc/GMT-14'), ('Etc/GMT+12')) AS zones (zone)
         CROSS JOIN LATERAL (SELECT (now() AT TIME ZONE zone)::date AS today) AS there
@@ -118,6 +118,13 @@ async fn ages_are_counted_where_the_organization_is() {
     .unwrap();
     let is_ahead = zone == "Etc/GMT-14";
     let organization_id = service.organization().await;
+    // Twenty years before a 29 February there is another.
+    let adults = with_settings(OrganizationSettings {
+        minimum_age: Some(20),
+        ..Default::default()
+    });
+    let request = update_organization(&organization_id, &["settings.minimum_age"], adults);
+    service.update_organization(request).await;
     let of_age_there = |email: &str| {
         let mut request = new_account(&organization_id, "Ann", email, "");
         request.account.as_mut().unwrap().birth_date = Some(Date { year, month, day });
