@@ -21,7 +21,7 @@ use usher_runtime::{
 use crate::{
     config::AccountArgs,
     context::Context,
-    db::MIGRATIONS,
+    db::{MIGRATIONS, time_zone::TimeZones},
     grpc,
     passwords::Passwords,
     retention,
@@ -56,6 +56,7 @@ impl Application {
             passwords: Passwords::new(rules.password, args.max_concurrent_hashes.into())
                 .context("MAX_CONCURRENT_HASHES")?,
             rules: Arc::new(rules),
+            time_zones: TimeZones::default(),
             changed_names: ChangedNames::default(),
         };
         Ok(Self {

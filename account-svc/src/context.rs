@@ -5,6 +5,7 @@ use std::sync::Arc;
 use usher_runtime::{change::Store, seal::PublicKey};
 
 use crate::{
+    db::time_zone::TimeZones,
     domain::{link::LinkRules, password::PasswordPolicy},
     passwords::Passwords,
     use_cases::name_frequencies::ChangedNames,
@@ -30,6 +31,8 @@ pub struct Context {
     pub rules: Arc<Rules>,
     /// Hashes passwords.
     pub passwords: Passwords,
+    /// Names of time zones.
+    pub time_zones: TimeZones,
     /// Told of names to be counted.
     pub changed_names: ChangedNames,
 }

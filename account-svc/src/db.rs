@@ -6,12 +6,12 @@
 
 pub mod account;
 pub mod audit;
-pub mod clock;
 pub mod invitation;
 pub mod login_throttle;
 pub mod name_frequency;
 pub mod organization;
 pub mod person;
+pub mod time_zone;
 pub mod token;
 
 /// How many rows a page of a filtered list scans at most: bounds what a filter costs that few rows match.

@@ -103,9 +103,12 @@ impl Call {
 
 /// The nil UUID stands for no organization, in a call as in the tables.
 fn parse_organization_id(id: &str) -> Result<Uuid, &'static str> {
-    match parse_uuid(id)? {
-        id if id.is_nil() => Err("not the id of an organization"),
-        id => Ok(id),
+    match parse_uuid(id) {
+        Ok(id) if id.is_nil() => Err("not the id of an organization"),
+        Err(_) if !id.is_empty() => Err(
+            "not a UUID: give the `organization_id` that CreateOrganization answered, not the slug",
+        ),
+        parsed => parsed,
     }
 }
 

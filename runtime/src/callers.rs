@@ -3,7 +3,7 @@
 //! A service that requires tokens requires them of every call, also over mutual TLS: the identity is the
 //! token's. With mutual TLS alone it is the client certificate's, with the grants of a file.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use anyhow::{bail, ensure};
 use http::HeaderMap;
@@ -96,6 +96,8 @@ impl Callers {
 }
 
 fn identities(args: &CallerArgs) -> anyhow::Result<Identities> {
+    // Two services may share the process and its log.
+    static WARNED: Once = Once::new();
     let has_tokens = args.jwt_jwks_file.is_some() || args.jwt_jwks_url.is_some();
     let has_certificates = args.tls.tls_client_ca_file.is_some();
     if args.allow_unauthenticated {
@@ -104,10 +106,12 @@ fn identities(args: &CallerArgs) -> anyhow::Result<Identities> {
             "ALLOW_UNAUTHENTICATED authenticates nobody: take it away, or JWT_JWKS_FILE, JWT_JWKS_URL, \
              TLS_CLIENT_CA_FILE and CALLER_GRANTS_FILE"
         );
-        tracing::warn!(
-            "callers are not authenticated (ALLOW_UNAUTHENTICATED): everybody who reaches the gRPC port may do \
-             everything"
-        );
+        WARNED.call_once(|| {
+            tracing::warn!(
+                "callers are not authenticated (ALLOW_UNAUTHENTICATED): everybody who reaches the gRPC port may \
+                 do everything"
+            );
+        });
         return Ok(Identities::Unauthenticated);
     }
     if let Some(keys) = Keys::from_args(args)? {

@@ -48,7 +48,8 @@ impl OrganizationService for Service {
         self.context
             .store
             .change(&call, async |change| {
-                let organization = organizations::create(change, &slug, &profile).await?;
+                let organization =
+                    organizations::create(&self.context, change, &slug, &profile).await?;
                 Ok(CreateOrganizationResponse {
                     organization: Some(encode::organization(organization)),
                 })
@@ -90,7 +91,8 @@ impl OrganizationService for Service {
         self.context
             .store
             .change(&call, async |change| {
-                let organization = organizations::update(change, version, new, &paths).await?;
+                let organization =
+                    organizations::update(&self.context, change, version, new, &paths).await?;
                 Ok(UpdateOrganizationResponse {
                     organization: Some(encode::organization(organization)),
                 })

@@ -5,6 +5,7 @@ use usher_runtime::{audit::AuditEntry, change::Change, fields::InvalidFields, pa
 use uuid::Uuid;
 
 use crate::{
+    context::Context,
     db,
     domain::{
         audit::AuditAction,
@@ -19,11 +20,12 @@ use crate::{
 /// # Errors
 /// If the slug is taken, or the time zone unknown.
 pub async fn create(
+    context: &Context,
     change: &mut Change,
     slug: &str,
     profile: &OrganizationProfile,
 ) -> Result<Organization, Error> {
-    check_time_zone(change, &profile.time_zone).await?;
+    check_time_zone(context, change, &profile.time_zone).await?;
     let organization = db::organization::create(change, Uuid::now_v7(), slug, profile)
         .await?
         .ok_or(Error::SlugTaken)?;
@@ -48,8 +50,9 @@ pub async fn read(
         .ok_or(Error::OrganizationNotFound(organization_id))
 }
 
-/// Reads an organization in which an account of this name is to be created. Calls for equal names wait for each other
-/// until they end: of many that are sent at the same time, one succeeds and the others are warned of it.
+/// Reads an organization in which an account is to get this name. Calls for equal names wait for each other until they
+/// end: of many that are sent at the same time, one succeeds and the others are warned of it. Before the duplicate
+/// check, which then sees what others wrote.
 ///
 /// # Errors
 /// If there is none.
@@ -68,6 +71,7 @@ pub async fn read_and_lock_name(
 /// # Errors
 /// If there is none, it is not at `version` any more, or the time zone is unknown.
 pub async fn update(
+    context: &Context,
     change: &mut Change,
     version: Option<i64>,
     new: OrganizationChange,
@@ -81,7 +85,7 @@ pub async fn update(
         return Err(Error::EtagMismatch);
     }
     if let Some(time_zone) = &new.time_zone {
-        check_time_zone(change, time_zone).await?;
+        check_time_zone(context, change, time_zone).await?;
     }
     let profile = organization.profile.changed(new);
     let organization = db::organization::update(change, organization_id, &profile).await?;
@@ -100,8 +104,12 @@ pub async fn list(connection: &mut PgConnection, page: &Page) -> Result<Vec<Orga
     Ok(db::organization::list(connection, page.after, page.limit()).await?)
 }
 
-async fn check_time_zone(connection: &mut PgConnection, time_zone: &str) -> Result<(), Error> {
-    if db::clock::knows_time_zone(connection, time_zone).await? {
+async fn check_time_zone(
+    context: &Context,
+    connection: &mut PgConnection,
+    time_zone: &str,
+) -> Result<(), Error> {
+    if context.time_zones.contain(connection, time_zone).await? {
         return Ok(());
     }
     Err(InvalidFields::one(

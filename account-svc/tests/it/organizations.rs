@@ -228,6 +228,49 @@ async fn organizations_are_listed_in_pages() {
 }
 
 #[tokio::test]
+async fn time_zones_have_the_names_of_the_iana_database() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let set = |time_zone: &str| {
+        let new = Organization {
+            settings: Some(OrganizationSettings {
+                time_zone: Some(time_zone.to_owned()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        update_organization(&organization, &["settings.time_zone"], new)
+    };
+    for name in ["Europe/Berlin", "Europe/Berlin", "Etc/GMT+5"] {
+        let updated = service.update_organization(set(name)).await;
+        assert_eq!(updated.settings.unwrap().time_zone(), name);
+    }
+    // What PostgreSQL takes besides: another case, an abbreviation, and rules as of POSIX.
+    for other in [
+        "europe/berlin",
+        "CEST",
+        "UTC+3",
+        "Mars/Olympus1",
+        "Mars/Olympus",
+    ] {
+        let result = service.organizations.update_organization(set(other)).await;
+        assert_invalid(result, &["organization.settings.time_zone"]);
+    }
+}
+
+#[tokio::test]
+async fn a_slug_in_place_of_an_id_is_told_apart() {
+    let mut service = Service::start().await;
+    let request = GetOrganizationRequest {
+        organization_id: "acme".to_owned(),
+    };
+    let result = service.organizations.get_organization(request).await;
+    let refused = assert_invalid(result, &["organization_id"]);
+    let violations = &refused.details.bad_request().unwrap().field_violations;
+    assert!(violations[0].description.ends_with("not the slug"));
+}
+
+#[tokio::test]
 async fn an_unknown_organization_is_not_found() {
     let mut service = Service::start().await;
     let result = service
