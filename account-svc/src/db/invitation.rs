@@ -277,7 +277,7 @@ pub async fn create(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn set_extras(
+pub async fn set_options(
     connection: &mut PgConnection,
     organization_id: Uuid,
     invitation_id: Uuid,

@@ -72,7 +72,11 @@ impl AccountService for Service {
         request: Request<CreateAccountRequest>,
     ) -> Result<Response<CreateAccountResponse>, Status> {
         let (call, mut fields, request) = Call::open(request)?;
-        let extras = decode::extras(&mut fields, Some(request.form_id), Some(request.return_url));
+        let options = decode::invitation_options(
+            &mut fields,
+            Some(request.form_id),
+            Some(request.return_url),
+        );
         let decisions = decode::decisions(
             &mut fields,
             request.invite,
@@ -83,8 +87,8 @@ impl AccountService for Service {
         );
         let account = request.account.unwrap_or_default();
         let profile = decode::profile_change(&mut fields, account, |_| true).into_profile();
-        let (extras, mut decisions, profile) = fields.finish((extras, decisions, profile))?;
-        decisions.extras = extras;
+        let (options, mut decisions, profile) = fields.finish((options, decisions, profile))?;
+        decisions.invitation = options;
         self.change_account(&call, true, async |change| {
             let account =
                 create_account::create(&self.context, change, &profile, &decisions).await?;

@@ -12,7 +12,7 @@ pub(super) use self::{
 };
 use crate::{
     domain::{acknowledgement, organization::EntryMode, text},
-    use_cases::{accounts::Decisions, invitations::Extras},
+    use_cases::{accounts::Decisions, invitations::InvitationOptions},
 };
 
 /// The version that an `etag` stands for; `None` if it is empty.
@@ -58,14 +58,14 @@ pub(super) fn refuse_unserved_filters(fields: &mut FieldParser, filter: &Account
 }
 
 /// What staff add to an invitation.
-pub(super) fn extras(
+pub(super) fn invitation_options(
     fields: &mut FieldParser,
     form_id: Option<String>,
     return_url: Option<String>,
-) -> Option<Extras> {
+) -> Option<InvitationOptions> {
     let form_id = form_id.map(|form_id| text::optional(&form_id, 128));
     let form_id = fields.take("form_id", form_id.transpose());
-    Some(Extras {
+    Some(InvitationOptions {
         form_id: form_id?,
         // Judged by the use case, which knows the organization's origins.
         return_url,
@@ -85,7 +85,7 @@ pub(super) fn entry_mode(fields: &mut FieldParser, entry_mode: i32) -> Option<En
     })
 }
 
-/// What the caller decided about duplicates and the invitation, without its extras.
+/// What the caller decided about duplicates and whether to invite, without the options of the invitation.
 pub(super) fn decisions(
     fields: &mut FieldParser,
     invite: i32,
@@ -113,6 +113,6 @@ pub(super) fn decisions(
         acknowledgement: acknowledgement?,
         acknowledgement_reason: reason?,
         entry_mode: entry_mode?,
-        extras: Extras::default(),
+        invitation: InvitationOptions::default(),
     })
 }

@@ -30,17 +30,18 @@ impl InvitationService for Service {
                 None
             }
         };
-        let extras = decode::extras(&mut fields, request.form_id, request.return_url);
-        let (account_id, extras) = fields.finish((account_id, extras))?;
+        let options = decode::invitation_options(&mut fields, request.form_id, request.return_url);
+        let (account_id, options) = fields.finish((account_id, options))?;
         self.context
             .store
             .change(&call, async |change| {
-                let sent = invitations::send(&self.context, change, account_id, &extras).await?;
+                let outcome =
+                    invitations::send(&self.context, change, account_id, &options).await?;
                 Ok(SendInvitationResponse {
                     results: vec![SendInvitationResult {
                         account_id: account_id.to_string(),
-                        outcome: Some(Outcome::Invitation(encode::invitation(sent.invitation))),
-                        already_waiting: sent.already_waiting,
+                        outcome: Some(Outcome::Invitation(encode::invitation(outcome.invitation))),
+                        already_waiting: outcome.already_waiting,
                     }],
                 })
             })

@@ -9,7 +9,7 @@ use usher_runtime::{
 };
 use uuid::Uuid;
 
-use super::{invitations::Extras, organizations};
+use super::{invitations::InvitationOptions, organizations};
 use crate::{
     db::{self, account::Account},
     domain::{
@@ -35,7 +35,7 @@ pub struct Decisions {
     /// Why it is ignored, for the audit log.
     pub acknowledgement_reason: String,
     /// What staff add to the invitation.
-    pub extras: Extras,
+    pub invitation: InvitationOptions,
 }
 
 /// Reads an account.

@@ -45,9 +45,9 @@ pub async fn create(
 
     let addressee =
         Addressee::new(account_id, profile, None).filter(|_| !decisions.hold_invitation);
-    let extras = &decisions.extras;
+    let options = &decisions.invitation;
     let draft = addressee
-        .map(|addressee| Draft::new(context, change, &organization, &addressee, kind, extras))
+        .map(|addressee| Draft::new(context, change, &organization, &addressee, kind, options))
         .transpose()?;
     let new = NewAccount {
         organization_id,

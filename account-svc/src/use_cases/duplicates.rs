@@ -1,7 +1,7 @@
 //! The duplicate check: the same for the question and for every change.
 
 use sqlx::PgConnection;
-use usher_runtime::{audit::AuditEntry, change::Change};
+use usher_runtime::audit::AuditEntry;
 use uuid::Uuid;
 
 use super::{accounts::Decisions, organizations};
@@ -11,7 +11,6 @@ use crate::{
         acknowledgement,
         audit::AuditAction,
         duplicate::{self, DuplicateReport, EmailVerdict, Identity},
-        name::PersonName,
         organization::{EntryMode, Organization},
         state::InvitationKind,
     },
@@ -81,16 +80,6 @@ pub fn refuse_possible_duplicates(
         .detail("account_ids", ignored.join(","))
         .detail("reason", &decisions.acknowledgement_reason);
     Ok(Some(entry))
-}
-
-/// Keeps other calls from creating an account of an equal name until the transaction ends: of many that are sent
-/// at the same time, one succeeds and the others are warned of it. Before the check, which then sees what others wrote.
-///
-/// # Errors
-/// If the database fails.
-pub async fn lock_name(change: &mut Change, name: &PersonName) -> Result<(), Error> {
-    let organization_id = change.organization_id;
-    Ok(db::account::lock_name(change, organization_id, name).await?)
 }
 
 /// Checks an identity inside a transaction. `except` is the account that is being changed.

@@ -10,7 +10,7 @@ use usher_runtime::{
 };
 use uuid::Uuid;
 
-pub use self::draft::{Addressee, Draft, Extras};
+pub use self::draft::{Addressee, Draft, InvitationOptions};
 use super::organizations;
 use crate::{
     context::Context,
@@ -30,7 +30,7 @@ use crate::{
 
 /// What became of a request to invite.
 #[derive(Debug)]
-pub struct Sent {
+pub struct SendOutcome {
     /// The invitation whose email goes.
     pub invitation: Invitation,
     /// Its email waited already: no other was asked for.
@@ -46,8 +46,8 @@ pub async fn send(
     context: &Context,
     change: &mut Change,
     account_id: Uuid,
-    extras: &Extras,
-) -> Result<Sent, Error> {
+    options: &InvitationOptions,
+) -> Result<SendOutcome, Error> {
     let organization_id = change.organization_id;
     let organization = organizations::read(change, organization_id).await?;
     let account = db::account::lock(change, organization_id, account_id)
@@ -58,8 +58,8 @@ pub async fn send(
         && !give_up(change, waiting).await?
     {
         let profile = &organization.profile;
-        return Ok(Sent {
-            invitation: keep_waiting(context, change, profile, waiting, extras).await?,
+        return Ok(SendOutcome {
+            invitation: keep_waiting(context, change, profile, waiting, options).await?,
             already_waiting: true,
         });
     }
@@ -69,8 +69,8 @@ pub async fn send(
     } else {
         InvitationKind::Activation
     };
-    Ok(Sent {
-        invitation: create(context, change, &organization, &addressee, kind, extras).await?,
+    Ok(SendOutcome {
+        invitation: create(context, change, &organization, &addressee, kind, options).await?,
         already_waiting: false,
     })
 }
@@ -102,9 +102,9 @@ async fn keep_waiting(
     change: &mut Change,
     profile: &OrganizationProfile,
     waiting: &Invitation,
-    extras: &Extras,
+    options: &InvitationOptions,
 ) -> Result<Invitation, Error> {
-    let (form_id, return_url) = extras.resolve(&context.rules, profile, Some(waiting))?;
+    let (form_id, return_url) = options.resolve(&context.rules, profile, Some(waiting))?;
     let changed_fields: Vec<_> = [
         ("form_id", form_id != waiting.form_id),
         ("return_url", return_url != waiting.return_url),
@@ -117,7 +117,7 @@ async fn keep_waiting(
         return Ok(waiting.clone());
     }
     let (organization_id, invitation_id) = (waiting.organization_id, waiting.invitation_id);
-    db::invitation::set_extras(
+    db::invitation::set_options(
         change,
         organization_id,
         invitation_id,
@@ -160,9 +160,9 @@ pub async fn create(
     organization: &Organization,
     addressee: &Addressee<'_>,
     kind: InvitationKind,
-    extras: &Extras,
+    options: &InvitationOptions,
 ) -> Result<Invitation, Error> {
-    let draft = Draft::new(context, change, organization, addressee, kind, extras)?;
+    let draft = Draft::new(context, change, organization, addressee, kind, options)?;
     let times =
         db::invitation::create(change, organization.organization_id, &draft.invitation).await?;
     draft.announce(context, change, times)

@@ -52,12 +52,17 @@ pub async fn update(
     update: Update,
 ) -> Result<Account, Error> {
     let organization_id = change.organization_id;
-    let organization = organizations::read(change, organization_id).await?;
     let account = lock(change, update.account_id, update.version).await?;
     let account_id = account.account_id;
     let before = &account.profile;
     let after = before.clone().changed(update.new);
     accounts::check_size(&after)?;
+    let name_changed = before.name != after.name;
+    let organization = if name_changed {
+        organizations::read_and_lock_name(change, &after.name).await?
+    } else {
+        organizations::read(change, organization_id).await?
+    };
     // What the change leaves alone was decided before, perhaps under other rules.
     if before.birth_date != after.birth_date || before.members != after.members {
         accounts::check_birth_dates(&organization, &after)?;
@@ -69,13 +74,9 @@ pub async fn update(
     if email_changed && account.person_id.is_some() {
         return Err(Error::EmailOwnedByClient(account_id));
     }
-    let name_changed = before.name != after.name;
     let mut kind = InvitationKind::Activation;
     if email_changed || name_changed {
         let identity = after.identity();
-        if name_changed {
-            duplicates::lock_name(change, &after.name).await?;
-        }
         let entry_mode = decisions.entry_mode;
         let report = duplicates::report(
             change,
@@ -108,8 +109,8 @@ pub async fn update(
             && let Some(addressee) =
                 Addressee::new(account_id, &after, account.last_invitation.as_ref())
         {
-            let extras = &decisions.extras;
-            invitations::create(context, change, &organization, &addressee, kind, extras).await?;
+            let options = &decisions.invitation;
+            invitations::create(context, change, &organization, &addressee, kind, options).await?;
         }
     }
     finish(change, account_id, update.fields).await

@@ -45,24 +45,6 @@ pub fn name_locks(organization_id: Uuid, name: &PersonName) -> Vec<i64> {
     locks
 }
 
-/// Takes the [`name_locks`] of a name. Waits for at most the `lock_timeout`.
-///
-/// # Errors
-/// If the database fails.
-pub async fn lock_name(
-    connection: &mut PgConnection,
-    organization_id: Uuid,
-    name: &PersonName,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "SELECT FROM unnest($1::bigint[]) AS name (lock), LATERAL pg_advisory_xact_lock(name.lock)",
-        &name_locks(organization_id, name),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// The random half of a UUID: locks are numbers, and two organizations should not wait for each other.
 const fn half(id: Uuid) -> i64 {
     id.as_u64_pair().1.cast_signed()

@@ -32,14 +32,14 @@ use crate::{
 
 /// What staff add to an invitation. `None` keeps what the newest invitation of the account has.
 #[derive(Debug, Clone, Default)]
-pub struct Extras {
+pub struct InvitationOptions {
     /// Form to fill in; empty means none.
     pub form_id: Option<String>,
     /// Where the link returns to; empty means the portal's start page.
     pub return_url: Option<String>,
 }
 
-impl Extras {
+impl InvitationOptions {
     /// The form and the return URL of an invitation that follows `newest`. A return URL that is kept is left out
     /// when its origin is not allowed any more: staff who send again do not know of it.
     pub(super) fn resolve(
@@ -125,7 +125,7 @@ impl<'a> Draft<'a> {
         organization: &'a Organization,
         addressee: &Addressee<'a>,
         kind: InvitationKind,
-        extras: &Extras,
+        options: &InvitationOptions,
     ) -> Result<Self, Error> {
         let rules = &context.rules;
         let profile = &organization.profile;
@@ -133,7 +133,7 @@ impl<'a> Draft<'a> {
         if rules.links.portal_url(&profile.portal_url).is_err() {
             return Err(Error::PortalNotTrusted);
         }
-        let (form_id, return_url) = extras.resolve(rules, profile, addressee.newest)?;
+        let (form_id, return_url) = options.resolve(rules, profile, addressee.newest)?;
         let locale = if addressee.locale.is_empty() {
             &profile.default_locale
         } else {
