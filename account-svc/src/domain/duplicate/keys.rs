@@ -283,8 +283,8 @@ mod tests {
 
         #[test]
         fn keys_ignore_case_order_and_boundary(
-            // Neither titles nor suffixes.
-            words in prop::collection::vec("k[a-zà-öø-þ]{1,9}", 2..5),
+            // Neither titles, suffixes nor fillers such as `kkk`.
+            words in prop::collection::vec("k[a-zà-öø-þ]{0,8}[a-jl-z]", 2..5),
             cut in 1_usize..4,
             turn in 0_usize..4,
         ) {
