@@ -11,7 +11,7 @@ use usher_runtime::page::Rows;
 use uuid::Uuid;
 
 pub use self::{
-    duplicates::{Similar, find_by_email, find_similar, name_locks},
+    duplicates::{CheckData, find_by_email, find_candidates, name_locks},
     write::{KeyChange, Login, NewAccount, activate, close, create, record_login, reopen, update},
 };
 use super::{MAX_SCANNED, invitation::Invitation};

@@ -1,10 +1,12 @@
 //! How often names occur in the list of an organization: counted now and then, read by each duplicate check
-//! (`account::find_similar`).
+//! (`account::find_candidates`).
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+use crate::domain::duplicate::NameFrequency;
 
 /// How a count ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,4 +130,31 @@ pub async fn outdated(connection: &mut PgConnection, limit: i64) -> Result<Vec<U
     )
     .fetch_all(connection)
     .await
+}
+
+/// Reads how often some names occur, by their hashes; those that do not are left out.
+///
+/// # Errors
+/// If the database fails.
+pub async fn read(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    name_hashes: &[i64],
+) -> Result<HashMap<i64, NameFrequency>, sqlx::Error> {
+    let rows = sqlx::query!(
+        "SELECT name_hash, as_given_name, as_family_name FROM name_frequencies
+        WHERE organization_id = $1 AND name_hash = ANY ($2)",
+        organization_id,
+        name_hashes,
+    )
+    .fetch_all(connection)
+    .await?;
+    let frequencies = rows.into_iter().map(|row| {
+        let frequency = NameFrequency {
+            as_given_name: row.as_given_name,
+            as_family_name: row.as_family_name,
+        };
+        (row.name_hash, frequency)
+    });
+    Ok(frequencies.collect())
 }

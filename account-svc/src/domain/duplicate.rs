@@ -8,11 +8,12 @@ use super::name::PersonName;
 mod evidence;
 mod frequency;
 mod keys;
+mod name;
 mod names;
 mod rank;
 mod typing;
 
-pub use frequency::{Frequencies, FrequencyNames, frequency_names};
+pub use frequency::{Frequencies, NameFrequency, NameHashes, name_hashes};
 pub use keys::{ENOUGH_CANDIDATES, MAX_POSTINGS, blocking_keys, exact_keys};
 pub use rank::{DuplicateRules, rank};
 
@@ -126,7 +127,8 @@ pub struct FieldMatch {
     /// Match weight: the binary logarithm of how much likelier this is for one person than for two. Positive
     /// speaks for one person; 0 says nothing.
     pub weight: f64,
-    /// For a name: the share of the organization's accounts that have the one of the new entry, 0 to 1.
+    /// For a name: the share of people whose name is written as the one of the new entry, 0 to 1: of the organization's
+    /// accounts, those that have it, and those that have one of the candidates' names and would be written so.
     pub share: Option<f64>,
 }
 
@@ -179,11 +181,15 @@ mod tests {
 
     /// Compares with one of 100,000 accounts, 1 % of which have each of the two names.
     fn ranked(new: &Identity, existing: &Identity) -> Option<Candidate> {
+        let frequency = NameFrequency {
+            as_given_name: 1_000,
+            as_family_name: 1_000,
+        };
+        let hashes = name_hashes(&new.name);
+        let hashes = hashes.given.into_iter().chain(hashes.family);
         let frequencies = Frequencies {
             accounts: 100_000,
-            given_as_given: 1_000,
-            family_as_family: 1_000,
-            ..Frequencies::default()
+            names: hashes.map(|hash| (hash, frequency)).collect(),
         };
         let candidates = [(Uuid::nil(), existing.clone())];
         rank(new, &candidates, &frequencies, DuplicateRules::FRONT_DESK).pop()

@@ -1,16 +1,18 @@
 //! The duplicate check: the same for the question and for every change.
 
+use std::collections::HashSet;
+
 use sqlx::PgConnection;
 use usher_runtime::audit::AuditEntry;
 use uuid::Uuid;
 
 use super::{accounts::Decisions, organizations};
 use crate::{
-    db,
+    db::{self, account::CheckData},
     domain::{
         acknowledgement,
         audit::AuditAction,
-        duplicate::{self, DuplicateReport, EmailVerdict, Identity},
+        duplicate::{self, Candidate, DuplicateReport, DuplicateRules, EmailVerdict, Identity},
         organization::{EntryMode, Organization},
         state::InvitationKind,
     },
@@ -94,18 +96,18 @@ pub async fn report(
     except: Option<Uuid>,
 ) -> Result<DuplicateReport, Error> {
     let organization_id = organization.organization_id;
-    let mut similar = db::account::find_similar(connection, organization_id, identity).await?;
-    similar
-        .accounts
+    let mut data = db::account::find_candidates(connection, organization_id, identity).await?;
+    data.candidates
         .retain(|(account_id, _)| Some(*account_id) != except);
-    let email = match similar.email_account_id {
+    let email = match data.email_account_id {
         _ if identity.email.is_none() => EmailVerdict::NotGiven,
         Some(account_id) if Some(account_id) != except => EmailVerdict::InOrganization(account_id),
-        _ if similar.email_is_proven => EmailVerdict::OnPlatform,
+        _ if data.email_is_proven => EmailVerdict::OnPlatform,
         _ => EmailVerdict::Available,
     };
     let rules = organization.profile.duplicate_rules(entry_mode);
-    let mut candidates = duplicate::rank(identity, &similar.accounts, &similar.frequencies, rules);
+    let mut candidates =
+        rank_candidates(connection, organization_id, identity, data, rules).await?;
     let more_candidates = candidates.len() > SHOWN;
     candidates.truncate(SHOWN);
     let shown = candidates.iter().map(|candidate| candidate.account_id);
@@ -115,4 +117,34 @@ pub async fn report(
         candidates,
         more_candidates,
     })
+}
+
+/// The candidates that are shown. Without the frequencies of their names, probabilities are too high: so only if any
+/// would be shown, these are read, and most creates need no further statement.
+async fn rank_candidates(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    identity: &Identity,
+    data: CheckData,
+    rules: DuplicateRules,
+) -> Result<Vec<Candidate>, Error> {
+    let CheckData {
+        candidates,
+        mut frequencies,
+        ..
+    } = data;
+    let ranked = duplicate::rank(identity, &candidates, &frequencies, rules);
+    if ranked.is_empty() {
+        return Ok(ranked);
+    }
+    let hashes: HashSet<i64> = candidates
+        .iter()
+        .map(|(_, candidate)| duplicate::name_hashes(&candidate.name))
+        .flat_map(|hashes| [hashes.given, hashes.family])
+        .flatten()
+        .collect();
+    let hashes: Vec<i64> = hashes.into_iter().collect();
+    let read = db::name_frequency::read(connection, organization_id, &hashes).await?;
+    frequencies.names.extend(read);
+    Ok(duplicate::rank(identity, &candidates, &frequencies, rules))
 }

@@ -164,6 +164,45 @@ async fn a_rare_name_says_more_than_a_common_one() {
     );
 }
 
+/// A stranger who is entered as `Jonh` is probably called John, where many are.
+#[tokio::test]
+async fn a_misspelled_common_name_is_no_rare_one() {
+    let mut service = Service::start().await;
+    let mut admin = service.admin().await;
+    let others = [
+        "Robert", "Ingrid", "Xiulan", "Priya", "Tomas", "Olga", "Bruno", "Zoe", "Hugo", "Fatima",
+    ];
+    let families = [
+        "Haddad", "Quist", "Nowak", "Okafor", "Lund", "Berger", "Ito", "Diaz", "Moreau", "Vega",
+    ];
+    let mut found = Vec::new();
+    for is_common in [true, false] {
+        let organization = service.organization().await;
+        let request = new_account(&organization, "John", "Smith", "");
+        service.create(request).await;
+        for (given, family) in others.into_iter().zip(families) {
+            let given = if is_common { "John" } else { given };
+            let request = new_account(&organization, given, family, "");
+            service.create_anyway(request).await;
+        }
+        until("counted", async || {
+            counted(&mut admin, &organization).await == Some(11)
+        })
+        .await;
+        let report = service
+            .check(check_names(&organization, "Jonh", "Smith"))
+            .await;
+        let best = report.candidates.first().expect("a candidate");
+        let given_name = best.evidence.unwrap().given_name.unwrap();
+        found.push((best.score, given_name.weight));
+    }
+    let [common, rare] = found[..] else {
+        panic!("two organizations");
+    };
+    assert!(rare.0 > common.0, "score: {rare:?} and {common:?}");
+    assert!(rare.1 > common.1 + 0.3, "weight: {rare:?} and {common:?}");
+}
+
 #[tokio::test]
 async fn a_new_count_voids_no_acknowledgement() {
     let mut service = Service::start().await;

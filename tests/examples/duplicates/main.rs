@@ -82,8 +82,10 @@ fn make_up(accounts: usize, duplicates: f64) -> anyhow::Result<Set> {
                 ],
             }
         } else {
+            // Staff make as many mistakes with a name that they enter for the first time.
+            let stranger = people.person(&mut random, None);
             Entry {
-                identity: people.person(&mut random, None),
+                identity: enter_again(&stranger, &people, &mut random).0,
                 original: None,
                 errors: Vec::new(),
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use account_svc::domain::duplicate::{
-    self, DuplicateRules, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS,
+    self, DuplicateRules, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS, NameFrequency,
 };
 use uuid::Uuid;
 
@@ -29,8 +29,7 @@ pub(crate) struct Entry {
 pub(crate) struct Index<'a> {
     accounts: &'a [Identity],
     postings: HashMap<i64, Vec<usize>>,
-    given: HashMap<i64, i64>,
-    family: HashMap<i64, i64>,
+    names: HashMap<i64, NameFrequency>,
     pub(crate) keys: usize,
     pub(crate) key_time: Duration,
 }
@@ -40,8 +39,7 @@ impl<'a> Index<'a> {
         let mut index = Self {
             accounts,
             postings: HashMap::new(),
-            given: HashMap::new(),
-            family: HashMap::new(),
+            names: HashMap::new(),
             keys: 0,
             key_time: Duration::ZERO,
         };
@@ -53,34 +51,42 @@ impl<'a> Index<'a> {
             for key in keys {
                 index.postings.entry(key).or_default().push(number);
             }
-            let names = duplicate::frequency_names(&account.name);
+            let names = duplicate::name_hashes(&account.name);
             if let Some(given) = names.given {
-                *index.given.entry(given).or_default() += 1;
+                index.names.entry(given).or_default().as_given_name += 1;
             }
             if let Some(family) = names.family {
-                *index.family.entry(family).or_default() += 1;
+                index.names.entry(family).or_default().as_family_name += 1;
             }
         }
         index
     }
 
-    /// The accounts to compare with, as the service reads them: of equal names, and of the rarest keys.
+    /// The accounts to compare with: those that the statement of `db::account::find_candidates` reads.
     fn candidates(&self, entry: &Identity) -> Vec<(Uuid, Identity)> {
         let exact = duplicate::exact_keys(&entry.name);
         let mut postings: Vec<(bool, &[usize])> = duplicate::blocking_keys(entry)
             .iter()
             .filter_map(|key| {
-                let is_exact = exact.contains(key);
                 let postings = self.postings.get(key)?;
-                let is_used = is_exact || postings.len() <= MAX_POSTINGS;
-                is_used.then(|| (is_exact, &postings[..postings.len().min(MAX_POSTINGS + 1)]))
+                // The newest accounts.
+                let start = postings.len().saturating_sub(MAX_POSTINGS + 1);
+                Some((exact.contains(key), &postings[start..]))
             })
             .collect();
+        let is_used =
+            |(is_exact, postings): &(bool, &[usize])| *is_exact || postings.len() <= MAX_POSTINGS;
+        if postings.iter().any(is_used) {
+            postings.retain(is_used);
+        }
+        // Keys are ascending, and stay so where as many accounts have them.
         postings.sort_by_key(|(is_exact, postings)| (!is_exact, postings.len()));
         let mut read = 0;
         let mut seen = HashSet::new();
         for (is_exact, postings) in postings {
-            if is_exact || read < ENOUGH_CANDIDATES {
+            if is_exact {
+                seen.extend(postings);
+            } else if read < ENOUGH_CANDIDATES {
                 seen.extend(postings);
                 read += postings.len();
             }
@@ -90,17 +96,19 @@ impl<'a> Index<'a> {
             .collect()
     }
 
-    fn frequencies(&self, entry: &Identity) -> Frequencies {
-        let names = duplicate::frequency_names(&entry.name);
-        let count = |of: &HashMap<i64, i64>, name: Option<i64>| {
-            name.and_then(|name| of.get(&name)).copied().unwrap_or(0)
-        };
+    /// How common the names of an entry and its candidates are; the service's counts may be some minutes old.
+    fn frequencies(&self, entry: &Identity, candidates: &[(Uuid, Identity)]) -> Frequencies {
+        let identities = candidates.iter().map(|(_, identity)| identity);
+        let names = identities
+            .chain([entry])
+            .map(|identity| duplicate::name_hashes(&identity.name))
+            .flat_map(|names| [names.given, names.family]);
         Frequencies {
             accounts: i64::try_from(self.accounts.len()).unwrap_or(i64::MAX),
-            given_as_given: count(&self.given, names.given),
-            family_as_family: count(&self.family, names.family),
-            family_as_given: count(&self.given, names.family),
-            given_as_family: count(&self.family, names.given),
+            names: names
+                .flatten()
+                .filter_map(|name| Some((name, *self.names.get(&name)?)))
+                .collect(),
         }
     }
 }
@@ -132,7 +140,7 @@ pub(crate) fn measure(index: &Index<'_>, entries: &[Entry], expected_share: f64)
     let mut outcome = Outcome::default();
     for entry in entries {
         let candidates = index.candidates(&entry.identity);
-        let frequencies = index.frequencies(&entry.identity);
+        let frequencies = index.frequencies(&entry.identity, &candidates);
         let start = Instant::now();
         let ranked = duplicate::rank(&entry.identity, &candidates, &frequencies, rules);
         let time = start.elapsed();

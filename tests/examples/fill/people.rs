@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use account_svc::domain::{
-    duplicate::{self, FrequencyNames, Identity},
+    duplicate::{self, Identity, NameHashes},
     name::PersonName,
 };
 use time::{Date, Month};
@@ -45,7 +45,7 @@ pub struct Client {
 
 struct Name {
     person: PersonName,
-    hashes: FrequencyNames,
+    hashes: NameHashes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,7 +130,7 @@ fn name(given: usize, family: usize) -> Name {
     );
     let person = PersonName { given, family };
     Name {
-        hashes: duplicate::frequency_names(&person),
+        hashes: duplicate::name_hashes(&person),
         person,
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::super::person::email_hash;
 use crate::domain::{
-    duplicate::{self, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS},
+    duplicate::{self, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS, NameFrequency},
     name::PersonName,
 };
 
@@ -52,13 +52,13 @@ const fn half(id: Uuid) -> i64 {
 
 /// What the duplicate check of an identity reads.
 #[derive(Debug)]
-pub struct Similar {
+pub struct CheckData {
     /// The open account of the organization that has the email.
     pub email_account_id: Option<Uuid>,
     /// Whether a Person, anywhere on the platform, has proved the email.
     pub email_is_proven: bool,
     /// Accounts that share a key with the identity, oldest first.
-    pub accounts: Vec<(Uuid, Identity)>,
+    pub candidates: Vec<(Uuid, Identity)>,
     /// How often its names occur in the organization.
     pub frequencies: Frequencies,
 }
@@ -71,12 +71,12 @@ pub struct Similar {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn find_similar(
+pub async fn find_candidates(
     connection: &mut PgConnection,
     organization_id: Uuid,
     identity: &Identity,
-) -> Result<Similar, sqlx::Error> {
-    let names = duplicate::frequency_names(&identity.name);
+) -> Result<CheckData, sqlx::Error> {
+    let names = duplicate::name_hashes(&identity.name);
     // Nobody has an empty one. For null, PostgreSQL may start parallel workers, only to find that nothing equals it.
     let email = identity.email.as_deref().unwrap_or_default();
     let rows = sqlx::query!(
@@ -128,19 +128,26 @@ pub async fn find_similar(
     )
     .fetch_all(connection)
     .await?;
-    let frequencies = rows
-        .first()
-        .map_or_else(Frequencies::default, |row| Frequencies {
+    let frequencies = rows.first().map_or_else(Frequencies::default, |row| {
+        let given = NameFrequency {
+            as_given_name: row.given_as_given,
+            as_family_name: row.given_as_family,
+        };
+        let family = NameFrequency {
+            as_given_name: row.family_as_given,
+            as_family_name: row.family_as_family,
+        };
+        let given = names.given.map(|hash| (hash, given));
+        let family = names.family.map(|hash| (hash, family));
+        Frequencies {
             accounts: row.accounts,
-            given_as_given: row.given_as_given,
-            family_as_family: row.family_as_family,
-            family_as_given: row.family_as_given,
-            given_as_family: row.given_as_family,
-        });
+            names: given.into_iter().chain(family).collect(),
+        }
+    });
     let (email_account_id, email_is_proven) = rows.first().map_or((None, false), |row| {
         (row.email_account_id, row.email_is_proven)
     });
-    let accounts = rows.into_iter().filter_map(|row| {
+    let candidates = rows.into_iter().filter_map(|row| {
         let identity = Identity {
             name: PersonName {
                 given: row.given_name?,
@@ -152,10 +159,10 @@ pub async fn find_similar(
         };
         Some((row.account_id?, identity))
     });
-    Ok(Similar {
+    Ok(CheckData {
         email_account_id,
         email_is_proven,
-        accounts: accounts.collect(),
+        candidates: candidates.collect(),
         frequencies,
     })
 }

@@ -36,7 +36,7 @@ pub async fn create(
     new: &NewAccount<'_>,
 ) -> Result<Option<(OffsetDateTime, Option<OffsetDateTime>)>, sqlx::Error> {
     let (profile, invitation) = (new.profile, new.invitation);
-    let names = duplicate::frequency_names(&profile.name);
+    let names = duplicate::name_hashes(&profile.name);
     let created = sqlx::query!(
         r#"WITH account AS (
             INSERT INTO accounts (
@@ -134,7 +134,7 @@ pub async fn update(
     profile: &Profile,
     keys: &KeyChange,
 ) -> Result<(), sqlx::Error> {
-    let names = duplicate::frequency_names(&profile.name);
+    let names = duplicate::name_hashes(&profile.name);
     sqlx::query!(
         "WITH removed AS (
             DELETE FROM duplicate_keys WHERE organization_id = $1 AND account_id = $2 AND key = ANY ($18)

@@ -13,8 +13,8 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// What is told of it.
-    pub fn field(self, share: Option<f64>) -> FieldMatch {
+    /// As it is reported; of a name, with the share of people whose name is written so.
+    pub fn reported(self, share: Option<f64>) -> FieldMatch {
         FieldMatch {
             nearness: self.nearness,
             weight: self.ratio.log2(),
@@ -39,7 +39,7 @@ const EQUAL: f64 = 0.93;
 const DAY_MONTH_SWAPPED: f64 = 0.008;
 const ONE_DIGIT: f64 = 0.022;
 const TWO_PARTS: f64 = 0.01;
-const OTHER: f64 = 0.01;
+const OTHER: f64 = 0.011;
 
 /// Likelihood ratios of a phone: families share one, and people change it.
 const PHONE_AGREES: f64 = 150.0;

@@ -95,32 +95,39 @@ fn add_name_keys(keys: &mut Vec<i64>, given: &Folded, family: &Folded) {
 }
 
 /// What a given or family name is counted by in the frequencies of an organization. `None` for a filler.
-pub(super) fn name_key(name: &Folded) -> Option<i64> {
+pub(super) fn name_hash(name: &Folded) -> Option<i64> {
     (!name.is_missing()).then(|| hash(Kind::Frequency, &[name.plain().as_bytes()]))
 }
 
 /// [`exact_keys`] of a folded name.
-pub(super) fn exact(given: &Folded, family: &Folded) -> Vec<i64> {
-    let mut keys = Vec::with_capacity(1);
-    let mut add = |given: &str, family: &str| {
-        let mut whole = [given, family].concat().into_bytes();
-        let start = least_rotation(&whole);
-        whole.rotate_left(start);
-        keys.push(hash(Kind::ExactName, &[&whole]));
-    };
-    match (given.is_missing(), family.is_missing()) {
-        (true, true) => {}
-        (false, true) => given.forms().for_each(|given| add(given, "")),
-        (true, false) => family.forms().for_each(|family| add("", family)),
-        (false, false) => {
-            for given in given.forms() {
-                family.forms().for_each(|family| add(given, family));
-            }
-        }
-    }
+fn exact(given: &Folded, family: &Folded) -> Vec<i64> {
+    let mut keys: Vec<i64> = whole_names(given, family)
+        .iter()
+        .map(|whole| hash(Kind::ExactName, &[whole]))
+        .collect();
     keys.sort_unstable();
     keys.dedup();
     keys
+}
+
+/// What two names that are equal have in common at least one of: the letters of both names, which every order and
+/// division has in common. One to four; none without a name.
+pub(super) fn whole_names(given: &Folded, family: &Folded) -> Vec<Vec<u8>> {
+    let whole = |given: &str, family: &str| {
+        let mut whole = [given, family].concat().into_bytes();
+        let start = least_rotation(&whole);
+        whole.rotate_left(start);
+        whole
+    };
+    match (given.is_missing(), family.is_missing()) {
+        (true, true) => Vec::new(),
+        (false, true) => given.forms().map(|given| whole(given, "")).collect(),
+        (true, false) => family.forms().map(|family| whole("", family)).collect(),
+        (false, false) => given
+            .forms()
+            .flat_map(|given| family.forms().map(move |family| whole(given, family)))
+            .collect(),
+    }
 }
 
 /// Where the least of all rotations of a text begins: the same text for `Anna Rossi` and `Rossi Anna`,
@@ -160,7 +167,7 @@ fn suffix(name: &str, length: usize) -> &str {
 }
 
 /// FNV-1a of 64 bits: it is the same in every version, and needs no secret, since a collision costs one more
-/// comparison.
+/// comparison: whether names are equal is decided by the names.
 fn hash(kind: Kind, parts: &[&[u8]]) -> i64 {
     const OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01B3;

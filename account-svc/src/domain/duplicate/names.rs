@@ -1,193 +1,169 @@
-//! How the names of two entries compare, and how much that speaks for one person.
+//! How the full names of two entries compare: given and family name in order, swapped, or divided elsewhere.
 
-use super::{Nearness, evidence::Evidence, typing};
-use crate::domain::name::{Folded, nicknames};
+use super::{
+    Nearness,
+    evidence::Evidence,
+    frequency::Frequencies,
+    keys,
+    name::{FAMILY, GIVEN, Name, Weights},
+};
+use crate::domain::name::PersonName;
 
-/// How likely the same person's name is written in one way or another.
-pub(super) struct Weights {
-    /// Equally.
-    equal: f64,
-    /// With mistakes.
-    mistaken: f64,
-    /// As a nickname.
-    nickname: f64,
-    /// In part.
-    part: f64,
-    /// As another name: after a marriage, or since somebody goes by a middle name.
-    other: f64,
+/// Share of entries with given and family name swapped.
+const SWAPPED: f64 = 0.03;
+/// Likelihood that given and family name are divided elsewhere: `Anna` `Maria Rossi`.
+const DIVIDED_ELSEWHERE: f64 = 0.002;
+
+/// A full name, prepared to be compared.
+pub(super) struct FullName {
+    pub given: Name,
+    pub family: Name,
+    /// Equal names have one of these in common.
+    whole: Vec<Vec<u8>>,
 }
 
-/// Of given names.
-pub(super) const GIVEN: Weights = Weights {
-    equal: 0.78,
-    mistaken: 0.35,
-    nickname: 0.015,
-    part: 0.015,
-    other: 0.03,
-};
-/// Of family names.
-pub(super) const FAMILY: Weights = Weights {
-    equal: 0.78,
-    mistaken: 0.35,
-    nickname: 0.0,
-    part: 0.015,
-    other: 0.03,
-};
+impl FullName {
+    pub fn new(name: &PersonName) -> Self {
+        let (given, family) = (Name::new(&name.given), Name::new(&name.family));
+        Self {
+            whole: keys::whole_names(&given.folded, &family.folded),
+            given,
+            family,
+        }
+    }
 
-impl Weights {
-    /// How much likelier the name that is `written` is for the person with the `meant` one than for anyone, of whom
-    /// `share` have it. 1 if a name is missing.
-    pub fn compare(&self, written: &Name, meant: &Name, share: f64) -> Evidence {
-        let evidence = |nearness, ratio| Evidence { nearness, ratio };
-        if written.folded.is_missing() || meant.folded.is_missing() {
-            return evidence(Nearness::Missing, 1.0);
-        }
-        let is_equal = written.folded.equals(&meant.folded);
-        if written.is_initial(meant) {
-            let nearness = if is_equal {
-                Nearness::Equal
-            } else {
-                Nearness::Initial
-            };
-            return evidence(nearness, INITIAL_RATIO);
-        }
-        if is_equal {
-            return evidence(Nearness::Equal, self.equal / share + self.other);
-        }
-        let nickname = if written.is_nickname(meant) {
-            self.nickname / NICKNAMES_OF_A_ROW
-        } else {
-            0.0
-        };
-        let part = self.part * written.part(meant);
-        let mistaken = self.mistaken * written.mistaken(meant);
-        let ratio = (nickname + part + mistaken) / share + self.other;
-        let nearness = if nickname > part.max(mistaken) {
-            Nearness::Nickname
-        } else if part > mistaken {
-            Nearness::PartOfName
-        } else if mistaken > LEAST_LIKELY {
-            written.mistakes(meant)
-        } else {
-            Nearness::Other
-        };
-        evidence(nearness, ratio)
+    fn equals(&self, other: &Self) -> bool {
+        self.whole.iter().any(|whole| other.whole.contains(whole))
     }
 }
 
-/// Other names in a row of nicknames.
-const NICKNAMES_OF_A_ROW: f64 = 8.0;
-/// How much more likely an initial is the same person's than another's: there are some fifteen common ones.
-const INITIAL_RATIO: f64 = 10.0;
-/// Share of people with a middle name or second family name that is added.
-const ADDED_NAME: f64 = 1e-3;
-/// Likelihood of a transliteration among all ways to write a name in another script.
-const TRANSLITERATED: f64 = 0.3;
-/// Likelihood that a name is written in other characters of the same sound.
-const SAME_SOUND: f64 = 1e-3;
-/// Likelihood of mistakes below which a name is another.
-const LEAST_LIKELY: f64 = 1e-7;
-/// Letters of a short form that begins a name: `Alex` and `Alexander`.
-const SHORT_FORM: usize = 3;
-
-/// A given or family name, prepared to be compared with many.
-pub(super) struct Name {
-    pub folded: Folded,
-    rows: &'static [&'static str],
-    letters: Vec<char>,
-    latin: Vec<char>,
+/// The name of a new entry, and how common it is.
+pub(super) struct EnteredName<'a> {
+    name: &'a FullName,
+    /// Shares of people whose given name is written as the given name, and so on.
+    given_as_given: f64,
+    family_as_family: f64,
+    family_as_given: f64,
+    given_as_family: f64,
 }
 
-impl Name {
-    pub fn new(name: &str) -> Self {
-        let folded = Folded::new(name);
-        let latin = if folded.is_transliterated() {
-            folded.latin().chars().collect()
-        } else {
-            Vec::new()
+impl<'a> EnteredName<'a> {
+    /// `others` are the names that it is compared with.
+    pub fn new(name: &'a FullName, others: &[&FullName], frequencies: &Frequencies) -> Self {
+        let given = distinct(others.iter().map(|other| &other.given));
+        let family = distinct(others.iter().map(|other| &other.family));
+        let as_given = |name: &Name| {
+            let share = |name: &Name| frequencies.of_given_name(name.hash);
+            written_share(&GIVEN, name, &given, share)
+        };
+        let as_family = |name: &Name| {
+            let share = |name: &Name| frequencies.of_family_name(name.hash);
+            written_share(&FAMILY, name, &family, share)
         };
         Self {
-            rows: nicknames::rows(&folded),
-            letters: folded.plain().chars().collect(),
-            latin,
-            folded,
+            given_as_given: as_given(&name.given),
+            family_as_family: as_family(&name.family),
+            family_as_given: as_given(&name.family),
+            given_as_family: as_family(&name.given),
+            name,
         }
     }
 
-    fn latin(&self) -> &[char] {
-        if self.latin.is_empty() {
-            &self.letters
+    pub fn compare(&self, other: &FullName) -> NameComparison {
+        let FullName { given, family, .. } = self.name;
+        let in_order = (
+            GIVEN.compare(given, &other.given, self.given_as_given),
+            FAMILY.compare(family, &other.family, self.family_as_family),
+        );
+        let swapped = (
+            FAMILY.compare(given, &other.family, self.given_as_family),
+            GIVEN.compare(family, &other.given, self.family_as_given),
+        );
+        // How many people have these names in this order, and in the other.
+        let in_order_share = (1.0 - SWAPPED) * self.given_as_given * self.family_as_family;
+        let swapped_share = SWAPPED * self.family_as_given * self.given_as_family;
+        let share = in_order_share + swapped_share;
+        let likelihood =
+            |share, (given, family): &(Evidence, Evidence)| share * given.ratio * family.ratio;
+        let in_order_likelihood = likelihood(in_order_share, &in_order);
+        let swapped_likelihood = likelihood(swapped_share, &swapped);
+        let are_swapped = swapped_likelihood > in_order_likelihood;
+        let ratio = (in_order_likelihood + swapped_likelihood) / share;
+        let divided_ratio = DIVIDED_ELSEWHERE / share;
+        let is_equal = self.name.equals(other);
+        if is_equal && divided_ratio > ratio {
+            let half = Evidence {
+                nearness: Nearness::PartOfName,
+                ratio: divided_ratio.sqrt(),
+            };
+            return NameComparison {
+                given: half,
+                family: half,
+                given_share: known(given, self.given_as_given),
+                family_share: known(family, self.family_as_family),
+                are_swapped: false,
+                is_equal,
+                ratio: divided_ratio,
+            };
+        }
+        let (given_evidence, family_evidence) = if are_swapped { swapped } else { in_order };
+        let (given_share, family_share) = if are_swapped {
+            (self.given_as_family, self.family_as_given)
         } else {
-            &self.latin
-        }
-    }
-
-    fn mistaken(&self, meant: &Self) -> f64 {
-        let in_one_script = self.folded.is_transliterated() == meant.folded.is_transliterated();
-        if !in_one_script {
-            return TRANSLITERATED * typing::likelihood(self.latin(), meant.latin());
-        }
-        let likelihood = typing::likelihood(&self.letters, &meant.letters);
-        if self.latin() == meant.latin() {
-            likelihood.max(SAME_SOUND)
-        } else {
-            likelihood
-        }
-    }
-
-    /// By how many mistakes a name differs.
-    fn mistakes(&self, meant: &Self) -> Nearness {
-        let (written, meant) = (self.latin(), meant.latin());
-        let edits = strsim::generic_damerau_levenshtein(written, meant);
-        match (edits, written.len().min(meant.len())) {
-            (1, 3..) => Nearness::OneEdit,
-            (2, 5..) => Nearness::TwoEdits,
-            _ => Nearness::CloseSpelling,
-        }
-    }
-
-    fn is_nickname(&self, of: &Self) -> bool {
-        self.rows.iter().any(|row| of.rows.contains(row))
-    }
-
-    fn is_initial(&self, of: &Self) -> bool {
-        let (short, long) = if self.letters.len() < of.letters.len() {
-            (self, of)
-        } else {
-            (of, self)
+            (self.given_as_given, self.family_as_family)
         };
-        // Ideographs are no initials.
-        short.letters.len() == 1
-            && short.letters[0] < '\u{2E80}'
-            && short.letters.first() == long.letters.first()
-    }
-
-    /// How likely a name is written as a part of what is meant, or with more than that.
-    fn part(&self, meant: &Self) -> f64 {
-        if is_part(&self.folded, &meant.folded) {
-            0.5
-        } else if is_part(&meant.folded, &self.folded) {
-            ADDED_NAME
-        } else if self.begins(meant) {
-            0.1
-        } else if meant.begins(self) {
-            0.1 * ADDED_NAME
-        } else {
-            0.0
+        NameComparison {
+            given: given_evidence,
+            family: family_evidence,
+            given_share: known(given, given_share),
+            family_share: known(family, family_share),
+            are_swapped,
+            is_equal,
+            ratio,
         }
-    }
-
-    fn begins(&self, long: &Self) -> bool {
-        self.letters.len() >= SHORT_FORM && long.letters.starts_with(&self.letters)
     }
 }
 
-/// Whether a name is one or some of the words of another.
-fn is_part(short: &Folded, long: &Folded) -> bool {
-    let words = long.words().count();
-    words > 1
-        && short.plain().len() > 1
-        && short.plain().len() < long.plain().len()
-        && (short.words().all(|word| long.words().any(|of| of == word))
-            || long.words().any(|word| word == short.plain()))
+/// How the names of an account compare with those of an entry.
+pub(super) struct NameComparison {
+    pub given: Evidence,
+    pub family: Evidence,
+    /// Shares of people whose names are written as those of the entry, in the roles in which they were compared.
+    pub given_share: Option<f64>,
+    pub family_share: Option<f64>,
+    pub are_swapped: bool,
+    pub is_equal: bool,
+    /// How much likelier the names of the entry are for this client than for anyone, in whatever order.
+    pub ratio: f64,
+}
+
+/// The share of people whose name is written as `written`: of those who have this name, and of those with one of the
+/// `near` names who would have it written so. Most who are entered as `Jonh` are called John, which is common.
+fn written_share(
+    weights: &Weights,
+    written: &Name,
+    near: &[&Name],
+    share: impl Fn(&Name) -> f64,
+) -> f64 {
+    if written.folded.is_missing() {
+        return 1.0;
+    }
+    let others = near.iter().filter(|meant| meant.hash != written.hash);
+    let altered: f64 = others
+        .map(|meant| share(meant) * weights.likelihood(written, meant))
+        .sum();
+    share(written) + altered
+}
+
+/// Each name once, in an order that does not depend on that of `names`: sums of floating-point numbers do.
+fn distinct<'a>(names: impl Iterator<Item = &'a Name>) -> Vec<&'a Name> {
+    let mut names: Vec<&Name> = names.collect();
+    names.sort_unstable_by_key(|name| name.hash);
+    names.dedup_by_key(|name| name.hash);
+    names
+}
+
+/// The share of people with a name; a filler is nobody's.
+fn known(name: &Name, share: f64) -> Option<f64> {
+    (!name.folded.is_missing()).then_some(share)
 }
