@@ -124,6 +124,8 @@ pub(crate) struct Outcome {
     scored: Vec<(f64, bool)>,
     /// Score of the original of each duplicate, 0 if it is no candidate, and what was done to it.
     originals: Vec<(f64, Vec<String>)>,
+    /// Of what the service shows: also equal names below the threshold, and copies that share a probability.
+    pub(crate) shown: Quality,
     /// Originals among the candidates.
     pub(crate) reached: usize,
     pub(crate) candidates: usize,
@@ -132,22 +134,27 @@ pub(crate) struct Outcome {
 }
 
 /// Ranks the candidates of all entries.
-pub(crate) fn measure(index: &Index<'_>, entries: &[Entry], expected_share: f64) -> Outcome {
-    let rules = DuplicateRules {
+pub(crate) fn measure(index: &Index<'_>, entries: &[Entry], rules: DuplicateRules) -> Outcome {
+    let all = DuplicateRules {
         threshold: 0.0,
-        expected_share,
+        ..rules
     };
+    let (mut shown, mut right) = (0, 0);
     let mut outcome = Outcome::default();
     for entry in entries {
         let candidates = index.candidates(&entry.identity);
         let frequencies = index.frequencies(&entry.identity, &candidates);
         let start = Instant::now();
-        let ranked = duplicate::rank(&entry.identity, &candidates, &frequencies, rules);
+        let ranked = duplicate::rank(&entry.identity, &candidates, &frequencies, all);
         let time = start.elapsed();
         outcome.rank_time += time;
         outcome.slowest = outcome.slowest.max(time);
         outcome.candidates += candidates.len();
         let original = entry.original.map(account_id);
+        for candidate in duplicate::rank(&entry.identity, &candidates, &frequencies, rules) {
+            shown += 1;
+            right += usize::from(Some(candidate.account_id) == original);
+        }
         let scores = ranked
             .iter()
             .map(|candidate| (candidate.score, Some(candidate.account_id) == original));
@@ -164,6 +171,7 @@ pub(crate) fn measure(index: &Index<'_>, entries: &[Entry], expected_share: f64)
     outcome
         .scored
         .sort_by(|one, other| other.0.total_cmp(&one.0));
+    outcome.shown = outcome.quality(rules.threshold, right, shown);
     outcome
 }
 
