@@ -17,8 +17,8 @@ pub use frequency::{Frequencies, NameFrequency, NameHashes, name_hashes};
 pub use keys::{ENOUGH_CANDIDATES, MAX_POSTINGS, blocking_keys, exact_keys};
 pub use rank::{DuplicateRules, rank};
 
-/// What entries are compared by.
-#[derive(Debug, Clone)]
+/// What entries are compared by. `Debug` shows nothing of it.
+#[derive(Clone)]
 pub struct Identity {
     /// Full name.
     pub name: PersonName,
@@ -29,6 +29,8 @@ pub struct Identity {
     /// Phone in E.164.
     pub phone: Option<String>,
 }
+
+hidden_debug!(Identity);
 
 /// What is known of an email.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

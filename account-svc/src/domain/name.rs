@@ -15,13 +15,25 @@ pub const MAX_LENGTH: usize = 100;
 /// Most characters of a name that stands in one field.
 const MAX_FULL_LENGTH: usize = 200;
 
-/// A full name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A full name. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct PersonName {
     /// Given name, 1 to 100 characters.
     pub given: String,
     /// Family name, 1 to 100 characters.
     pub family: String,
+}
+
+hidden_debug!(PersonName);
+
+impl PersonName {
+    /// Whether both names are the same but for what folding leaves out, such as case and accents. Both then have the
+    /// same duplicates.
+    #[must_use]
+    pub fn folds_as(&self, other: &Self) -> bool {
+        Folded::new(&self.given) == Folded::new(&other.given)
+            && Folded::new(&self.family) == Folded::new(&other.family)
+    }
 }
 
 /// Why a name was refused.
@@ -104,6 +116,27 @@ mod tests {
         assert_eq!(part("evil.com"), Err(NameError::Link));
         assert_eq!(full("Ann Lee, www.evil"), Err(NameError::Link));
         assert!(part(&"x".repeat(101)).is_err() && full(&"x".repeat(200)).is_ok());
+    }
+
+    #[test]
+    fn names_fold_alike_in_any_case_but_not_with_another_suffix() {
+        let name = |given: &str, family: &str| PersonName {
+            given: given.to_owned(),
+            family: family.to_owned(),
+        };
+        assert!(name("ann", "O'BRIEN").folds_as(&name("Ann", "O’Brien")));
+        assert!(!name("Ann", "Lee").folds_as(&name("Lee", "Ann")));
+        assert!(!name("Rob", "Lee Jr.").folds_as(&name("Rob", "Lee Sr.")));
+    }
+
+    #[test]
+    fn debug_shows_no_name() {
+        let name = PersonName {
+            given: "Katarzyna".to_owned(),
+            family: "Nowak".to_owned(),
+        };
+        let shown = format!("{name:?} {:?}", Folded::new(&name.given));
+        assert_eq!(shown, "PersonName { .. } Folded { .. }");
     }
 
     #[test]

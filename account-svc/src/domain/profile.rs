@@ -12,7 +12,7 @@ use super::{duplicate::Identity, email::Email, name::PersonName};
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 /// The profile of an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Full name of the holder.
     pub name: PersonName,
@@ -39,7 +39,7 @@ pub struct Profile {
 }
 
 /// A dependant of the holder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Given name.
     pub given_name: String,
@@ -52,7 +52,7 @@ pub struct Member {
 }
 
 /// A postal address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// What it is for.
     pub label: String,
@@ -69,7 +69,7 @@ pub struct Address {
 }
 
 /// A further contact person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contact {
     /// Full name.
     pub name: String,
@@ -82,7 +82,7 @@ pub struct Contact {
 }
 
 /// New values for some fields of a profile; `None` leaves a field as it is, and `Some(None)` clears it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProfileChange {
     /// Given name.
     pub given_name: Option<String>,
@@ -109,6 +109,9 @@ pub struct ProfileChange {
     /// Language for emails.
     pub locale: Option<String>,
 }
+
+// They hold personal data.
+hidden_debug!(Profile, Member, Address, Contact, ProfileChange);
 
 impl ProfileChange {
     /// The profile of a new account; `None` without both names.

@@ -14,6 +14,10 @@ const SWAPPED: f64 = 0.03;
 /// Likelihood that given and family name are divided elsewhere: `Anna` `Maria Rossi`.
 const DIVIDED_ELSEWHERE: f64 = 0.002;
 
+/// How much less likely two whose suffixes differ, such as `Jr.` and `Sr.`, are one person: father and son have one
+/// name.
+const OTHER_GENERATION: f64 = 0.05;
+
 /// A full name, prepared to be compared.
 pub(super) struct FullName {
     pub given: Name,
@@ -32,8 +36,22 @@ impl FullName {
         }
     }
 
+    /// Equal after normalization.
     fn equals(&self, other: &Self) -> bool {
         self.whole.iter().any(|whole| other.whole.contains(whole))
+            && !self.is_of_other_generation(other)
+    }
+
+    fn is_of_other_generation(&self, other: &Self) -> bool {
+        let generation = |name: &Self| {
+            let of_given = name.given.folded.generation();
+            name.family.folded.generation().or(of_given)
+        };
+        match (generation(self), generation(other)) {
+            (Some(one), Some(other)) => one != other,
+            // A missing suffix says nothing.
+            (None, _) | (_, None) => false,
+        }
     }
 }
 
@@ -70,6 +88,15 @@ impl<'a> EnteredName<'a> {
     }
 
     pub fn compare(&self, other: &FullName) -> NameComparison {
+        let mut comparison = self.compare_both(other);
+        if self.name.is_of_other_generation(other) {
+            comparison.family.ratio *= OTHER_GENERATION;
+            comparison.ratio *= OTHER_GENERATION;
+        }
+        comparison
+    }
+
+    fn compare_both(&self, other: &FullName) -> NameComparison {
         let FullName { given, family, .. } = self.name;
         let in_order = (
             GIVEN.compare(given, &other.given, self.given_as_given),

@@ -11,6 +11,25 @@ const SUFFIXES: [&str; 16] = [
     "filho", "neto", "hijo",
 ];
 
+/// Which of these tell members of a family of one name apart: a senior is the first of them. A junior may be the second
+/// as well.
+const GENERATIONS: [(&str, u8); 14] = [
+    ("sr", 1),
+    ("snr", 1),
+    ("senior", 1),
+    ("jr", 2),
+    ("jnr", 2),
+    ("junior", 2),
+    ("ii", 2),
+    ("2nd", 2),
+    ("filho", 2),
+    ("hijo", 2),
+    ("iii", 3),
+    ("3rd", 3),
+    ("neto", 3),
+    ("iv", 4),
+];
+
 /// What stands before a given name and is no part of it.
 const TITLES: [&str; 11] = [
     "dr", "prof", "mr", "mrs", "ms", "miss", "mme", "mlle", "herr", "frau", "sra",
@@ -46,8 +65,9 @@ const FILLERS: [&str; 26] = [
     "anonymous",
 ];
 
-/// A given or family name, folded. A filler such as `-` or `N/A` is no name and folds to nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A given or family name, folded. A filler such as `-` or `N/A` is no name and folds to nothing. `Debug` shows nothing
+/// of it.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Folded {
     /// The words as one, without accents.
     plain: String,
@@ -57,13 +77,21 @@ pub struct Folded {
     written_out: Option<String>,
     /// `plain` in Latin letters, where it has others.
     latin: Option<String>,
+    /// See [`Folded::generation`].
+    generation: Option<u8>,
 }
+
+hidden_debug!(Folded);
 
 impl Folded {
     /// Folds a given or family name.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let (plain, ends) = fold_words(name);
+        let Words {
+            plain,
+            ends,
+            generation,
+        } = fold_words(name);
         if is_filler(name, &plain) {
             return Self::default();
         }
@@ -71,10 +99,11 @@ impl Folded {
             return Self {
                 plain,
                 ends,
+                generation,
                 ..Self::default()
             };
         }
-        let (written_out, _) = fold_words(&write_out(name));
+        let written_out = fold_words(&write_out(name)).plain;
         let latin = (!plain.is_ascii()).then(|| {
             let mut latin = any_ascii::any_ascii(&plain);
             latin.retain(|character| character.is_ascii_alphanumeric());
@@ -86,7 +115,14 @@ impl Folded {
             latin: latin.filter(|latin| !latin.is_empty()),
             plain,
             ends,
+            generation,
         }
+    }
+
+    /// Which member of a family of one name it is, by a suffix: 1 for `Sr.`, 2 for `Jr.` and `II`, and so on.
+    #[must_use]
+    pub fn generation(&self) -> Option<u8> {
+        self.generation
     }
 
     /// Whether there is no name.
@@ -152,8 +188,16 @@ fn is_filler(name: &str, folded: &str) -> bool {
     is_repeated || FILLERS.contains(&folded)
 }
 
-/// The folded words of a name as one, and where each ends.
-fn fold_words(name: &str) -> (String, Vec<usize>) {
+/// The folded words of a name.
+struct Words {
+    /// As one.
+    plain: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+    generation: Option<u8>,
+}
+
+fn fold_words(name: &str) -> Words {
     let mut folded = String::with_capacity(name.len());
     let mut ends = Vec::with_capacity(2);
     let words = name.split(separates_words).filter(|word| !word.is_empty());
@@ -165,13 +209,23 @@ fn fold_words(name: &str) -> (String, Vec<usize>) {
         }
     }
     let kept = name_itself(&folded, &ends);
+    let mut generation = None;
     if kept.len() < ends.len() {
+        let mut suffixes = (kept.end..ends.len()).map(|at| &folded[ends[at - 1]..ends[at]]);
+        generation = suffixes.find_map(|suffix| {
+            let known = GENERATIONS.iter().find(|(known, _)| *known == suffix);
+            known.map(|(_, generation)| *generation)
+        });
         let start = kept.start.checked_sub(1).map_or(0, |before| ends[before]);
         folded.truncate(ends[kept.end - 1]);
         folded.drain(..start);
         ends = ends[kept].iter().map(|end| end - start).collect();
     }
-    (folded, ends)
+    Words {
+        plain: folded,
+        ends,
+        generation,
+    }
 }
 
 fn separates_words(character: char) -> bool {
@@ -322,8 +376,8 @@ mod tests {
     fn what_people_write_differently_is_equal(#[case] one: &str, #[case] other: &str) {
         assert!(
             Folded::new(one).equals(&Folded::new(other)),
-            "{:?}",
-            Folded::new(one)
+            "{}",
+            Folded::new(one).plain()
         );
         assert!(Folded::new(other).equals(&Folded::new(one)));
     }
@@ -375,6 +429,16 @@ mod tests {
     fn a_name_in_another_script_has_its_letters_in_latin() {
         assert_eq!(Folded::new("Иванов").latin(), "ivanov");
         assert_eq!(Folded::new("Müller").latin(), "muller");
+    }
+
+    #[rstest]
+    #[case("Downey Sr.", Some(1))]
+    #[case("Downey, JR, PhD", Some(2))]
+    #[case("Windsor III", Some(3))]
+    #[case("Downey PhD", None)]
+    #[case("Junior", None)]
+    fn a_suffix_tells_the_generation(#[case] name: &str, #[case] generation: Option<u8>) {
+        assert_eq!(Folded::new(name).generation(), generation);
     }
 
     #[test]

@@ -166,6 +166,23 @@ fn a_missing_birth_date_says_nothing() {
 }
 
 #[test]
+fn father_and_son_of_one_name_are_two() {
+    let entry = identity("Robert", "Downey Jr.", BORN);
+    let weight = |family| {
+        let existing = identity("Robert", family, BORN);
+        shown(&entry, existing).unwrap().family_name.weight
+    };
+    assert!(weight("Downey Sr.") < weight("Downey") - 4.0);
+    assert!((weight("Downey") - weight("Downey II")).abs() < f64::EPSILON);
+    let other_date = Some(date!(1955 - 05 - 05));
+    assert!(shown(&entry, identity("Robert", "Downey", other_date)).is_some());
+    assert_eq!(
+        shown(&entry, identity("Robert", "Downey Sr.", other_date)),
+        None
+    );
+}
+
+#[test]
 fn swapped_names_are_compared_with_each_other() {
     let candidate = shown(
         &identity("Lee", "Schneider", BORN),
@@ -209,6 +226,12 @@ fn a_misspelled_common_name_says_no_more_than_the_name_itself() {
     assert!(score(&jonh, 500) < 1.5 * score(&john, 500));
     // A rare one does.
     assert!(score(&jonh, 1) > 20.0 * score(&jonh, 500));
+}
+
+#[test]
+fn debug_shows_no_identity() {
+    let entry = identity("Katarzyna", "Nowak", BORN);
+    assert_eq!(format!("{entry:?}"), "Identity { .. }");
 }
 
 #[test]
