@@ -265,7 +265,7 @@ fn field_evidence(field: &FieldMatch) -> proto::FieldEvidence {
     proto::FieldEvidence {
         nearness: nearness.into(),
         weight: field.weight,
-        frequency: field.share,
+        share: field.share,
     }
 }
 

@@ -82,7 +82,7 @@ async fn names_that_differ_more_are_offered_with_the_birth_date(
     let birth_date = candidate.evidence.unwrap().birth_date.unwrap();
     assert_eq!(birth_date.nearness(), Nearness::Equal);
     assert!(birth_date.weight > 10.0, "{birth_date:?}");
-    assert_eq!(birth_date.frequency, None);
+    assert_eq!(birth_date.share, None);
 }
 
 #[rstest]

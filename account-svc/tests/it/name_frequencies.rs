@@ -148,20 +148,15 @@ async fn a_rare_name_says_more_than_a_common_one() {
             .check(check_names(&organization, "Robertt", family))
             .await;
         let best = report.candidates.first().expect("a candidate");
-        let FieldEvidence {
-            weight, frequency, ..
-        } = best.evidence.unwrap().family_name.unwrap();
-        found.push((best.score, weight, frequency.unwrap()));
+        let FieldEvidence { weight, share, .. } = best.evidence.unwrap().family_name.unwrap();
+        found.push((best.score, weight, share.unwrap()));
     }
     let [common, rare] = found[..] else {
         panic!("two names");
     };
     assert!(rare.0 > common.0, "score: {rare:?} and {common:?}");
     assert!(rare.1 > common.1 + 2.0, "weight: {rare:?} and {common:?}");
-    assert!(
-        rare.2 < common.2 / 5.0,
-        "frequency: {rare:?} and {common:?}"
-    );
+    assert!(rare.2 < common.2 / 5.0, "share: {rare:?} and {common:?}");
 }
 
 /// A stranger who is entered as `Jonh` is probably called John, where many are.
