@@ -11,7 +11,7 @@ use usher_runtime::page::Rows;
 use uuid::Uuid;
 
 pub use self::{
-    duplicates::{CheckData, find_by_email, find_candidates, name_locks},
+    duplicates::{CheckData, EmailUse, find_by_email, find_candidates, find_email, name_locks},
     write::{KeyChange, Login, NewAccount, activate, close, create, record_login, reopen, update},
 };
 use super::{MAX_SCANNED, invitation::Invitation};

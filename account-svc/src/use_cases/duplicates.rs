@@ -8,7 +8,10 @@ use uuid::Uuid;
 
 use super::{accounts::Decisions, organizations};
 use crate::{
-    db::{self, account::CheckData},
+    db::{
+        self,
+        account::{CheckData, EmailUse},
+    },
     domain::{
         acknowledgement,
         audit::AuditAction,
@@ -99,11 +102,9 @@ pub async fn report(
     let mut data = db::account::find_candidates(connection, organization_id, identity).await?;
     data.candidates
         .retain(|(account_id, _)| Some(*account_id) != except);
-    let email = match data.email_account_id {
-        _ if identity.email.is_none() => EmailVerdict::NotGiven,
-        Some(account_id) if Some(account_id) != except => EmailVerdict::InOrganization(account_id),
-        _ if data.email_is_proven => EmailVerdict::OnPlatform,
-        _ => EmailVerdict::Available,
+    let email = match identity.email {
+        Some(_) => verdict(data.email, except),
+        None => EmailVerdict::NotGiven,
     };
     let rules = organization.profile.duplicate_rules(entry_mode);
     let mut candidates =
@@ -117,6 +118,40 @@ pub async fn report(
         candidates,
         more_candidates,
     })
+}
+
+/// Checks a new email of an account whose name is not compared.
+///
+/// # Errors
+/// If the database fails.
+pub async fn email_report(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    canonical_email: Option<&str>,
+    account_id: Uuid,
+) -> Result<DuplicateReport, Error> {
+    let email = match canonical_email {
+        Some(email) => {
+            let found = db::account::find_email(connection, organization_id, email).await?;
+            verdict(found, Some(account_id))
+        }
+        None => EmailVerdict::NotGiven,
+    };
+    Ok(DuplicateReport {
+        email,
+        acknowledgement: String::new(),
+        candidates: Vec::new(),
+        more_candidates: false,
+    })
+}
+
+/// `except` is the account that is being changed.
+fn verdict(email: EmailUse, except: Option<Uuid>) -> EmailVerdict {
+    match email.account_id {
+        Some(account_id) if Some(account_id) != except => EmailVerdict::InOrganization(account_id),
+        _ if email.is_proven => EmailVerdict::OnPlatform,
+        _ => EmailVerdict::Available,
+    }
 }
 
 /// The candidates that are shown. Without the frequencies of their names, probabilities are too high: so only if any

@@ -57,7 +57,8 @@ pub async fn update(
     let before = &account.profile;
     let after = before.clone().changed(update.new);
     accounts::check_size(&after)?;
-    let name_changed = before.name != after.name;
+    // What is left out when names are compared cannot make a duplicate.
+    let name_changed = !before.name.folds_as(&after.name);
     let organization = if name_changed {
         organizations::read_and_lock_name(change, &after.name).await?
     } else {
@@ -76,16 +77,21 @@ pub async fn update(
     }
     let mut kind = InvitationKind::Activation;
     if email_changed || name_changed {
-        let identity = after.identity();
-        let entry_mode = decisions.entry_mode;
-        let report = duplicates::report(
-            change,
-            &organization,
-            entry_mode,
-            &identity,
-            Some(account_id),
-        )
-        .await?;
+        let report = if name_changed {
+            let identity = after.identity();
+            let entry_mode = decisions.entry_mode;
+            duplicates::report(
+                change,
+                &organization,
+                entry_mode,
+                &identity,
+                Some(account_id),
+            )
+            .await?
+        } else {
+            let email = canonical(&after);
+            duplicates::email_report(change, organization_id, email, account_id).await?
+        };
         if email_changed {
             kind = duplicates::refuse_taken_email(&report, decisions)?;
         }

@@ -243,6 +243,24 @@ async fn a_changed_name_is_checked_like_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_written_better_is_not_checked_again() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let mut request = new_account(&organization, "ann", "o'brien", "");
+    service.create(request.clone()).await;
+    request.invite = InvitePolicy::Hold.into();
+    let account = service.create_anyway(request).await;
+    let new = Account {
+        given_name: "Ann".to_owned(),
+        family_name: "O’Brien".to_owned(),
+        ..Default::default()
+    };
+    let request = update_account(&account, &["given_name", "family_name"], new);
+    let renamed = service.update(request).await;
+    assert_eq!(renamed.family_name, "O’Brien");
+}
+
+#[tokio::test]
 async fn a_warning_of_many_namesakes_holds_its_report() {
     let mut service = Service::start().await;
     let organization = service.organization().await;

@@ -50,13 +50,42 @@ const fn half(id: Uuid) -> i64 {
     id.as_u64_pair().1.cast_signed()
 }
 
+/// Where an email is in use.
+#[derive(Debug, Clone, Copy)]
+pub struct EmailUse {
+    /// The open account of the organization that has it.
+    pub account_id: Option<Uuid>,
+    /// Whether a Person, anywhere on the platform, has proved it.
+    pub is_proven: bool,
+}
+
+/// Reads where an email is in use.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find_email(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    canonical_email: &str,
+) -> Result<EmailUse, sqlx::Error> {
+    sqlx::query_as!(
+        EmailUse,
+        r#"SELECT (SELECT account_id FROM accounts
+                WHERE organization_id = $1 AND email_canonical = $2 AND close_time IS NULL) AS account_id,
+            EXISTS (SELECT FROM proven_emails WHERE email_hash = $3) AS "is_proven!""#,
+        organization_id,
+        canonical_email,
+        email_hash(canonical_email),
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// What the duplicate check of an identity reads.
 #[derive(Debug)]
 pub struct CheckData {
-    /// The open account of the organization that has the email.
-    pub email_account_id: Option<Uuid>,
-    /// Whether a Person, anywhere on the platform, has proved the email.
-    pub email_is_proven: bool,
+    /// Where its email is in use.
+    pub email: EmailUse,
     /// Accounts that share a key with the identity, oldest first.
     pub candidates: Vec<(Uuid, Identity)>,
     /// How often its names occur in the organization.
@@ -144,9 +173,10 @@ pub async fn find_candidates(
             names: given.into_iter().chain(family).collect(),
         }
     });
-    let (email_account_id, email_is_proven) = rows.first().map_or((None, false), |row| {
-        (row.email_account_id, row.email_is_proven)
-    });
+    let email = EmailUse {
+        account_id: rows.first().and_then(|row| row.email_account_id),
+        is_proven: rows.first().is_some_and(|row| row.email_is_proven),
+    };
     let candidates = rows.into_iter().filter_map(|row| {
         let identity = Identity {
             name: PersonName {
@@ -160,8 +190,7 @@ pub async fn find_candidates(
         Some((row.account_id?, identity))
     });
     Ok(CheckData {
-        email_account_id,
-        email_is_proven,
+        email,
         candidates: candidates.collect(),
         frequencies,
     })
