@@ -118,6 +118,8 @@ CREATE TABLE accounts (
     -- Hashes of the folded names, to count how often names occur; null for a filler such as `-`.
     given_name_hash bigint,
     family_name_hash bigint,
+    -- `KEYS_VERSION` of the release that derived these hashes and the account's `duplicate_keys`.
+    keys_version smallint NOT NULL,
     -- The newest invitation.
     last_invitation_id uuid,
     -- The Person who took the account over.
@@ -164,7 +166,9 @@ CREATE TABLE name_counts (
     accounts bigint NOT NULL,
     count_time timestamptz NOT NULL,
     -- Not counted again before: counting takes a small part of the time.
-    next_count_time timestamptz NOT NULL
+    next_count_time timestamptz NOT NULL,
+    -- No account had an older `keys_version` then; 0 if one had.
+    keys_version smallint NOT NULL
 );
 
 CREATE TABLE invitations (

@@ -1,6 +1,7 @@
 //! Accounts: read together with their newest invitation, searched for duplicates, and written.
 
 mod duplicates;
+mod renew_keys;
 mod write;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 pub use self::{
     duplicates::{CheckData, EmailUse, find_by_email, find_candidates, find_email, name_locks},
+    renew_keys::renew_keys,
     write::{KeyChange, Login, NewAccount, activate, close, create, record_login, reopen, update},
 };
 use super::{MAX_SCANNED, invitation::Invitation};

@@ -6,13 +6,15 @@ use std::{collections::HashMap, time::Duration};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::domain::duplicate::NameFrequency;
+use crate::domain::duplicate::{KEYS_VERSION, NameFrequency};
 
 /// How a count ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// The names were counted.
     Done,
+    /// Accounts have keys of an earlier release, whose names may be counted apart from equal ones.
+    KeysOutdated,
     /// Another replica is counting them.
     UnderWay,
     /// They were counted a moment ago, and are not counted again before this time has passed.
@@ -50,29 +52,36 @@ pub async fn count(
     {
         return Ok(Count::NotBefore(left));
     }
-    let accounts = write_numbers(connection, organization_id).await?;
+    let (accounts, outdated) = write_numbers(connection, organization_id).await?;
     sqlx::query!(
-        "INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time)
+        "INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time, keys_version)
         VALUES ($1, $2, now(),
-            clock_timestamp() + greatest(interval '1 second', 50 * (clock_timestamp() - now())))
+            clock_timestamp() + greatest(interval '1 second', 50 * (clock_timestamp() - now())), $3)
         ON CONFLICT (organization_id) DO UPDATE SET accounts = excluded.accounts,
-            count_time = excluded.count_time, next_count_time = excluded.next_count_time",
+            count_time = excluded.count_time, next_count_time = excluded.next_count_time,
+            keys_version = excluded.keys_version",
         organization_id,
         accounts,
+        if outdated == 0 { KEYS_VERSION } else { 0 },
     )
     .execute(connection)
     .await?;
-    Ok(Count::Done)
+    Ok(if outdated == 0 {
+        Count::Done
+    } else {
+        Count::KeysOutdated
+    })
 }
 
-/// Answers the number of open accounts.
+/// Answers the number of open accounts, and how many of them have keys of an earlier release.
 async fn write_numbers(
     connection: &mut PgConnection,
     organization_id: Uuid,
-) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
+) -> Result<(i64, i64), sqlx::Error> {
+    let total = sqlx::query!(
         r#"WITH grouped AS MATERIALIZED (
             SELECT given_name_hash, family_name_hash, count(*) AS accounts,
+                count(*) FILTER (WHERE keys_version < $2) AS outdated,
                 GROUPING(given_name_hash, family_name_hash) = 3 AS is_total
             FROM accounts
             WHERE organization_id = $1 AND close_time IS NULL
@@ -104,14 +113,17 @@ async fn write_numbers(
             ON CONFLICT (organization_id, name_hash) DO UPDATE
                 SET as_given_name = excluded.as_given_name, as_family_name = excluded.as_family_name
         )
-        SELECT accounts AS "accounts!" FROM grouped WHERE is_total"#,
+        SELECT accounts AS "accounts!", outdated AS "outdated!" FROM grouped WHERE is_total"#,
         organization_id,
+        KEYS_VERSION,
     )
     .fetch_one(connection)
-    .await
+    .await?;
+    Ok((total.accounts, total.outdated))
 }
 
-/// Organizations with accounts that are newer than their last count, or were made while it ran: up to `limit`.
+/// Organizations with accounts that are newer than their last count, were made while it ran, or may have keys of an
+/// earlier release: up to `limit`.
 ///
 /// # Errors
 /// If the database fails.
@@ -124,9 +136,10 @@ pub async fn outdated(connection: &mut PgConnection, limit: i64) -> Result<Vec<U
             WHERE a.organization_id = o.organization_id
             ORDER BY account_id DESC LIMIT 1
         ) AS newest
-        WHERE c.count_time IS NULL OR newest.create_time > c.count_time - interval '1 minute'
+        WHERE c.count_time IS NULL OR newest.create_time > c.count_time - interval '1 minute' OR c.keys_version < $2
         LIMIT $1",
         limit,
+        KEYS_VERSION,
     )
     .fetch_all(connection)
     .await

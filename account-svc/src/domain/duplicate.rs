@@ -14,7 +14,7 @@ mod rank;
 mod typing;
 
 pub use frequency::{Frequencies, NameFrequency, NameHashes, name_hashes};
-pub use keys::{ENOUGH_CANDIDATES, MAX_POSTINGS, blocking_keys, exact_keys};
+pub use keys::{ENOUGH_CANDIDATES, KEYS_VERSION, MAX_POSTINGS, blocking_keys, exact_keys};
 pub use rank::{DuplicateRules, rank};
 
 /// What entries are compared by. `Debug` shows nothing of it.

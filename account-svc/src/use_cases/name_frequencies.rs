@@ -1,5 +1,6 @@
 //! How often names occur in each organization's list, counted in the background: a rare name that agrees says
-//! more than a common one. A create only says that there is something to count.
+//! more than a common one. A create only says that there is something to count. Before names are counted, the keys that
+//! an earlier release derived from them are renewed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,7 +18,10 @@ use usher_runtime::{
 };
 use uuid::Uuid;
 
-use crate::db::name_frequency::{self, Count};
+use crate::db::{
+    account,
+    name_frequency::{self, Count},
+};
 
 /// From a change to the count: many changes make one count.
 const DEBOUNCE: Duration = Duration::from_secs(1);
@@ -111,9 +115,17 @@ async fn count_changed(pool: &PgPool, changed: &ChangedNames) {
     }
 }
 
-/// Counts an organization's names. Answers when to try again if they were not counted.
+/// Renews a batch of an organization's keys, or, if there are none to renew, counts its names. Answers when to go on if
+/// they were not counted.
 async fn count(pool: &PgPool, organization_id: Uuid) -> Option<Duration> {
     let counted = within(DEADLINE, async {
+        // Apart from the count, whose time decides when the next one is.
+        let mut tx = begin(pool, Scope::Organization(organization_id)).await?;
+        let renewed = account::renew_keys(&mut tx, organization_id).await?;
+        tx.commit().await?;
+        if renewed > 0 {
+            return Ok(Count::KeysOutdated);
+        }
         let mut tx = begin(pool, Scope::Organization(organization_id)).await?;
         let counted = name_frequency::count(&mut tx, organization_id).await?;
         tx.commit().await?;
@@ -121,6 +133,8 @@ async fn count(pool: &PgPool, organization_id: Uuid) -> Option<Duration> {
     });
     match counted.await {
         Ok(Count::Done) => None,
+        // Other organizations come in between.
+        Ok(Count::KeysOutdated) => Some(Duration::ZERO),
         Ok(Count::UnderWay) => Some(RETRY),
         Ok(Count::NotBefore(delay)) => Some(delay),
         Err(error) => {

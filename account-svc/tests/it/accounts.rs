@@ -263,9 +263,10 @@ async fn a_page_may_be_empty_before_the_end_of_a_long_list() {
     // None of them is what is asked for.
     sqlx::query(
         "INSERT INTO accounts (organization_id, account_id, given_name, family_name, members, addresses,
-            contacts, plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash)
+            contacts, plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash,
+            keys_version)
         SELECT organization_id, ('ffffffff-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'N', 'N', '[]',
-            '[]', '[]', '', '', '{}', 'en', 1, 1
+            '[]', '[]', '', '', '{}', 'en', 1, 1, 1
         FROM accounts, generate_series(1, 20500) AS n",
     )
     .execute(&mut service.admin().await)

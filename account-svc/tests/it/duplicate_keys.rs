@@ -1,13 +1,17 @@
 //! Accounts are found by what they are now.
 
 use account_svc::domain::{
-    duplicate::{self, Identity},
+    duplicate::{self, Identity, KEYS_VERSION},
     name::PersonName,
 };
 use time::macros::date;
 use usher_proto::account::v1::{Account, CheckDuplicatesRequest, Date};
 
-use crate::support::{Service, check_names, new_account, update_account};
+use crate::{
+    duplicates::insert_namesakes,
+    name_frequencies::counted,
+    support::{Service, check_names, new_account, until, update_account},
+};
 
 impl Service {
     async fn is_keyed_as(&self, account: &Account, identity: Option<&Identity>) {
@@ -126,6 +130,102 @@ async fn closed_accounts_are_no_duplicates_until_they_are_opened_again() {
     service.reopen(&account).await.unwrap();
     assert!(service.finds(&account, "Katarzyna", "Lee").await);
     assert!(!service.finds(&account, "Ann", "Leigh").await);
+}
+
+/// As after an upgrade to a release that folds names in another way.
+#[tokio::test]
+async fn keys_of_an_earlier_release_are_derived_anew() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let ann = service
+        .create(new_account(&organization, "Ann", "Lee", ""))
+        .await;
+    // Several batches.
+    insert_namesakes(&service, 2_100).await;
+    let bo = service
+        .create(new_account(&organization, "Bo", "Diaz", ""))
+        .await;
+    service.close(&bo).await;
+    let mut admin = service.admin().await;
+    until("counted", async || {
+        counted(&mut admin, &organization).await == Some(2_101)
+    })
+    .await;
+    let database = service.stop().await;
+    sqlx::raw_sql(
+        "UPDATE accounts SET keys_version = 0, given_name_hash = 7;
+        UPDATE name_frequencies SET name_hash = 7 WHERE as_given_name > 0;
+        UPDATE name_counts SET keys_version = 0, next_count_time = now();
+        UPDATE duplicate_keys SET key = key + 1;
+        INSERT INTO duplicate_keys SELECT organization_id, 5, account_id FROM accounts",
+    )
+    .execute(&mut database.admin().await.unwrap())
+    .await
+    .unwrap();
+
+    let url = database.service_url();
+    let mut service = Service::start_on(database, &url, &[]).await;
+    let mut admin = service.admin().await;
+    until("renewed", async || {
+        let version: i16 = sqlx::query_scalar("SELECT min(keys_version) FROM name_counts")
+            .fetch_one(&mut admin)
+            .await
+            .unwrap();
+        version == KEYS_VERSION
+    })
+    .await;
+    let identity = Identity {
+        name: PersonName {
+            given: "Ann".to_owned(),
+            family: "Lee".to_owned(),
+        },
+        email: None,
+        birth_date: None,
+        phone: None,
+    };
+    service.is_keyed_as(&ann, Some(&identity)).await;
+    service.is_keyed_as(&bo, None).await;
+    let left: (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM accounts WHERE keys_version = 0 OR given_name_hash = 7),
+            (SELECT count(*) FROM name_frequencies WHERE name_hash = 7)",
+    )
+    .fetch_one(&mut admin)
+    .await
+    .unwrap();
+    assert_eq!(left, (0, 0));
+    assert!(service.finds(&ann, "Ann", "Lee").await);
+}
+
+/// While replicas are upgraded one after the other, an account may have newer keys than this one derives.
+#[tokio::test]
+async fn a_change_by_an_earlier_release_is_to_be_renewed_by_a_later_one() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", ""))
+        .await;
+    let mut admin = service.admin().await;
+    let mut version = async |statement: &'static str| -> i16 {
+        sqlx::raw_sql(statement).execute(&mut admin).await.unwrap();
+        sqlx::query_scalar("SELECT keys_version FROM accounts")
+            .fetch_one(&mut admin)
+            .await
+            .unwrap()
+    };
+    let newer = "UPDATE accounts SET keys_version = 9";
+    assert_eq!(version(newer).await, 9);
+    let new = Account {
+        family_name: "Leigh".to_owned(),
+        ..Default::default()
+    };
+    service
+        .update(update_account(&account, &["family_name"], new))
+        .await;
+    assert_eq!(version("SELECT").await, KEYS_VERSION);
+    assert_eq!(version(newer).await, 9);
+    service.close(&account).await;
+    service.reopen(&account).await.unwrap();
+    assert_eq!(version("SELECT").await, KEYS_VERSION);
 }
 
 #[tokio::test]

@@ -208,8 +208,8 @@ async fn a_new_count_voids_no_acknowledgement() {
     let request = new_account(&organization, "Katarzyna", "Novak", "");
     let warning = report(service.accounts.create_account(request.clone()).await);
     sqlx::query(
-        "INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time)
-        VALUES ($1::uuid, 100000, now(), now() + interval '1 day')
+        "INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time, keys_version)
+        VALUES ($1::uuid, 100000, now(), now() + interval '1 day', 1)
         ON CONFLICT (organization_id) DO UPDATE SET accounts = 100000, next_count_time = excluded.next_count_time",
     )
     .bind(&organization)

@@ -78,9 +78,10 @@ async fn a_response_holds_no_more_than_clients_accept() {
     service.create(large_account(&organization, 60_000)).await;
     sqlx::query(
         "INSERT INTO accounts (organization_id, account_id, given_name, family_name, members, addresses,
-            contacts, plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash)
+            contacts, plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash,
+            keys_version)
         SELECT organization_id, gen_random_uuid(), given_name, family_name, members, addresses, contacts,
-            plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash
+            plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash, keys_version
         FROM accounts, generate_series(1, 119)",
     )
     .execute(&mut service.admin().await)

@@ -97,8 +97,8 @@ async fn a_stolen_login_sees_no_other_organization_from_inside_one() {
             VALUES (gen_random_uuid(), gen_random_uuid(), 'h', '');
         INSERT INTO name_frequencies (organization_id, name_hash, as_given_name, as_family_name)
             VALUES (gen_random_uuid(), 1, 1, 1);
-        INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time)
-            VALUES (gen_random_uuid(), 1, now(), now());
+        INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time, keys_version)
+            VALUES (gen_random_uuid(), 1, now(), now(), 1);
         INSERT INTO outbox (event_id, organization_id, event_type, payload, retry_time)
             VALUES (gen_random_uuid(), gen_random_uuid(), 'test', '', 'infinity');
         INSERT INTO login_throttles (throttle_key, arrival_time) VALUES ('k', now() + interval '1 hour');

@@ -14,8 +14,9 @@ FROM accounts, LATERAL (VALUES (given_name_hash, true), (family_name_hash, false
 WHERE close_time IS NULL AND name_hash IS NOT NULL
 GROUP BY organization_id, name_hash;
 
-INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time)
-SELECT organization_id, count(*), now(), now() FROM accounts WHERE close_time IS NULL GROUP BY organization_id;
+INSERT INTO name_counts (organization_id, accounts, count_time, next_count_time, keys_version)
+SELECT organization_id, count(*), now(), now(), min(keys_version)
+FROM accounts WHERE close_time IS NULL GROUP BY organization_id;
 
 INSERT INTO audit_events (organization_id, audit_event_id, resource_id, actor, action, details, trace_id)
 SELECT organization_id, gen_random_uuid(), account_id, 'staff', 'account.create', '{}', '' FROM accounts;

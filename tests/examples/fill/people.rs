@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use account_svc::domain::{
-    duplicate::{self, Identity, NameHashes},
+    duplicate::{self, Identity, KEYS_VERSION, NameHashes},
     name::PersonName,
 };
 use time::{Date, Month};
@@ -197,7 +197,7 @@ impl Client {
         };
         format!(
             "{}\t{}\t{given}\t{family}\t{email}\t{email}\t{birth_date}\t[]\t[]\t[]\tstarter\tstaff\t{{}}\ten\t\
-             {}\t{}\t{}\t{}\t{activated}\t{closed}\t2025-06-01\n",
+             {}\t{}\t{KEYS_VERSION}\t{}\t{}\t{activated}\t{closed}\t2025-06-01\n",
             self.organization_id,
             self.account_id(),
             number(hashes.given),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     db::invitation::NewInvitation,
     domain::{
-        duplicate::{self, Identity},
+        duplicate::{self, Identity, KEYS_VERSION},
         email::Email,
         profile::Profile,
     },
@@ -42,8 +42,8 @@ pub async fn create(
             INSERT INTO accounts (
                 organization_id, account_id, given_name, family_name, email, email_canonical, birth_date,
                 phone, members, addresses, contacts, plan, assigned_staff, attributes, locale,
-                given_name_hash, family_name_hash, last_invitation_id)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+                given_name_hash, family_name_hash, last_invitation_id, keys_version)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $27)
             ON CONFLICT (organization_id, email_canonical) WHERE close_time IS NULL DO NOTHING
             RETURNING account_id, create_time
         ), keys AS (
@@ -88,6 +88,7 @@ pub async fn create(
         invitation.map(|invitation| invitation.return_url.as_str()),
         invitation.map(|invitation| invitation.lifetime_seconds),
         invitation.map(|invitation| &invitation.token_hash.0[..]),
+        KEYS_VERSION,
     )
     .fetch_optional(connection)
     .await?;
@@ -148,7 +149,8 @@ pub async fn update(
             given_name = $3, family_name = $4, email = $5, email_canonical = $6, birth_date = $7,
             phone = $8, members = $9, addresses = $10, contacts = $11, plan = $12,
             assigned_staff = $13, attributes = $14, locale = $15, given_name_hash = $16,
-            family_name_hash = $17, version = version + 1, update_time = now()
+            family_name_hash = $17, keys_version = least(keys_version, $20),
+            version = version + 1, update_time = now()
         WHERE organization_id = $1 AND account_id = $2",
         organization_id,
         account_id,
@@ -169,6 +171,7 @@ pub async fn update(
         names.family,
         &keys.removed,
         &keys.added,
+        KEYS_VERSION,
     )
     .execute(connection)
     .await?;
@@ -239,11 +242,13 @@ pub async fn reopen(
             SELECT $1, key, $2 FROM unnest($3::bigint[]) AS key
             ON CONFLICT DO NOTHING
         )
-        UPDATE accounts SET close_time = NULL, version = version + 1, update_time = now()
+        UPDATE accounts SET close_time = NULL, keys_version = least(keys_version, $4), version = version + 1,
+            update_time = now()
         WHERE organization_id = $1 AND account_id = $2",
         organization_id,
         account_id,
         &duplicate::blocking_keys(identity),
+        KEYS_VERSION,
     )
     .execute(connection)
     .await?;
