@@ -14,10 +14,7 @@ async fn main() -> ExitCode {
     config::run(async |cli: Cli| match cli.command {
         Command::Serve(args) => serve(*args).await,
         Command::Migrate(args) => run_migrations(args).await,
-        Command::GenerateKey => {
-            generate_key();
-            Ok(())
-        }
+        Command::GenerateKey => generate_key(),
     })
     .await
 }
@@ -44,11 +41,12 @@ async fn run_migrations(args: MigrateArgs) -> anyhow::Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the keys are what the command is for")]
-fn generate_key() {
-    let (private, public) = PrivateKey::generate();
+fn generate_key() -> anyhow::Result<()> {
+    let (private, public) = PrivateKey::generate()?;
     println!(
         "# of notify-svc, secret:\nTOKEN_PRIVATE_KEY={}",
         private.to_base64().as_str()
     );
     println!("# of account-svc:\nTOKEN_PUBLIC_KEY={}", public.to_base64());
+    Ok(())
 }

@@ -5,19 +5,21 @@
 //!
 //! HPKE (RFC 9180) in base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+use aws_lc_rs::agreement;
 use data_encoding::BASE64;
-use hpke::{
-    Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _, aead::ChaCha20Poly1305,
-    kdf::HkdfSha256, kem::X25519HkdfSha256,
+use rustls::crypto::{
+    aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_CHACHA20_POLY1305 as SUITE,
+    hpke::{EncapsulatedSecret, Hpke as _, HpkePrivateKey, HpkePublicKey},
 };
 use usher_proto::event::v1::InvitationRequested;
 use zeroize::Zeroizing;
 
 use crate::email;
 
-type Kem = X25519HkdfSha256;
+/// Length of a key in bytes (RFC 9180, section 7.1).
+const KEY_LENGTH: usize = 32;
 
 /// Binds a seal to its use (`info` in RFC 9180, section 5).
 const INFO: &[u8] = b"usher token v1";
@@ -28,6 +30,9 @@ pub enum SealError {
     /// The text is no key.
     #[error("not an X25519 key of 32 bytes in base64; make a pair with `notify-svc generate-key`")]
     MalformedKey,
+    /// No key was made.
+    #[error("the system gives no random numbers to make a key from")]
+    CannotGenerate,
     /// Sealing failed: the public key is not a usable point.
     #[error("the public key cannot be sealed to")]
     UnusableKey,
@@ -38,11 +43,14 @@ pub enum SealError {
 
 /// The half that account-svc seals with.
 #[derive(Clone)]
-pub struct PublicKey(<Kem as hpke::Kem>::PublicKey);
+pub struct PublicKey(HpkePublicKey);
 
 /// The half that notify-svc opens with.
 #[derive(Clone)]
-pub struct PrivateKey(<Kem as hpke::Kem>::PrivateKey);
+pub struct PrivateKey {
+    secret: Arc<HpkePrivateKey>,
+    public: PublicKey,
+}
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,24 +82,34 @@ impl PublicKey {
         let bytes = BASE64
             .decode(text.trim().as_bytes())
             .map_err(|_| SealError::MalformedKey)?;
-        <Kem as hpke::Kem>::PublicKey::from_bytes(&bytes)
-            .map(Self)
-            .map_err(|_| SealError::MalformedKey)
+        if bytes.len() != KEY_LENGTH {
+            return Err(SealError::MalformedKey);
+        }
+        Ok(Self(HpkePublicKey(bytes)))
     }
 
     /// The key as text for a setting.
     #[must_use]
     pub fn to_base64(&self) -> String {
-        BASE64.encode(&self.0.to_bytes())
+        BASE64.encode(&self.0.0)
     }
 }
 
 impl PrivateKey {
     /// Makes a new pair of keys.
-    #[must_use]
-    pub fn generate() -> (Self, PublicKey) {
-        let (private, public) = Kem::gen_keypair();
-        (Self(private), PublicKey(public))
+    ///
+    /// # Errors
+    /// If the system gives no random numbers.
+    pub fn generate() -> Result<(Self, PublicKey), SealError> {
+        let (public, secret) = SUITE
+            .generate_key_pair()
+            .map_err(|_| SealError::CannotGenerate)?;
+        let public = PublicKey(public);
+        let private = Self {
+            secret: Arc::new(secret),
+            public: public.clone(),
+        };
+        Ok((private, public))
     }
 
     /// Reads a key as `notify-svc generate-key` prints it.
@@ -99,26 +117,31 @@ impl PrivateKey {
     /// # Errors
     /// If `text` is no key.
     pub fn from_base64(text: &str) -> Result<Self, SealError> {
-        let bytes = Zeroizing::new(
-            BASE64
-                .decode(text.trim().as_bytes())
-                .map_err(|_| SealError::MalformedKey)?,
-        );
-        <Kem as hpke::Kem>::PrivateKey::from_bytes(&bytes)
-            .map(Self)
-            .map_err(|_| SealError::MalformedKey)
+        let secret = BASE64
+            .decode(text.trim().as_bytes())
+            .map(HpkePrivateKey::from)
+            .map_err(|_| SealError::MalformedKey)?;
+        let public =
+            agreement::PrivateKey::from_private_key(&agreement::X25519, secret.secret_bytes())
+                .map_err(|_| SealError::MalformedKey)?
+                .compute_public_key()
+                .map_err(|_| SealError::MalformedKey)?;
+        Ok(Self {
+            secret: Arc::new(secret),
+            public: PublicKey(HpkePublicKey(public.as_ref().to_vec())),
+        })
     }
 
     /// The key as text for a setting. Keep it secret.
     #[must_use]
     pub fn to_base64(&self) -> Zeroizing<String> {
-        Zeroizing::new(BASE64.encode(&self.0.to_bytes()))
+        Zeroizing::new(BASE64.encode(self.secret.secret_bytes()))
     }
 
     /// The public half.
     #[must_use]
-    pub fn public_key(&self) -> PublicKey {
-        PublicKey(Kem::sk_to_pk(&self.0))
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
     }
 }
 
@@ -184,18 +207,14 @@ impl<'a> TokenUse<'a> {
 /// # Errors
 /// If the key is not a usable point of the curve.
 pub fn seal(key: &PublicKey, token: &str, token_use: TokenUse<'_>) -> Result<Sealed, SealError> {
-    hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem>(
-        &OpModeS::Base,
-        &key.0,
-        INFO,
-        token.as_bytes(),
-        &token_use.additional_data(),
-    )
-    .map(|(encapsulated_key, ciphertext)| Sealed {
-        encapsulated_key: encapsulated_key.to_bytes().to_vec(),
+    let additional_data = token_use.additional_data();
+    let (encapsulated_key, ciphertext) = SUITE
+        .seal(INFO, &additional_data, token.as_bytes(), &key.0)
+        .map_err(|_| SealError::UnusableKey)?;
+    Ok(Sealed {
+        encapsulated_key: encapsulated_key.0,
         ciphertext,
     })
-    .map_err(|_| SealError::UnusableKey)
 }
 
 /// Opens a seal with whichever of `keys` fits: while keys are rotated, seals to the old key are still
@@ -208,20 +227,19 @@ pub fn open(
     sealed: &Sealed,
     token_use: TokenUse<'_>,
 ) -> Result<Zeroizing<String>, SealError> {
-    let encapsulated_key = <Kem as hpke::Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key)
-        .map_err(|_| SealError::CannotOpen)?;
+    let encapsulated_key = EncapsulatedSecret(sealed.encapsulated_key.clone());
     let additional_data = token_use.additional_data();
     keys.iter()
         .find_map(|key| {
-            hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, Kem>(
-                &OpModeR::Base,
-                &key.0,
-                &encapsulated_key,
-                INFO,
-                &sealed.ciphertext,
-                &additional_data,
-            )
-            .ok()
+            SUITE
+                .open(
+                    &encapsulated_key,
+                    INFO,
+                    &additional_data,
+                    &sealed.ciphertext,
+                    &key.secret,
+                )
+                .ok()
         })
         .and_then(|token| String::from_utf8(token).ok())
         .map(Zeroizing::new)
@@ -243,8 +261,8 @@ mod tests {
 
     #[test]
     fn only_the_private_key_opens_a_seal() {
-        let (private, public) = PrivateKey::generate();
-        let (other, _) = PrivateKey::generate();
+        let (private, public) = PrivateKey::generate().unwrap();
+        let (other, _) = PrivateKey::generate().unwrap();
         let sealed = seal(&public, "token", USE).unwrap();
         let opened = open(&[other.clone(), private], &sealed, USE).unwrap();
         assert_eq!(opened.as_str(), "token");
@@ -253,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_seal_opens_for_its_own_email_alone() {
-        let (private, public) = PrivateKey::generate();
+        let (private, public) = PrivateKey::generate().unwrap();
         let keys = [private];
         let sealed = seal(&public, "token", USE).unwrap();
         let same = TokenUse {
@@ -301,7 +319,7 @@ mod tests {
 
     #[test]
     fn keys_survive_their_text() {
-        let (private, public) = PrivateKey::generate();
+        let (private, public) = PrivateKey::generate().unwrap();
         let again = PrivateKey::from_base64(&private.to_base64()).unwrap();
         assert_eq!(again.public_key().to_base64(), public.to_base64());
         assert_eq!(

@@ -99,7 +99,7 @@ impl Service {
 
     /// Starts a service on a database that it reaches at `url`.
     pub async fn start_on(database: Database, url: &str, settings: &[&str]) -> Self {
-        let (key, public) = PrivateKey::generate();
+        let (key, public) = PrivateKey::generate().unwrap();
         let public = public.to_base64();
         let arguments = [
             "account-svc",

@@ -74,7 +74,7 @@ impl DataDir {
             return PrivateKey::from_base64(text.trim())
                 .with_context(|| format!("{} holds no key", file.display()));
         }
-        let (key, _) = PrivateKey::generate();
+        let (key, _) = PrivateKey::generate()?;
         OpenOptions::new()
             .write(true)
             .create_new(true)

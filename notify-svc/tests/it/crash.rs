@@ -30,7 +30,7 @@ fn a_crash_loses_no_email_and_repeats_only_what_was_being_handed_over() {
     // The SMTP server and the test live longer than the service.
     let surroundings = Runtime::new().unwrap();
     let smtp = surroundings.block_on(crate::scripted_smtp::ScriptedSmtp::start());
-    let (private_key, _) = usher_runtime::seal::PrivateKey::generate();
+    let (private_key, _) = usher_runtime::seal::PrivateKey::generate().unwrap();
 
     let doomed = Runtime::new().unwrap();
     let (service, requests) = doomed.block_on(async {

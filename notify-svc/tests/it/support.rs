@@ -109,7 +109,7 @@ impl Service {
 
     pub async fn start_on(database: Database, bus: EventBus, more: &[&str]) -> Self {
         let smtp = ScriptedSmtp::start().await;
-        let (private_key, _) = PrivateKey::generate();
+        let (private_key, _) = PrivateKey::generate().unwrap();
         Self::start_with(database, bus, smtp, private_key, more).await
     }
 
@@ -136,7 +136,7 @@ impl Service {
             database,
             bus,
             smtp,
-            key: private_key.public_key(),
+            key: private_key.public_key().clone(),
             private_key,
             deliveries: DeliveryServiceClient::new(channel.clone()),
             channel,
