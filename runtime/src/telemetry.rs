@@ -15,7 +15,10 @@ use opentelemetry_sdk::{
     trace::{Sampler, SdkTracerProvider},
 };
 use tracing_subscriber::{
-    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use crate::config::{LogFormat, TelemetryArgs};
@@ -70,9 +73,13 @@ pub fn init(service_name: &'static str, args: &TelemetryArgs) -> anyhow::Result<
             .boxed(),
         LogFormat::Pretty => lines.compact().boxed(),
     };
+    // Not an `EnvFilter`, which looks at each span anew whenever a task enters or leaves it: 7 % of a create.
+    let recorded = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("lapin", LevelFilter::OFF);
     let traces = tracing_opentelemetry::layer()
         .with_tracer(tracer_provider.tracer(service_name))
-        .with_filter(EnvFilter::new("info,lapin=off"));
+        .with_filter(recorded);
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .with(traces)
