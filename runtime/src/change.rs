@@ -62,10 +62,8 @@ impl Store {
     ) -> Result<T, E> {
         let begun = database::begin(&self.pool, scope).await;
         let mut tx = begun.map_err(CommonError::from)?;
-        let result = work(&mut tx).await;
-        // Nothing was changed; a connection that cannot even roll back is not worth an error.
-        let _ = tx.rollback().await;
-        result
+        // Nothing is changed: dropped, the transaction is rolled back while the caller has its answer already.
+        work(&mut tx).await
     }
 
     /// Runs a mutation as one unit of work in the call's organization, or on the whole platform for calls
