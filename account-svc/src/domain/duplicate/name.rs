@@ -171,8 +171,10 @@ impl Name {
     /// By how many mistakes a name differs.
     fn mistakes(&self, meant: &Self) -> Nearness {
         let (written, meant) = (self.latin(), meant.latin());
-        let edits = strsim::generic_damerau_levenshtein(written, meant);
-        match (edits, written.len().min(meant.len())) {
+        match (
+            typing::edits(written, meant),
+            written.len().min(meant.len()),
+        ) {
             (1, 3..) => Nearness::OneEdit,
             (2, 5..) => Nearness::TwoEdits,
             _ => Nearness::CloseSpelling,

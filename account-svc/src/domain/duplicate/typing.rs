@@ -6,7 +6,8 @@
 
 use std::sync::LazyLock;
 
-/// Letters of a name that are compared.
+/// Letters of a name that are compared: the time that a comparison takes grows with their square, and a hundred
+/// characters can stand for two thousand letters.
 const LENGTH: usize = 32;
 /// Most letters that are missing or too many.
 const SHIFT: usize = 3;
@@ -72,8 +73,7 @@ const REWRITINGS: [(&str, &str); 30] = [
 /// How likely it is that somebody who makes mistakes writes `written` where `meant` is meant; above 0 for names of
 /// up to three letters more or less.
 pub(super) fn likelihood(written: &[char], meant: &[char]) -> f64 {
-    let written = &written[..written.len().min(LENGTH)];
-    let meant = &meant[..meant.len().min(LENGTH)];
+    let (written, meant) = (beginning(written), beginning(meant));
     if written.len().abs_diff(meant.len()) > SHIFT || are_of_other_letters(written, meant) {
         return 0.0;
     }
@@ -104,6 +104,15 @@ pub(super) fn likelihood(written: &[char], meant: &[char]) -> f64 {
         }
     }
     cells[meant.len()][written.len()]
+}
+
+/// By how many letters added, left out, mistaken or swapped with the next one the beginnings of two names differ.
+pub(super) fn edits(written: &[char], meant: &[char]) -> usize {
+    strsim::generic_damerau_levenshtein(beginning(written), beginning(meant))
+}
+
+fn beginning(name: &[char]) -> &[char] {
+    &name[..name.len().min(LENGTH)]
 }
 
 /// Whether more letters of one name than mistakes can explain are not in the other: so for most names.

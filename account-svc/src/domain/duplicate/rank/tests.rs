@@ -1,6 +1,9 @@
 //! What is shown of which candidates.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -273,6 +276,20 @@ fn several_accounts_of_one_client_do_not_hide_each_other() {
     );
     // The newest first.
     assert_eq!(shown[0].account_id, copies[4].0);
+}
+
+/// Each of these characters is written out as eighteen letters.
+#[test]
+fn the_longest_names_are_compared_in_little_time() {
+    let name = |last: char| format!("{}{last}", "\u{FDFA}".repeat(99));
+    let candidates: Vec<(Uuid, Identity)> = ('a'..='z')
+        .map(|last| (Uuid::now_v7(), identity(&name(last), &name(last), BORN)))
+        .collect();
+    let new = identity(&name('0'), &name('0'), BORN);
+    let started = Instant::now();
+    let shown = rank(&new, &candidates, &common(&new), DuplicateRules::IMPORT);
+    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(!shown.is_empty());
 }
 
 proptest! {
