@@ -36,5 +36,6 @@ bench: ## Measures the release build and compares it with its parts
 	cargo build --release -p account-svc -p notify-svc -p usher-tests --bins --examples
 	PROGRAMS=$(PROGRAMS) tests/servers --private --durable tests/bench $(ROWS)
 
+# SETS=list.tsv measures lists of your own; their format is at the top of the example.
 duplicates: ## Measures how well duplicates are found, by kind of error and size of the organization
-	cargo run --release -p usher-tests --example duplicates
+	cargo run --release -p usher-tests --example duplicates -- $(SETS)

@@ -44,7 +44,7 @@ actions! {
     AccountReopened = "account.reopened",
     /// A warning of possible duplicates was ignored.
     DuplicateIgnored = "duplicate.ignored",
-    /// A client was invited.
+    /// An email that invites a client was asked for.
     InvitationSent = "invitation.sent",
     /// What goes with an invitation changed before its email was sent.
     InvitationUpdated = "invitation.updated",

@@ -82,7 +82,8 @@ pub enum Nearness {
     OneEdit,
     /// Two such mistakes.
     TwoEdits,
-    /// A similar sound or spelling, also in another script.
+    /// More mistakes than two, or in a short name fewer; or equal Latin forms in two scripts, or in other characters of
+    /// the same sound.
     CloseSpelling,
     /// One of several names, or the beginning of one.
     PartOfName,
@@ -91,9 +92,9 @@ pub enum Nearness {
     /// Day and month of a date are swapped.
     DayMonthSwapped,
     /// One digit of a date is another, or swapped with the next one.
-    OneDigit,
+    OneDateDigit,
     /// Two of day, month and year are equal.
-    TwoParts,
+    TwoDateParts,
     /// Different.
     Other,
     /// At least one side has no value.
@@ -113,8 +114,8 @@ impl Nearness {
             | Self::PartOfName
             | Self::Initial
             | Self::DayMonthSwapped
-            | Self::OneDigit
-            | Self::TwoParts => FieldComparison::Similar,
+            | Self::OneDateDigit
+            | Self::TwoDateParts => FieldComparison::Similar,
             Self::Other => FieldComparison::Differs,
             Self::Missing => FieldComparison::Missing,
         }

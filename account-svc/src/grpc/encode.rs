@@ -257,8 +257,8 @@ fn field_evidence(field: &FieldMatch) -> proto::FieldEvidence {
         Nearness::PartOfName => proto::Nearness::PartOfName,
         Nearness::Initial => proto::Nearness::Initial,
         Nearness::DayMonthSwapped => proto::Nearness::DayMonthSwapped,
-        Nearness::OneDigit => proto::Nearness::OneDigit,
-        Nearness::TwoParts => proto::Nearness::TwoParts,
+        Nearness::OneDateDigit => proto::Nearness::OneDateDigit,
+        Nearness::TwoDateParts => proto::Nearness::TwoDateParts,
         Nearness::Other => proto::Nearness::Other,
         Nearness::Missing => proto::Nearness::Missing,
     };

@@ -95,7 +95,7 @@ pub struct CheckData {
 /// Reads what the duplicate check judges, in one statement: whether the email is taken, and the open accounts that
 /// share a key with `identity`, for about [`ENOUGH_CANDIDATES`], rarest keys first. A key of more than
 /// [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of the keys of equal names, the
-/// oldest accounts are read in any case. The same ones every time, for callers acknowledge those that they were
+/// newest accounts are read in any case. The same ones every time, for callers acknowledge those that they were
 /// shown.
 ///
 /// # Errors

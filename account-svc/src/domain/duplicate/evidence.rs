@@ -72,12 +72,12 @@ pub(super) fn birth_date(one: Option<Date>, other: Option<Date>) -> Evidence {
     }
     if is_one_digit(digits(one), digits(other)) {
         let ratio = ONE_DIGIT * BIRTH_DATES / ONE_DIGIT_AWAY + OTHER;
-        return evidence(Nearness::OneDigit, ratio);
+        return evidence(Nearness::OneDateDigit, ratio);
     }
     let equal = [year == other_year, month == other_month, day == other_day];
     if equal.iter().filter(|&&is_equal| is_equal).count() == 2 {
         let ratio = TWO_PARTS * BIRTH_DATES / TWO_PARTS_AWAY + OTHER;
-        return evidence(Nearness::TwoParts, ratio);
+        return evidence(Nearness::TwoDateParts, ratio);
     }
     evidence(Nearness::Other, OTHER)
 }

@@ -19,7 +19,7 @@ pub async fn cancel_revoked(
     let invitation_ids: Vec<_> = revocations.iter().map(|row| row.invitation_id).collect();
     let rows = change_deliveries!(
         r#"UPDATE deliveries AS delivery
-           SET state = 'CANCELLED', reason = 'the invitation was revoked', next_attempt_time = NULL,
+           SET state = 'CANCELLED', reason = 'the invitation was revoked or replaced by a newer one', next_attempt_time = NULL,
                encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1,
                lease_token = NULL, lease_expire_time = NULL, update_time = now()
            FROM revocations AS revocation

@@ -92,11 +92,12 @@ impl<T: MailTransport> Attempts<T> {
             ClaimStatus::HandedOver => Some(self.answer_lost(claim)),
             ClaimStatus::Revoked if claim.unknown_count > 0 => Some(Outcome::ended(
                 DeliveryState::Failed,
-                "the relay's answer was lost, and the invitation was revoked before another attempt",
+                "the relay's answer was lost, and the invitation was revoked or replaced by a newer one before \
+                 another attempt",
             )),
             ClaimStatus::Revoked => Some(Outcome::ended(
                 DeliveryState::Cancelled,
-                "the invitation was revoked",
+                "the invitation was revoked or replaced by a newer one",
             )),
             ClaimStatus::Suppressed => Some(Outcome::ended(
                 DeliveryState::Suppressed,
@@ -126,7 +127,7 @@ impl<T: MailTransport> Attempts<T> {
             Some(Mark::Revoked) => {
                 return Some(Outcome::ended(
                     DeliveryState::Cancelled,
-                    "the invitation was revoked",
+                    "the invitation was revoked or replaced by a newer one",
                 ));
             }
             Some(Mark::Lost) => return None,

@@ -147,9 +147,9 @@ fn similar_names_with_the_same_birth_date_are_shown(
 #[rstest]
 #[case::same(BORN, Nearness::Equal, true)]
 #[case::swapped(Some(date!(1980 - 03 - 02)), Nearness::DayMonthSwapped, true)]
-#[case::digit(Some(date!(1980 - 02 - 04)), Nearness::OneDigit, true)]
-#[case::digits_swapped(Some(date!(1908 - 02 - 03)), Nearness::OneDigit, true)]
-#[case::two_parts(Some(date!(1980 - 02 - 28)), Nearness::TwoParts, true)]
+#[case::digit(Some(date!(1980 - 02 - 04)), Nearness::OneDateDigit, true)]
+#[case::digits_swapped(Some(date!(1908 - 02 - 03)), Nearness::OneDateDigit, true)]
+#[case::two_parts(Some(date!(1980 - 02 - 28)), Nearness::TwoDateParts, true)]
 #[case::other(Some(date!(1955 - 05 - 05)), Nearness::Other, false)]
 fn birth_dates_speak_for_and_against(
     #[case] other: Option<Date>,
