@@ -34,7 +34,7 @@ pub enum SealError {
     #[error("the system gives no random numbers to make a key from")]
     CannotGenerate,
     /// Sealing failed: the public key is not a usable point.
-    #[error("the public key cannot be sealed to")]
+    #[error("nothing can be sealed to this key; make a pair with `notify-svc generate-key`")]
     UnusableKey,
     /// None of the private keys opens the seal, or the token was sealed for another email.
     #[error("no private key opens the seal")]
@@ -77,7 +77,7 @@ impl PublicKey {
     /// Reads a key as `notify-svc generate-key` prints it.
     ///
     /// # Errors
-    /// If `text` is no key.
+    /// If `text` is no key, or nothing can be sealed to it.
     pub fn from_base64(text: &str) -> Result<Self, SealError> {
         let bytes = BASE64
             .decode(text.trim().as_bytes())
@@ -85,7 +85,12 @@ impl PublicKey {
         if bytes.len() != KEY_LENGTH {
             return Err(SealError::MalformedKey);
         }
-        Ok(Self(HpkePublicKey(bytes)))
+        let key = HpkePublicKey(bytes);
+        // A point of low order is found out at the start, and not by the first client who is invited.
+        SUITE
+            .setup_sealer(INFO, &key)
+            .map_err(|_| SealError::UnusableKey)?;
+        Ok(Self(key))
     }
 
     /// The key as text for a setting.
@@ -326,5 +331,18 @@ mod tests {
             PublicKey::from_base64("not a key").unwrap_err(),
             SealError::MalformedKey
         );
+    }
+
+    #[test]
+    fn points_of_low_order_are_no_keys() {
+        let one = {
+            let mut bytes = [0; KEY_LENGTH];
+            bytes[0] = 1;
+            bytes
+        };
+        for point in [[0; KEY_LENGTH], one] {
+            let key = PublicKey::from_base64(&BASE64.encode(&point));
+            assert_eq!(key.unwrap_err(), SealError::UnusableKey);
+        }
     }
 }
