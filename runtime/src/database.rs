@@ -184,9 +184,10 @@ pub fn is_outage(error: &sqlx::Error) -> bool {
     match error {
         Sql::Io(_) | Sql::Tls(_) | Sql::PoolTimedOut | Sql::PoolClosed | Sql::BeginFailed => true,
         // PostgreSQL, appendix A. Classes: 08 connection, 40 transaction rollback (deadlocks), 53 resources,
-        // 57 operator intervention (timeouts too). 55P03: `lock_timeout`.
+        // 57 operator intervention (timeouts too). 25P03: `idle_in_transaction_session_timeout`, after this process
+        // stood still. 55P03: `lock_timeout`.
         Sql::Database(error) => error.code().is_some_and(|code| {
-            ["08", "40", "53", "55P03", "57"]
+            ["08", "25P03", "40", "53", "55P03", "57"]
                 .iter()
                 .any(|class| code.starts_with(class))
         }),

@@ -208,6 +208,39 @@ async fn a_lock_is_not_waited_for_without_end() {
     );
 }
 
+/// As after a process that stood still in the middle of a call.
+#[tokio::test]
+async fn a_transaction_that_was_idle_for_too_long_is_an_outage() {
+    let database = database().await;
+    let pool = pool(&database.service_url(), 1);
+    let mut tx = begin(&pool, Scope::Platform).await.expect("begin");
+    let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *tx)
+        .await
+        .expect("process");
+    wait_for(
+        &mut tx,
+        "SET LOCAL idle_in_transaction_session_timeout = '10ms'",
+    )
+    .await
+    .expect("set");
+    let mut admin = database.admin().await.expect("admin");
+    soon("the server ends it", async {
+        loop {
+            let processes: Vec<i32> = sqlx::query_scalar("SELECT pid FROM pg_stat_activity")
+                .fetch_all(&mut admin)
+                .await
+                .expect("processes");
+            if !processes.contains(&process) {
+                return;
+            }
+        }
+    })
+    .await;
+    let error = wait_for(&mut tx, "SELECT 1").await.unwrap_err();
+    assert!(is_outage(&error), "{error}");
+}
+
 #[tokio::test]
 async fn the_database_of_another_service_is_not_migrated() {
     let database = Database::migrated(ServiceName::Account, &ACCOUNT_MIGRATIONS).await;
