@@ -15,7 +15,7 @@ mod typing;
 
 pub use frequency::{Frequencies, NameFrequency, NameHashes, name_hashes};
 pub use keys::{ENOUGH_CANDIDATES, KEYS_VERSION, MAX_POSTINGS, blocking_keys, exact_keys};
-pub use rank::{DuplicateRules, rank};
+pub use rank::{Comparison, DuplicateRules};
 
 /// What entries are compared by. `Debug` shows nothing of it.
 #[derive(Clone)]
@@ -195,7 +195,10 @@ mod tests {
             names: hashes.map(|hash| (hash, frequency)).collect(),
         };
         let candidates = [(Uuid::nil(), existing.clone())];
-        rank(new, &candidates, &frequencies, DuplicateRules::FRONT_DESK).pop()
+        let comparison = Comparison::new(new, &candidates);
+        comparison
+            .rank(&frequencies, DuplicateRules::FRONT_DESK)
+            .pop()
     }
 
     #[test]

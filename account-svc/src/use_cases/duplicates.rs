@@ -1,7 +1,5 @@
 //! The duplicate check: the same for the question and for every change.
 
-use std::collections::HashSet;
-
 use sqlx::PgConnection;
 use usher_runtime::audit::AuditEntry;
 use uuid::Uuid;
@@ -15,7 +13,9 @@ use crate::{
     domain::{
         acknowledgement,
         audit::AuditAction,
-        duplicate::{self, Candidate, DuplicateReport, DuplicateRules, EmailVerdict, Identity},
+        duplicate::{
+            Candidate, Comparison, DuplicateReport, DuplicateRules, EmailVerdict, Identity,
+        },
         organization::{EntryMode, Organization},
         state::InvitationKind,
     },
@@ -168,18 +168,13 @@ async fn rank_candidates(
         mut frequencies,
         ..
     } = data;
-    let ranked = duplicate::rank(identity, &candidates, &frequencies, rules);
+    let comparison = Comparison::new(identity, &candidates);
+    let ranked = comparison.rank(&frequencies, rules);
     if ranked.is_empty() {
         return Ok(ranked);
     }
-    let hashes: HashSet<i64> = candidates
-        .iter()
-        .map(|(_, candidate)| duplicate::name_hashes(&candidate.name))
-        .flat_map(|hashes| [hashes.given, hashes.family])
-        .flatten()
-        .collect();
-    let hashes: Vec<i64> = hashes.into_iter().collect();
+    let hashes = comparison.name_hashes();
     let read = db::name_frequency::read(connection, organization_id, &hashes).await?;
     frequencies.names.extend(read);
-    Ok(duplicate::rank(identity, &candidates, &frequencies, rules))
+    Ok(comparison.rank(&frequencies, rules))
 }

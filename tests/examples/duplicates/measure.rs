@@ -6,7 +6,8 @@ use std::{
 };
 
 use account_svc::domain::duplicate::{
-    self, DuplicateRules, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS, NameFrequency,
+    self, Comparison, DuplicateRules, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS,
+    NameFrequency,
 };
 use uuid::Uuid;
 
@@ -145,13 +146,14 @@ pub(crate) fn measure(index: &Index<'_>, entries: &[Entry], rules: DuplicateRule
         let candidates = index.candidates(&entry.identity);
         let frequencies = index.frequencies(&entry.identity, &candidates);
         let start = Instant::now();
-        let ranked = duplicate::rank(&entry.identity, &candidates, &frequencies, all);
+        let comparison = Comparison::new(&entry.identity, &candidates);
+        let ranked = comparison.rank(&frequencies, all);
         let time = start.elapsed();
         outcome.rank_time += time;
         outcome.slowest = outcome.slowest.max(time);
         outcome.candidates += candidates.len();
         let original = entry.original.map(account_id);
-        for candidate in duplicate::rank(&entry.identity, &candidates, &frequencies, rules) {
+        for candidate in comparison.rank(&frequencies, rules) {
             shown += 1;
             right += usize::from(Some(candidate.account_id) == original);
         }

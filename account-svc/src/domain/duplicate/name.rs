@@ -35,27 +35,26 @@ pub(super) const FAMILY: Weights = Weights {
 };
 
 impl Weights {
-    /// How much likelier the name that is `written` is for the person with the `meant` one than for anyone, of whose
-    /// names a `share` is written so. 1 if a name is missing.
-    pub fn compare(&self, written: &Name, meant: &Name, share: f64) -> Evidence {
-        let evidence = |nearness, ratio| Evidence { nearness, ratio };
+    /// How the name that is `written` may come from the `meant` one.
+    pub fn resemblance(&self, written: &Name, meant: &Name) -> Resemblance {
+        let resemblance = |nearness, likelihood, ratio| Resemblance {
+            nearness,
+            likelihood,
+            ratio,
+            other: self.other,
+        };
         if written.folded.is_missing() || meant.folded.is_missing() {
-            return evidence(Nearness::Missing, 1.0);
+            return resemblance(Nearness::Missing, 0.0, Some(1.0));
         }
-        let is_equal = written.folded.equals(&meant.folded);
-        if written.is_initial(meant) {
-            let nearness = if is_equal {
-                Nearness::Equal
-            } else {
-                Nearness::Initial
-            };
-            return evidence(nearness, INITIAL_RATIO);
-        }
-        if is_equal {
-            return evidence(Nearness::Equal, self.equal / share + self.other);
+        let initial = written.is_initial(meant).then_some(INITIAL_RATIO);
+        if written.folded.equals(&meant.folded) {
+            // Also in other letters, such as `Mueller` and `Müller`.
+            return resemblance(Nearness::Equal, self.equal, initial);
         }
         let altered = self.altered(written, meant);
-        let nearness = if altered.nickname > altered.part.max(altered.mistaken) {
+        let nearness = if initial.is_some() {
+            Nearness::Initial
+        } else if altered.nickname > altered.part.max(altered.mistaken) {
             Nearness::Nickname
         } else if altered.part > altered.mistaken {
             Nearness::PartOfName
@@ -64,19 +63,8 @@ impl Weights {
         } else {
             Nearness::Other
         };
-        evidence(nearness, altered.likelihood() / share + self.other)
-    }
-
-    /// How likely the name that is `meant` is written as another one, `written`. 0 if a name is missing.
-    pub fn likelihood(&self, written: &Name, meant: &Name) -> f64 {
-        if written.folded.is_missing() || meant.folded.is_missing() {
-            return 0.0;
-        }
-        if written.folded.equals(&meant.folded) {
-            // In other letters, such as `Mueller` and `Müller`.
-            return self.equal;
-        }
-        self.altered(written, meant).likelihood()
+        let likelihood = altered.nickname + altered.part + altered.mistaken;
+        resemblance(nearness, likelihood, initial)
     }
 
     fn altered(&self, written: &Name, meant: &Name) -> Altered {
@@ -99,9 +87,26 @@ struct Altered {
     mistaken: f64,
 }
 
-impl Altered {
-    fn likelihood(&self) -> f64 {
-        self.nickname + self.part + self.mistaken
+/// How a written name may come from a meant one, however common they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resemblance {
+    nearness: Nearness,
+    /// How likely the name that is meant is written so. 0 if one of them is missing.
+    pub likelihood: f64,
+    /// The ratio where it does not depend on how common the names are.
+    ratio: Option<f64>,
+    /// How likely the same person is entered with an altogether other name.
+    other: f64,
+}
+
+impl Resemblance {
+    /// How much likelier the written name is for the person with the meant one than for anyone, of whose names a
+    /// `share` is written so. 1 if a name is missing.
+    pub fn evidence(self, share: f64) -> Evidence {
+        Evidence {
+            nearness: self.nearness,
+            ratio: self.ratio.unwrap_or(self.likelihood / share + self.other),
+        }
     }
 }
 

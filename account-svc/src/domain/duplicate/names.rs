@@ -5,7 +5,7 @@ use super::{
     evidence::Evidence,
     frequency::Frequencies,
     keys,
-    name::{FAMILY, GIVEN, Name, Weights},
+    name::{FAMILY, GIVEN, Name, Resemblance},
 };
 use crate::domain::name::PersonName;
 
@@ -36,6 +36,18 @@ impl FullName {
         }
     }
 
+    /// How the name of an entry may come from that of an account.
+    pub fn resemblances(&self, account: &Self) -> Resemblances {
+        Resemblances {
+            given: GIVEN.resemblance(&self.given, &account.given),
+            family: FAMILY.resemblance(&self.family, &account.family),
+            given_as_family: FAMILY.resemblance(&self.given, &account.family),
+            family_as_given: GIVEN.resemblance(&self.family, &account.given),
+            are_equal: self.equals(account),
+            are_of_other_generations: self.is_of_other_generation(account),
+        }
+    }
+
     /// Equal after normalization.
     fn equals(&self, other: &Self) -> bool {
         self.whole.iter().any(|whole| other.whole.contains(whole))
@@ -55,60 +67,75 @@ impl FullName {
     }
 }
 
-/// The name of a new entry, and how common it is.
-pub(super) struct EnteredName<'a> {
-    name: &'a FullName,
-    /// Shares of people whose given name is written as the given name, and so on.
+/// How the names of an entry may come from those of an account, however common they are.
+pub(super) struct Resemblances {
+    given: Resemblance,
+    family: Resemblance,
+    /// Swapped: the given name of the entry from the family name of the account.
+    given_as_family: Resemblance,
+    family_as_given: Resemblance,
+    pub are_equal: bool,
+    are_of_other_generations: bool,
+}
+
+/// Shares of people whose names are written as those of an entry.
+pub(super) struct Shares {
     given_as_given: f64,
     family_as_family: f64,
     family_as_given: f64,
     given_as_family: f64,
 }
 
-impl<'a> EnteredName<'a> {
-    /// `others` are the names that it is compared with.
-    pub fn new(name: &'a FullName, others: &[&FullName], frequencies: &Frequencies) -> Self {
-        let given = distinct(others.iter().map(|other| &other.given));
-        let family = distinct(others.iter().map(|other| &other.family));
-        let as_given = |name: &Name| {
-            let share = |name: &Name| frequencies.of_given_name(name.hash);
-            written_share(&GIVEN, name, &given, share)
+impl Shares {
+    /// `accounts` are those that the entry is compared with.
+    pub fn new(
+        entry: &FullName,
+        accounts: &[(&FullName, &Resemblances)],
+        frequencies: &Frequencies,
+    ) -> Self {
+        type Likelihood = fn(&Resemblances) -> f64;
+        let as_given = |written: &Name, likelihood: Likelihood| {
+            let meant = accounts.iter();
+            let meant = meant.map(|(name, alike)| (name.given.hash, likelihood(alike)));
+            written_share(written, meant, |hash| frequencies.of_given_name(hash))
         };
-        let as_family = |name: &Name| {
-            let share = |name: &Name| frequencies.of_family_name(name.hash);
-            written_share(&FAMILY, name, &family, share)
+        let as_family = |written: &Name, likelihood: Likelihood| {
+            let meant = accounts.iter();
+            let meant = meant.map(|(name, alike)| (name.family.hash, likelihood(alike)));
+            written_share(written, meant, |hash| frequencies.of_family_name(hash))
         };
         Self {
-            given_as_given: as_given(&name.given),
-            family_as_family: as_family(&name.family),
-            family_as_given: as_given(&name.family),
-            given_as_family: as_family(&name.given),
-            name,
+            given_as_given: as_given(&entry.given, |alike| alike.given.likelihood),
+            family_as_family: as_family(&entry.family, |alike| alike.family.likelihood),
+            family_as_given: as_given(&entry.family, |alike| alike.family_as_given.likelihood),
+            given_as_family: as_family(&entry.given, |alike| alike.given_as_family.likelihood),
         }
     }
+}
 
-    pub fn compare(&self, other: &FullName) -> NameComparison {
-        let mut comparison = self.compare_both(other);
-        if self.name.is_of_other_generation(other) {
+impl Resemblances {
+    /// How much all of it speaks for one person, by how common the names of the entry are.
+    pub fn compare(&self, entry: &FullName, shares: &Shares) -> NameComparison {
+        let mut comparison = self.compare_both(entry, shares);
+        if self.are_of_other_generations {
             comparison.family.ratio *= OTHER_GENERATION;
             comparison.ratio *= OTHER_GENERATION;
         }
         comparison
     }
 
-    fn compare_both(&self, other: &FullName) -> NameComparison {
-        let FullName { given, family, .. } = self.name;
+    fn compare_both(&self, entry: &FullName, shares: &Shares) -> NameComparison {
         let in_order = (
-            GIVEN.compare(given, &other.given, self.given_as_given),
-            FAMILY.compare(family, &other.family, self.family_as_family),
+            self.given.evidence(shares.given_as_given),
+            self.family.evidence(shares.family_as_family),
         );
         let swapped = (
-            FAMILY.compare(given, &other.family, self.given_as_family),
-            GIVEN.compare(family, &other.given, self.family_as_given),
+            self.given_as_family.evidence(shares.given_as_family),
+            self.family_as_given.evidence(shares.family_as_given),
         );
         // How many people have these names in this order, and in the other.
-        let in_order_share = (1.0 - SWAPPED) * self.given_as_given * self.family_as_family;
-        let swapped_share = SWAPPED * self.family_as_given * self.given_as_family;
+        let in_order_share = (1.0 - SWAPPED) * shares.given_as_given * shares.family_as_family;
+        let swapped_share = SWAPPED * shares.family_as_given * shares.given_as_family;
         let share = in_order_share + swapped_share;
         let likelihood =
             |share, (given, family): &(Evidence, Evidence)| share * given.ratio * family.ratio;
@@ -117,8 +144,7 @@ impl<'a> EnteredName<'a> {
         let are_swapped = swapped_likelihood > in_order_likelihood;
         let ratio = (in_order_likelihood + swapped_likelihood) / share;
         let divided_ratio = DIVIDED_ELSEWHERE / share;
-        let is_equal = self.name.equals(other);
-        if is_equal && divided_ratio > ratio {
+        if self.are_equal && divided_ratio > ratio {
             let half = Evidence {
                 nearness: Nearness::PartOfName,
                 ratio: divided_ratio.sqrt(),
@@ -126,26 +152,24 @@ impl<'a> EnteredName<'a> {
             return NameComparison {
                 given: half,
                 family: half,
-                given_share: known(given, self.given_as_given),
-                family_share: known(family, self.family_as_family),
+                given_share: known(&entry.given, shares.given_as_given),
+                family_share: known(&entry.family, shares.family_as_family),
                 are_swapped: false,
-                is_equal,
                 ratio: divided_ratio,
             };
         }
-        let (given_evidence, family_evidence) = if are_swapped { swapped } else { in_order };
+        let (given, family) = if are_swapped { swapped } else { in_order };
         let (given_share, family_share) = if are_swapped {
-            (self.given_as_family, self.family_as_given)
+            (shares.given_as_family, shares.family_as_given)
         } else {
-            (self.given_as_given, self.family_as_family)
+            (shares.given_as_given, shares.family_as_family)
         };
         NameComparison {
-            given: given_evidence,
-            family: family_evidence,
-            given_share: known(given, given_share),
-            family_share: known(family, family_share),
+            given,
+            family,
+            given_share: known(&entry.given, given_share),
+            family_share: known(&entry.family, family_share),
             are_swapped,
-            is_equal,
             ratio,
         }
     }
@@ -159,35 +183,30 @@ pub(super) struct NameComparison {
     pub given_share: Option<f64>,
     pub family_share: Option<f64>,
     pub are_swapped: bool,
-    pub is_equal: bool,
     /// How much likelier the names of the entry are for this client than for anyone, in whatever order.
     pub ratio: f64,
 }
 
 /// The share of people whose name is written as `written`: of those who have this name, and of those with one of the
-/// `near` names who would have it written so. Most who are entered as `Jonh` are called John, which is common.
+/// other names, given with how likely each would be written so. Most who are entered as `Jonh` are called John, which is
+/// common.
 fn written_share(
-    weights: &Weights,
     written: &Name,
-    near: &[&Name],
-    share: impl Fn(&Name) -> f64,
+    others: impl Iterator<Item = (Option<i64>, f64)>,
+    share: impl Fn(Option<i64>) -> f64,
 ) -> f64 {
     if written.folded.is_missing() {
         return 1.0;
     }
-    let others = near.iter().filter(|meant| meant.hash != written.hash);
+    let mut others: Vec<_> = others.filter(|(hash, _)| *hash != written.hash).collect();
+    // Each name once, in one order: sums of floating-point numbers depend on it.
+    others.sort_unstable_by_key(|(hash, _)| *hash);
+    others.dedup_by_key(|(hash, _)| *hash);
     let altered: f64 = others
-        .map(|meant| share(meant) * weights.likelihood(written, meant))
+        .into_iter()
+        .map(|(hash, likelihood)| share(hash) * likelihood)
         .sum();
-    share(written) + altered
-}
-
-/// Each name once, in an order that does not depend on that of `names`: sums of floating-point numbers do.
-fn distinct<'a>(names: impl Iterator<Item = &'a Name>) -> Vec<&'a Name> {
-    let mut names: Vec<&Name> = names.collect();
-    names.sort_unstable_by_key(|name| name.hash);
-    names.dedup_by_key(|name| name.hash);
-    names
+    share(written.hash) + altered
 }
 
 /// The share of people with a name; a filler is nobody's.

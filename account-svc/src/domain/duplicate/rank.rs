@@ -4,14 +4,14 @@
 //! (Fellegi and Sunter 1969). They multiply with the prior probability, and the posterior is over all candidates and
 //! none of them: two that fit equally well share it.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashSet};
 
 use uuid::Uuid;
 
 use super::{
     Candidate, Frequencies, Identity, evidence,
     frequency::float,
-    names::{EnteredName, FullName},
+    names::{FullName, Resemblances, Shares},
 };
 
 #[cfg(test)]
@@ -54,37 +54,105 @@ struct Match {
     is_equal: bool,
 }
 
-/// The accounts that are probably the client of `entry`, best first, and of equally good ones the newest: those whose
-/// probability reaches `rules.threshold`, and all whose names are equal after normalization. The probabilities of all
-/// candidates add up to at most 1; if all together reach the threshold, those that are nearly as good as the best are
-/// shown. The order of `candidates` does not matter.
-///
-/// Without the frequencies of the candidates' names, probabilities are too high: a misspelled common name is taken for
-/// a rare one.
-#[must_use]
-pub fn rank(
-    entry: &Identity,
-    candidates: &[(Uuid, Identity)],
-    frequencies: &Frequencies,
-    rules: DuplicateRules,
-) -> Vec<Candidate> {
-    let names: Vec<FullName> = candidates
-        .iter()
-        .map(|(_, identity)| FullName::new(&identity.name))
-        .collect();
-    let frequencies =
-        frequencies.at_least_seen(names.iter().map(|name| (name.given.hash, name.family.hash)));
-    let name = FullName::new(&entry.name);
-    let entered = EnteredName::new(&name, &names.iter().collect::<Vec<_>>(), &frequencies);
-    let mut matches: Vec<Match> = candidates
-        .iter()
-        .zip(&names)
-        .map(|((account_id, identity), name)| compare(entry, &entered, *account_id, identity, name))
-        .collect();
-    // Sums of floating-point numbers depend on their order. The newest first: a new account is shown before others
-    // that are as good, and so voids an acknowledgement that was given before it.
-    matches.sort_unstable_by_key(|found| Reverse(found.candidate.account_id));
-    shown(matches, frequencies.accounts, rules)
+/// A new entry beside the accounts that may be of the same client.
+pub struct Comparison<'a> {
+    entry: &'a Identity,
+    name: FullName,
+    accounts: Vec<Compared<'a>>,
+}
+
+/// An account beside the entry.
+struct Compared<'a> {
+    account_id: Uuid,
+    identity: &'a Identity,
+    name: FullName,
+    resemblances: Resemblances,
+}
+
+impl<'a> Comparison<'a> {
+    /// Compares an entry with `candidates`, whose order does not matter.
+    #[must_use]
+    pub fn new(entry: &'a Identity, candidates: &'a [(Uuid, Identity)]) -> Self {
+        let name = FullName::new(&entry.name);
+        let mut accounts: Vec<_> = candidates
+            .iter()
+            .map(|(account_id, identity)| {
+                let account = FullName::new(&identity.name);
+                Compared {
+                    account_id: *account_id,
+                    identity,
+                    resemblances: name.resemblances(&account),
+                    name: account,
+                }
+            })
+            .collect();
+        // Sums of floating-point numbers depend on their order. The newest first: a new account is shown before others
+        // that are as good, and so voids an acknowledgement that was given before it.
+        accounts.sort_unstable_by_key(|account| Reverse(account.account_id));
+        Self {
+            entry,
+            name,
+            accounts,
+        }
+    }
+
+    /// The hashes of the candidates' names, each once.
+    #[must_use]
+    pub fn name_hashes(&self) -> Vec<i64> {
+        let names = self.accounts.iter().map(|account| &account.name);
+        let hashes: HashSet<i64> = names
+            .flat_map(|name| [name.given.hash, name.family.hash])
+            .flatten()
+            .collect();
+        hashes.into_iter().collect()
+    }
+
+    /// The accounts that are probably the client of the entry, best first, and of equally good ones the newest: those
+    /// whose probability reaches `rules.threshold`, and all whose names are equal after normalization. The
+    /// probabilities of all candidates add up to at most 1; if all together reach the threshold, those that are nearly
+    /// as good as the best are shown.
+    ///
+    /// Without the frequencies of the candidates' names, probabilities are too high: a misspelled common name is taken
+    /// for a rare one.
+    #[must_use]
+    pub fn rank(&self, frequencies: &Frequencies, rules: DuplicateRules) -> Vec<Candidate> {
+        let names = self.accounts.iter().map(|account| &account.name);
+        let frequencies =
+            frequencies.at_least_seen(names.map(|name| (name.given.hash, name.family.hash)));
+        let accounts = self.accounts.iter();
+        let accounts: Vec<_> = accounts
+            .map(|account| (&account.name, &account.resemblances))
+            .collect();
+        let shares = Shares::new(&self.name, &accounts, &frequencies);
+        let matches = self
+            .accounts
+            .iter()
+            .map(|account| self.judge(account, &shares))
+            .collect();
+        shown(matches, frequencies.accounts, rules)
+    }
+
+    fn judge(&self, account: &Compared<'_>, shares: &Shares) -> Match {
+        let (entry, identity) = (self.entry, account.identity);
+        let names = account.resemblances.compare(&self.name, shares);
+        let birth_date = evidence::birth_date(entry.birth_date, identity.birth_date);
+        let phone = evidence::phone(entry.phone.as_deref(), identity.phone.as_deref());
+        let email = evidence::email(entry.email.as_deref(), identity.email.as_deref());
+        Match {
+            ratio: names.ratio * birth_date.ratio * phone.ratio * email.ratio,
+            is_equal: account.resemblances.are_equal,
+            candidate: Candidate {
+                account_id: account.account_id,
+                score: 0.0,
+                given_name: names.given.reported(names.given_share),
+                family_name: names.family.reported(names.family_share),
+                names_swapped: names.are_swapped,
+                email: email.reported(None),
+                birth_date: birth_date.reported(None),
+                phone: phone.reported(None),
+            },
+        }
+    }
 }
 
 /// Those of the accounts that are shown, with their probabilities.
@@ -113,31 +181,4 @@ fn shown(matches: Vec<Match>, accounts: i64, rules: DuplicateRules) -> Vec<Candi
         .collect();
     shown.sort_by(|one, other| other.score.total_cmp(&one.score));
     shown
-}
-
-fn compare(
-    entry: &Identity,
-    entered: &EnteredName<'_>,
-    account_id: Uuid,
-    account: &Identity,
-    name: &FullName,
-) -> Match {
-    let names = entered.compare(name);
-    let birth_date = evidence::birth_date(entry.birth_date, account.birth_date);
-    let phone = evidence::phone(entry.phone.as_deref(), account.phone.as_deref());
-    let email = evidence::email(entry.email.as_deref(), account.email.as_deref());
-    Match {
-        ratio: names.ratio * birth_date.ratio * phone.ratio * email.ratio,
-        is_equal: names.is_equal,
-        candidate: Candidate {
-            account_id,
-            score: 0.0,
-            given_name: names.given.reported(names.given_share),
-            family_name: names.family.reported(names.family_share),
-            names_swapped: names.are_swapped,
-            email: email.reported(None),
-            birth_date: birth_date.reported(None),
-            phone: phone.reported(None),
-        },
-    }
 }

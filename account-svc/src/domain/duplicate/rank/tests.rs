@@ -52,6 +52,15 @@ fn identity(given: &str, family: &str, birth_date: Option<Date>) -> Identity {
     }
 }
 
+fn rank(
+    entry: &Identity,
+    candidates: &[(Uuid, Identity)],
+    frequencies: &Frequencies,
+    rules: DuplicateRules,
+) -> Vec<Candidate> {
+    Comparison::new(entry, candidates).rank(frequencies, rules)
+}
+
 /// How one account compares, if it is shown.
 fn shown(new: &Identity, existing: Identity) -> Option<Candidate> {
     let candidates = [(Uuid::nil(), existing)];
