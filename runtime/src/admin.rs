@@ -45,7 +45,7 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<serde_json::Val
     let body = serde_json::json!({
         "ready": readiness.is_ready(),
         "database": readiness.database.is_ok(),
-        "broker": readiness.broker,
+        "broker": readiness.broker.is_ok(),
         "workers_down": readiness.workers_down,
         "stopping": readiness.stopping,
         "problems": readiness.problems(),

@@ -176,12 +176,18 @@ impl EventBus {
         })
     }
 
-    /// Whether events flow now; for readiness.
+    /// Whether events flow now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
+        self.problem().is_none()
+    }
+
+    /// Why events do not flow, for people and without a password; `None` if they do.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
         match &self.0 {
-            Transport::RabbitMq(bus) => bus.is_connected(),
-            Transport::InProcess(bus) => !bus.is_closed(),
+            Transport::RabbitMq(bus) => bus.problem(),
+            Transport::InProcess(bus) => bus.is_closed().then(|| "closed".to_owned()),
         }
     }
 

@@ -18,9 +18,9 @@ pub struct Readiness {
     /// The database answers, is migrated and accepts writes, or what is wrong with it, in one sentence for people. Without it
     /// no call succeeds, and the service is not ready.
     pub database: Result<(), String>,
-    /// The broker is connected. Without it calls succeed and events wait in the outbox: the service
-    /// is ready and says that the broker is away.
-    pub broker: bool,
+    /// The broker is connected, or why not, for people. Without it calls succeed and events wait in the outbox: the
+    /// service is ready and says that the broker is away.
+    pub broker: Result<(), String>,
     /// The background workers that are down. Calls succeed all the same: the service is ready and names
     /// them.
     pub workers_down: Vec<&'static str>,
@@ -33,7 +33,7 @@ impl Default for Readiness {
     fn default() -> Self {
         Self {
             database: Err("the database has not been asked yet".to_owned()),
-            broker: false,
+            broker: Err("connecting".to_owned()),
             workers_down: Vec::new(),
             stopping: false,
         }
@@ -55,8 +55,10 @@ impl Readiness {
             problems.push("the service is stopping".to_owned());
         }
         problems.extend(self.database.clone().err());
-        if !self.broker {
-            problems.push("the broker is not connected: events wait in the outbox".to_owned());
+        if let Err(why) = &self.broker {
+            problems.push(format!(
+                "the broker is not connected, events wait in the outbox: {why}"
+            ));
         }
         for worker in &self.workers_down {
             problems.push(format!(
@@ -97,7 +99,7 @@ impl Watcher {
             }
             let now = Readiness {
                 database: self.database.check().await,
-                broker: self.bus.is_connected(),
+                broker: self.bus.problem().map_or(Ok(()), Err),
                 workers_down: self.workers.down(),
                 stopping,
             };
@@ -197,7 +199,7 @@ async fn report(reporter: &HealthReporter, readiness: &Readiness) {
     for (service, serving) in [
         ("", readiness.is_ready()),
         ("database", readiness.database.is_ok()),
-        ("broker", readiness.broker),
+        ("broker", readiness.broker.is_ok()),
         ("workers", readiness.workers_down.is_empty()),
     ] {
         let status = if serving {
@@ -221,8 +223,9 @@ fn log_change(last: Option<&Readiness>, now: &Readiness) {
     {
         tracing::warn!(problem, "the database cannot be used");
     }
-    let database = database.is_ok();
-    let is_well = database && *broker && workers_down.is_empty();
+    // Why the broker is away is logged by the bus.
+    let (database, broker) = (database.is_ok(), broker.is_ok());
+    let is_well = database && broker && workers_down.is_empty();
     // Right after the start nothing is connected yet: no reason to worry anybody.
     if is_well || *stopping || last.is_none() {
         tracing::info!(

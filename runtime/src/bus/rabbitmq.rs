@@ -138,8 +138,10 @@ impl RabbitMq {
         &self.0.names
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.0.publishing.is_connected() && self.0.consuming.get().is_none_or(Link::is_connected)
+    /// Why events do not flow; `None` if they do.
+    pub(super) fn problem(&self) -> Option<String> {
+        let consuming = || self.0.consuming.get().and_then(Link::problem);
+        self.0.publishing.problem().or_else(consuming)
     }
 
     pub(super) async fn connected(&self) {

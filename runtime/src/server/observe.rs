@@ -6,12 +6,14 @@ use axum::{body::Body, extract::Request, middleware::Next, response::Response};
 use http_body_util::BodyExt as _;
 use opentelemetry::{KeyValue, global, metrics::Histogram};
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use tracing::{Instrument as _, Span, field::Empty};
-use usher_proto::rpc::Rpc;
+use usher_proto::{account::v1::ErrorReason, rpc::Rpc};
 
-use crate::trace_context::set_parent_from_headers;
+use crate::{error::reason_name, trace_context::set_parent_from_headers};
 
-/// `rpc.server.duration` in seconds, by method and code (OpenTelemetry semantic conventions for RPC).
+/// `rpc.server.duration` in seconds, by method and code (OpenTelemetry semantic conventions for RPC), and by reason of
+/// the refusal.
 static DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     global::meter("usher")
         .f64_histogram("rpc.server.duration")
@@ -56,13 +58,14 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         start: Instant::now(),
         // What is dropped before its end was cancelled by its caller.
         code: Code::Cancelled,
+        reason: None,
     };
     let response = next.run(request).instrument(measurement.span.clone()).await;
     let status = Status::from_header_map(response.headers());
     if status.is_none() && is_streaming {
         return response.map(|body| until_the_end(body, measurement));
     }
-    measurement.code = status.map_or(Code::Ok, |status| status.code());
+    measurement.end(&status.unwrap_or_else(|| Status::ok("")));
     response
 }
 
@@ -72,8 +75,8 @@ fn until_the_end(body: Body, mut measurement: Measurement) -> Body {
         // The whole of it moves in here, and is dropped with the body.
         let measurement = &mut measurement;
         if let Some(trailers) = frame.trailers_ref() {
-            measurement.code =
-                Status::from_header_map(trailers).map_or(Code::Unknown, |status| status.code());
+            let status = Status::from_header_map(trailers);
+            measurement.end(&status.unwrap_or_else(|| Status::unknown("")));
         }
         frame
     }))
@@ -85,11 +88,27 @@ struct Measurement {
     path: &'static str,
     start: Instant,
     code: Code,
+    /// Why the call was refused, of the contract's reasons.
+    reason: Option<&'static str>,
+}
+
+impl Measurement {
+    fn end(&mut self, status: &Status) {
+        self.code = status.code();
+        self.reason = reason(status);
+    }
+}
+
+/// The reason in the `ErrorInfo` of a status, if it is one of the contract: there are few of them.
+fn reason(status: &Status) -> Option<&'static str> {
+    let info = status.get_details_error_info()?;
+    let reason = ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason))?;
+    Some(reason_name(reason))
 }
 
 impl Drop for Measurement {
     fn drop(&mut self) {
-        let (code, elapsed) = (self.code, self.start.elapsed());
+        let (code, reason, elapsed) = (self.code, self.reason, self.start.elapsed());
         self.span.record("rpc.grpc.status_code", code as i32);
         let is_fault = matches!(
             code,
@@ -98,15 +117,15 @@ impl Drop for Measurement {
         if is_fault {
             self.span.record("otel.status_code", "ERROR");
         }
-        DURATION.record(
-            elapsed.as_secs_f64(),
-            &[
-                KeyValue::new("rpc.method", self.path),
-                KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)),
-            ],
-        );
+        let mut labels = vec![
+            KeyValue::new("rpc.method", self.path),
+            KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)),
+        ];
+        labels.extend(reason.map(|reason| KeyValue::new("error.reason", reason)));
+        DURATION.record(elapsed.as_secs_f64(), &labels);
+        let duration_ms = elapsed.as_secs_f64() * 1e3;
         self.span.in_scope(|| {
-            tracing::info!(code = ?code, duration_ms = elapsed.as_secs_f64() * 1e3, "call finished");
+            tracing::info!(code = ?code, error.reason = reason, duration_ms, "call finished");
         });
     }
 }

@@ -159,6 +159,37 @@ async fn fails_within_a_bound_while_the_broker_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn says_why_the_broker_refuses_it_and_not_the_password() {
+    let url = amqp_url();
+    let (_, server) = url.rsplit_once('@').expect("a URL with a password");
+    let wrong_password = format!("amqp://guest:secret-7@{server}");
+    let (server, _) = url.rsplit_once('/').expect("a URL with a virtual host");
+    let wrong_vhost = format!("{server}/no-such-vhost");
+    for (url, why) in [
+        (wrong_password, "ACCESS_REFUSED"),
+        (wrong_vhost, "no-such-vhost"),
+    ] {
+        let bus = Broker::new().bus(&url);
+        let problem = soon("refused", async {
+            loop {
+                match bus.problem() {
+                    Some(problem) if problem != "connecting" => break problem,
+                    _ => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        })
+        .await;
+        assert!(
+            problem.starts_with("AMQP_URL: cannot connect: "),
+            "{problem}"
+        );
+        assert!(problem.contains(why), "{problem}");
+        assert!(!problem.contains("secret-7"), "{problem}");
+        bus.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gives_up_a_connection_that_does_not_answer() {
     let broker = Broker::new();
     let proxy = Proxy::in_front_of(&amqp_url()).await.expect("proxy");

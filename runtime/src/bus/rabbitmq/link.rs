@@ -26,10 +26,16 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the state is looked at, should the event that tells of a loss not come.
 const STATE_CHECK: Duration = Duration::from_secs(1);
 
+/// What is said of a connection that ended without a reason.
+const LOST: &str = "connection lost";
+
 pub(super) struct Link {
-    current: watch::Receiver<Option<Arc<Live>>>,
+    current: watch::Receiver<State>,
     stop: CancellationToken,
 }
+
+/// The connection, or why there is none, without the password of the URL.
+type State = Result<Arc<Live>, String>;
 
 /// A connection that was alive when it was handed out.
 pub(super) struct Live {
@@ -61,7 +67,7 @@ impl Link {
     pub(super) fn open(uri: &AMQPUri, name: String) -> Self {
         let mut uri = uri.clone();
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        let (sender, current) = watch::channel(None);
+        let (sender, current) = watch::channel(Err("connecting".to_owned()));
         let stop = CancellationToken::new();
         let supervisor = Supervisor {
             broker: format!("{}:{}", uri.authority.host, uri.authority.port),
@@ -77,12 +83,13 @@ impl Link {
     /// Waits for a live connection. None when the link is closed.
     pub(super) async fn connection(&self) -> Option<Arc<Live>> {
         let mut current = self.current.clone();
-        let live = current.wait_for(|current| usable(current.as_ref())).await;
-        live.ok()?.clone()
+        let live = current.wait_for(|current| problem(current).is_none()).await;
+        live.ok()?.clone().ok()
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        usable(self.current.borrow().as_ref())
+    /// Why there is no connection; `None` if there is one.
+    pub(super) fn problem(&self) -> Option<String> {
+        problem(&self.current.borrow()).map(str::to_owned)
     }
 
     pub(super) async fn close(&self) {
@@ -94,8 +101,12 @@ impl Link {
 }
 
 /// A lost connection stays in its place until the supervisor has noticed.
-fn usable(current: Option<&Arc<Live>>) -> bool {
-    current.is_some_and(|live| live.is_usable())
+fn problem(current: &State) -> Option<&str> {
+    match current {
+        Ok(live) if live.is_usable() => None,
+        Ok(_) => Some(LOST),
+        Err(problem) => Some(problem),
+    }
 }
 
 impl Drop for Link {
@@ -109,8 +120,8 @@ struct Supervisor {
     /// Host and port, for the log: the URL has a password in it.
     broker: String,
     name: String,
-    current: watch::Sender<Option<Arc<Live>>>,
-    /// Set while the broker is away, so that the log tells of changes only.
+    current: watch::Sender<State>,
+    /// Set while the broker is away.
     down_since: Option<Instant>,
 }
 
@@ -130,7 +141,7 @@ impl Supervisor {
                         return;
                     }
                 }
-                Err(error) => self.log_down(&error),
+                Err(error) => self.down(format!("AMQP_URL: cannot connect: {error}")),
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
@@ -158,12 +169,12 @@ impl Supervisor {
             connection,
             broken: CancellationToken::new(),
         });
-        self.current.send_replace(Some(Arc::clone(&live)));
+        drop(self.current.send_replace(Ok(Arc::clone(&live))));
         let ended = loop {
             let event = tokio::select! {
                 event = tokio::time::timeout(STATE_CHECK, events.next()) => event.ok().flatten(),
                 () = live.lost() => {
-                    self.log_down("no answer in time");
+                    self.down("no answer in time".to_owned());
                     break Ended::Lost;
                 }
                 () = stop.cancelled() => break Ended::Stopped,
@@ -171,25 +182,26 @@ impl Supervisor {
             match event {
                 // While it is blocked nobody starts a batch; a batch under way runs into its timeout.
                 Some(Event::ConnectionBlocked(reason)) => {
-                    self.log_down(&format!("blocked by the broker: {reason}"));
-                    self.current.send_replace(None);
+                    self.down(format!("blocked by the broker: {reason}"));
                 }
                 Some(Event::ConnectionUnblocked) => {
                     self.log_connected();
-                    self.current.send_replace(Some(Arc::clone(&live)));
+                    drop(self.current.send_replace(Ok(Arc::clone(&live))));
                 }
                 Some(Event::Error(error)) if !live.is_usable() => {
-                    self.log_down(&error.to_string());
+                    self.down(error.to_string());
                     break Ended::Lost;
                 }
                 _ if !live.is_usable() => {
-                    self.log_down("connection lost");
+                    self.down(LOST.to_owned());
                     break Ended::Lost;
                 }
                 _ => {}
             }
         };
-        self.current.send_replace(None);
+        if ended == Ended::Stopped {
+            drop(self.current.send_replace(Err("closed".to_owned())));
+        }
         live.give_up();
         let goodbye = live.connection.close(200, "OK".into());
         // Fails if the connection is gone already, which is what is wanted.
@@ -207,9 +219,12 @@ impl Supervisor {
         }
     }
 
-    fn log_down(&mut self, error: &str) {
-        if self.down_since.is_none() {
-            self.down_since = Some(Instant::now());
+    /// Takes the connection away. The log tells of changes only.
+    fn down(&mut self, error: String) {
+        let is_news =
+            self.down_since.is_none() || self.current.borrow().as_ref().err() != Some(&error);
+        self.down_since.get_or_insert_with(Instant::now);
+        if is_news {
             let (connection, broker) = (&self.name, &self.broker);
             tracing::warn!(
                 connection,
@@ -218,6 +233,7 @@ impl Supervisor {
                 "broker is away; trying again until it is back"
             );
         }
+        drop(self.current.send_replace(Err(error)));
     }
 }
 

@@ -36,6 +36,8 @@ async fn neither_invented_paths_nor_callers_that_hang_up_fill_the_log() {
     };
     soon("the call has ended", reset).await;
     assert!(log.text().contains("unknown"), "{}", log.text());
+    let refused = "code=Unimplemented error.reason=\"NOT_IMPLEMENTED\"";
+    assert!(log.text().contains(refused), "{}", log.text());
     assert!(!log.text().contains("invented"), "{}", log.text());
     server.stop().await;
 }
@@ -72,13 +74,18 @@ async fn calls_are_measured_until_their_end_by_methods_of_the_contract() {
             .encode_to_string(&telemetry.registry.gather())
             .expect("metrics")
     };
-    for (method, code) in [
-        ("DeliveryService/WatchDeliveries", Code::Unavailable),
-        ("DeliveryService/WatchDeliveries", Code::Cancelled),
-        ("\"unknown\"", Code::Unauthenticated),
-        ("\"unknown\"", Code::Unimplemented),
+    for (method, code, reason) in [
+        ("DeliveryService/WatchDeliveries", Code::Unavailable, None),
+        ("DeliveryService/WatchDeliveries", Code::Cancelled, None),
+        (
+            "\"unknown\"",
+            Code::Unauthenticated,
+            Some("CALLER_UNAUTHENTICATED"),
+        ),
+        ("\"unknown\"", Code::Unimplemented, Some("NOT_IMPLEMENTED")),
     ] {
         let label = format!("rpc_grpc_status_code=\"{}\"", code as i32);
+        let reason = reason.map(|reason| format!("error_reason=\"{reason}\""));
         soon("it is measured", async {
             loop {
                 let metrics = metrics();
@@ -87,6 +94,7 @@ async fn calls_are_measured_until_their_end_by_methods_of_the_contract() {
                     line.starts_with("rpc_server_duration_seconds_count")
                         && line.contains(method)
                         && line.contains(&label)
+                        && reason.as_ref().is_none_or(|reason| line.contains(reason))
                 };
                 if metrics.lines().any(is_count) {
                     break;
