@@ -56,6 +56,12 @@ pub enum Error {
         "account.email: belongs to another account of this organization; open that one instead"
     )]
     EmailInOrganization(Uuid),
+    /// Another account got the email while this one was closed.
+    #[error(
+        "the account's email belongs to another account of this organization by now; change the email of one of them \
+         with UpdateAccount first"
+    )]
+    EmailTakenWhileClosed(Uuid),
 
     /// A Person elsewhere on the platform has the email.
     #[error(
@@ -69,6 +75,12 @@ pub enum Error {
          on all the same"
     )]
     PossibleDuplicate(Box<DuplicateReport>),
+    /// The same, and the caller acknowledged others.
+    #[error(
+        "duplicate_acknowledgement does not cover all accounts that are shown now; compare them again and send the \
+         acknowledgement of this answer"
+    )]
+    OtherDuplicates(Box<DuplicateReport>),
     /// There is nobody to invite.
     #[error("the account has no email to invite; add one with UpdateAccount")]
     AccountHasNoEmail(Uuid),
@@ -101,9 +113,9 @@ pub enum Error {
     #[error("{}", dead_token(*.0))]
     TokenDead(TokenStatus),
 
-    /// The resource changed since it was read.
-    #[error("etag: it changed since it was read; read it again and repeat the change")]
-    EtagMismatch,
+    /// The resource changed since it was read: `account` or `organization`.
+    #[error("{0}.etag: the {0} changed since it was read; read it again and repeat the change")]
+    EtagMismatch(&'static str),
 
     /// Email and password do not belong together.
     #[error("email and password do not belong together")]

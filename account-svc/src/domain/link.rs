@@ -44,7 +44,10 @@ pub enum LinkError {
     #[error("must be an origin: scheme, host and port alone, like `https://portal.example.org`")]
     NotAnOrigin,
     /// On an origin that the organization does not allow.
-    #[error("is not on `portal_url` or one of the organization's `allowed_return_origins`")]
+    #[error(
+        "is not on `portal_url` or one of the organization's `allowed_return_origins`; use one of these, or add its \
+         origin to `allowed_return_origins`"
+    )]
     OriginNotAllowed,
     /// On an origin that the operator does not trust with tokens.
     #[error(

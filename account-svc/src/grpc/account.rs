@@ -54,12 +54,15 @@ impl AccountService for Service {
         let (call, mut fields, request) = Call::open(request)?;
         let identity = decode::identity(&mut fields, &request);
         let entry_mode = decode::entry_mode(&mut fields, request.entry_mode);
+        let account_id = (!request.account_id.is_empty())
+            .then(|| fields.take("account_id", parse_uuid(&request.account_id)))
+            .flatten();
         let (identity, entry_mode) = fields.finish((identity, entry_mode))?;
         let report = self
             .context
             .store
             .read(&call, async |tx| {
-                duplicates::check(tx, call.organization_id, entry_mode, &identity).await
+                duplicates::check(tx, call.organization_id, entry_mode, &identity, account_id).await
             })
             .await?;
         Ok(Response::new(CheckDuplicatesResponse {
@@ -72,6 +75,7 @@ impl AccountService for Service {
         request: Request<CreateAccountRequest>,
     ) -> Result<Response<CreateAccountResponse>, Status> {
         let (call, mut fields, request) = Call::open(request)?;
+        let return_url = request.return_url.clone();
         let options = decode::invitation_options(
             &mut fields,
             Some(request.form_id),
@@ -87,7 +91,10 @@ impl AccountService for Service {
         );
         let account = request.account.unwrap_or_default();
         let profile = decode::profile_change(&mut fields, account, |_| true).into_profile();
-        let (options, mut decisions, profile) = fields.finish((options, decisions, profile))?;
+        let (options, mut decisions, profile) = match fields.finish((options, decisions, profile)) {
+            Ok(parsed) => parsed,
+            Err(faults) => return Err(self.with_return_url(&call, faults, return_url).await),
+        };
         decisions.invitation = options;
         self.change_account(&call, true, async |change| {
             let account =

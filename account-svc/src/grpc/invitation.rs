@@ -7,10 +7,55 @@ use usher_proto::account::v1::{
     SendInvitationResponse, SendInvitationResult, invitation_service_server::InvitationService,
     send_invitation_request::Target, send_invitation_result::Outcome,
 };
-use usher_runtime::{call::Call, fields::parse_uuid, page::Page};
+use usher_runtime::{
+    call::Call,
+    fields::{InvalidFields, parse_uuid},
+    page::Page,
+};
 
 use super::{Service, decode, encode};
-use crate::{domain::state::InvitationState, use_cases::invitations};
+use crate::{
+    domain::state::InvitationState,
+    error::Error,
+    use_cases::{
+        invitations::{self, InvitationOptions},
+        organizations,
+    },
+};
+
+impl Service {
+    /// The faults of a request together with that of its return URL, which is judged by the organization's origins.
+    pub(super) async fn with_return_url(
+        &self,
+        call: &Call,
+        mut faults: InvalidFields,
+        return_url: String,
+    ) -> Status {
+        if return_url.is_empty() {
+            return faults.into();
+        }
+        let options = InvitationOptions {
+            return_url: Some(return_url),
+            ..Default::default()
+        };
+        let checked = self
+            .context
+            .store
+            .read(call, async |tx| {
+                let organization = organizations::read(tx, call.organization_id).await?;
+                options.check(&self.context, &organization)
+            })
+            .await;
+        match checked {
+            Err(Error::Invalid(InvalidFields(more))) => {
+                faults.0.extend(more);
+                faults.into()
+            }
+            // Whatever else is wrong is told once these faults are mended.
+            _ => faults.into(),
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl InvitationService for Service {
@@ -26,12 +71,16 @@ impl InvitationService for Service {
                 None
             }
             None => {
-                fields.refuse("target", "required: account_id");
+                fields.refuse("account_id", "required: a UUID");
                 None
             }
         };
+        let return_url = request.return_url.clone().unwrap_or_default();
         let options = decode::invitation_options(&mut fields, request.form_id, request.return_url);
-        let (account_id, options) = fields.finish((account_id, options))?;
+        let (account_id, options) = match fields.finish((account_id, options)) {
+            Ok(parsed) => parsed,
+            Err(faults) => return Err(self.with_return_url(&call, faults, return_url).await),
+        };
         self.context
             .store
             .change(&call, async |change| {

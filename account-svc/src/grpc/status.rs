@@ -34,9 +34,13 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
         Error::InvitationNotFound(_) => (Code::NotFound, Reason::InvitationNotFound),
         Error::TokenUnknown => (Code::NotFound, Reason::TokenUnknown),
         Error::SlugTaken => (Code::AlreadyExists, Reason::SlugTaken),
-        Error::EmailInOrganization(_) => (Code::AlreadyExists, Reason::EmailInOrganization),
+        Error::EmailInOrganization(_) | Error::EmailTakenWhileClosed(_) => {
+            (Code::AlreadyExists, Reason::EmailInOrganization)
+        }
         Error::EmailOnPlatform(_) => (Code::FailedPrecondition, Reason::EmailOnPlatform),
-        Error::PossibleDuplicate(_) => (Code::FailedPrecondition, Reason::PossibleDuplicate),
+        Error::PossibleDuplicate(_) | Error::OtherDuplicates(_) => {
+            (Code::FailedPrecondition, Reason::PossibleDuplicate)
+        }
         Error::AccountHasNoEmail(_) => (Code::FailedPrecondition, Reason::AccountHasNoEmail),
         Error::AccountAlreadyActive(_) => (Code::FailedPrecondition, Reason::AccountAlreadyActive),
         Error::AccountClosed(_) => (Code::FailedPrecondition, Reason::AccountClosed),
@@ -49,7 +53,7 @@ fn code_and_reason(error: &Error) -> (Code, ErrorReason) {
         Error::TokenDead(TokenStatus::Superseded) => {
             (Code::FailedPrecondition, Reason::TokenSuperseded)
         }
-        Error::EtagMismatch => (Code::Aborted, Reason::EtagMismatch),
+        Error::EtagMismatch(_) => (Code::Aborted, Reason::EtagMismatch),
         Error::CredentialsInvalid => (Code::Unauthenticated, Reason::CredentialsInvalid),
         Error::TooManyAttempts { .. } => (Code::ResourceExhausted, Reason::TooManyAttempts),
         Error::Overloaded => (Code::Unavailable, Reason::Overloaded),
@@ -76,16 +80,14 @@ fn add_details(rich: RichError, error: Error) -> RichError {
             "organization.slug",
             "belongs to another organization",
         )]),
-        Error::EmailInOrganization(account_id) => rich.metadata("account_id", account_id).resource(
-            "account",
-            account_id,
-            "the account that has the email",
-        ),
+        Error::EmailInOrganization(account_id) | Error::EmailTakenWhileClosed(account_id) => rich
+            .metadata("account_id", account_id)
+            .resource("account", account_id, "the account that has the email"),
         Error::EmailOnPlatform(report) => rich.detail(
             "usher.account.v1.DuplicateReport",
             &encode::warning(&report),
         ),
-        Error::PossibleDuplicate(report) => rich
+        Error::PossibleDuplicate(report) | Error::OtherDuplicates(report) => rich
             .metadata("acknowledgement", &report.acknowledgement)
             .detail(
                 "usher.account.v1.DuplicateReport",
@@ -106,7 +108,7 @@ fn add_details(rich: RichError, error: Error) -> RichError {
         Error::TokenUnknown
         | Error::PortalNotTrusted
         | Error::TokenDead(_)
-        | Error::EtagMismatch
+        | Error::EtagMismatch(_)
         | Error::CredentialsInvalid
         | Error::Invalid(_)
         | Error::Common(_) => rich,

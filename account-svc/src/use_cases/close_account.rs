@@ -55,7 +55,7 @@ pub async fn reopen(change: &mut Change, account_id: Uuid) -> Result<Account, Er
     if let Some(email) = account.profile.email.as_ref().map(Email::canonical)
         && let Some(taken_by) = db::account::find_by_email(change, organization_id, email).await?
     {
-        return Err(Error::EmailInOrganization(taken_by));
+        return Err(Error::EmailTakenWhileClosed(taken_by));
     }
     let identity = account.profile.identity();
     match db::account::reopen(change, organization_id, account_id, &identity).await {

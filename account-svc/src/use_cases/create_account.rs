@@ -46,6 +46,8 @@ pub async fn create(
     let addressee =
         Addressee::new(account_id, profile, None).filter(|_| !decisions.hold_invitation);
     let options = &decisions.invitation;
+    // Also of an invitation that comes later: the caller learns of the fault at once.
+    options.check(context, &organization)?;
     let draft = addressee
         .map(|addressee| Draft::new(context, change, &organization, &addressee, kind, options))
         .transpose()?;

@@ -25,7 +25,7 @@ use crate::{
 /// Most candidates that a report shows: as many as fit into the details of an error, which stock clients limit.
 const SHOWN: usize = 40;
 
-/// Answers the question of staff, and changes nothing.
+/// Answers the question of staff, and changes nothing. `except` is the account that they want to change.
 ///
 /// # Errors
 /// If there is no such organization.
@@ -34,9 +34,10 @@ pub async fn check(
     organization_id: Uuid,
     entry_mode: EntryMode,
     identity: &Identity,
+    except: Option<Uuid>,
 ) -> Result<DuplicateReport, Error> {
     let organization = organizations::read(connection, organization_id).await?;
-    report(connection, &organization, entry_mode, identity, None).await
+    report(connection, &organization, entry_mode, identity, except).await
 }
 
 /// Refuses an email that is taken, and says what an invitation to it would ask.
@@ -78,7 +79,12 @@ pub fn refuse_possible_duplicates(
         organization_id,
         candidates.clone(),
     ) {
-        return Err(Error::PossibleDuplicate(Box::new(report.clone())));
+        let report = Box::new(report.clone());
+        return Err(if decisions.acknowledgement.is_empty() {
+            Error::PossibleDuplicate(report)
+        } else {
+            Error::OtherDuplicates(report)
+        });
     }
     let ignored: Vec<String> = candidates.map(|id| id.to_string()).collect();
     let entry = AuditEntry::of_resource(AuditAction::DuplicateIgnored, account_id)

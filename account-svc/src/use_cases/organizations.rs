@@ -82,7 +82,7 @@ pub async fn update(
         .await?
         .ok_or(Error::OrganizationNotFound(organization_id))?;
     if version.is_some_and(|version| version != organization.version) {
-        return Err(Error::EtagMismatch);
+        return Err(Error::EtagMismatch("organization"));
     }
     if let Some(time_zone) = &new.time_zone {
         check_time_zone(context, change, time_zone).await?;

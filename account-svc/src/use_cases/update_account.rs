@@ -133,7 +133,7 @@ async fn lock(
         .await?
         .ok_or(Error::AccountNotFound(account_id))?;
     if version.is_some_and(|version| version != account.version) {
-        return Err(Error::EtagMismatch);
+        return Err(Error::EtagMismatch("account"));
     }
     Ok(account)
 }

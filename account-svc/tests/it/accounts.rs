@@ -340,7 +340,12 @@ async fn a_new_email_revokes_the_old_invitation_and_invites_again() {
 
     // Somebody who read the account before is told.
     let result = service.accounts.update_account(request).await;
-    assert_refused(result, Code::Aborted, "ETAG_MISMATCH", &[]);
+    let refused = assert_refused(result, Code::Aborted, "ETAG_MISMATCH", &[]);
+    assert!(
+        refused.message.starts_with("account.etag: the account"),
+        "{}",
+        refused.message
+    );
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ async fn ids_and_enums_that_do_not_exist_are_named() {
         ..Default::default()
     };
     let result = service.invitations.send_invitation(request).await;
-    assert_invalid(result, &["target"]);
+    assert_invalid(result, &["account_id"]);
     let request = GetAccountRequest {
         organization_id: organization.clone(),
         account_id: String::new(),

@@ -99,6 +99,11 @@ async fn the_email_of_a_closed_account_is_free_and_stops_its_reopening() {
     let refused = assert_refused(result, Code::AlreadyExists, "EMAIL_IN_ORGANIZATION", &[]);
     let named = refused.details.resource_info().unwrap();
     assert_eq!(named.resource_name, second.account_id);
+    assert!(
+        refused.message.contains("with UpdateAccount first"),
+        "{}",
+        refused.message
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use usher_proto::account::v1::{
     UpdateAccountRequest,
 };
 
-use crate::support::{PASSWORD, Service, assert_refused, new_account, report, update_account};
+use crate::support::{
+    PASSWORD, Service, assert_invalid, assert_refused, check_names, new_account, report,
+    update_account,
+};
 
 /// Inserts older copies of the only account that there is; their warnings would take as many calls.
 pub async fn insert_namesakes(service: &Service, count: i32) {
@@ -119,7 +122,12 @@ async fn similar_names_warn_until_exactly_they_are_acknowledged() {
         .accounts
         .create_account(acknowledged(&third, &warning))
         .await;
-    assert_refused(result, Code::FailedPrecondition, "POSSIBLE_DUPLICATE", &[]);
+    let refused = assert_refused(result, Code::FailedPrecondition, "POSSIBLE_DUPLICATE", &[]);
+    assert!(
+        refused.message.contains("does not cover all accounts"),
+        "{}",
+        refused.message
+    );
     let warning = report(service.accounts.create_account(third.clone()).await);
     assert_eq!(warning.candidates.len(), 2);
     service.create(acknowledged(&third, &warning)).await;
@@ -181,6 +189,33 @@ async fn a_check_reports_what_a_create_would_and_changes_nothing() {
     assert_eq!(report.email(), EmailVerdict::NotGiven);
     assert_eq!(report.candidates, []);
     assert_eq!(report.acknowledgement, "");
+}
+
+#[tokio::test]
+async fn a_check_for_a_change_leaves_the_account_itself_out() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
+    let mut check = CheckDuplicatesRequest {
+        email: Some("ann@example.org".to_owned()),
+        account_id: account.account_id.clone(),
+        ..check_names(&organization, "Anne", "Lee")
+    };
+    let report = service.check(check.clone()).await;
+    assert_eq!(report.email(), EmailVerdict::Available);
+    assert_eq!(report.candidates, []);
+
+    // It stands in the way of others.
+    check.account_id = uuid::Uuid::now_v7().to_string();
+    let report = service.check(check.clone()).await;
+    assert_eq!(report.email(), EmailVerdict::InOrganization);
+    assert_eq!(report.candidates[0].account_id, account.account_id);
+
+    check.account_id = "7".to_owned();
+    let result = service.accounts.check_duplicates(check).await;
+    assert_invalid(result, &["account_id"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@ use prost_types::Timestamp;
 use tonic::Code;
 use usher_proto::{
     account::v1::{
-        AccountState, CreateAccountRequest, InvitationState, RevokeInvitationRequest,
+        AccountState, CreateAccountRequest, InvitationState, InvitePolicy, RevokeInvitationRequest,
         SendInvitationRequest, send_invitation_request::Target,
     },
     event::v1::{DeliveryChanged, DeliveryState},
@@ -172,6 +172,26 @@ async fn a_link_returns_only_to_origins_of_the_organization() {
     ] {
         let result = service.accounts.create_account(request(url)).await;
         assert_invalid(result, &["return_url"]);
+        // Also where nobody is invited at once.
+        let mut held = request(url);
+        held.invite = InvitePolicy::Hold.into();
+        let result = service.accounts.create_account(held).await;
+        assert_invalid(result, &["return_url"]);
+        // No other fault hides it.
+        let mut faulty = request(url);
+        faulty.form_id = "x".repeat(129);
+        let result = service.accounts.create_account(faulty).await;
+        assert_invalid(result, &["form_id", "return_url"]);
+        let result = service
+            .invitations
+            .send_invitation(SendInvitationRequest {
+                organization_id: organization.clone(),
+                form_id: Some("x".repeat(129)),
+                return_url: Some(url.to_owned()),
+                ..Default::default()
+            })
+            .await;
+        assert_invalid(result, &["account_id", "form_id", "return_url"]);
     }
     service
         .create(request("https://portal.acme.example/welcome?a=1"))

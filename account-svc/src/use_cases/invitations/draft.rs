@@ -40,6 +40,15 @@ pub struct InvitationOptions {
 }
 
 impl InvitationOptions {
+    /// Checks what is given, for whoever cannot use it yet.
+    ///
+    /// # Errors
+    /// If the return URL is on no allowed origin.
+    pub fn check(&self, context: &Context, organization: &Organization) -> Result<(), Error> {
+        self.resolve(&context.rules, &organization.profile, None)?;
+        Ok(())
+    }
+
     /// The form and the return URL of an invitation that follows `newest`. A return URL that is kept is left out
     /// when its origin is not allowed any more: staff who send again do not know of it.
     pub(super) fn resolve(
