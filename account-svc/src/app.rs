@@ -53,7 +53,7 @@ impl Application {
                 outbox: relay::Wake::default(),
             },
             notify_key: Arc::new(args.key()?),
-            passwords: Passwords::new(rules.password, args.concurrent_hashes())
+            passwords: Passwords::new(rules.password, args.max_concurrent_hashes.into())
                 .context("MAX_CONCURRENT_HASHES")?,
             rules: Arc::new(rules),
             time_zones: TimeZones::default(),

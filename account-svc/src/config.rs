@@ -1,7 +1,5 @@
 //! Settings, each a flag and an environment variable; secrets also as the name of a file.
 
-use std::num::NonZero;
-
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use usher_runtime::{
@@ -78,10 +76,9 @@ pub struct AccountArgs {
     #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = 15, value_parser = clap::value_parser!(u8).range(8..=64))]
     pub password_min_length: u8,
 
-    /// Passwords hashed or checked at the same time; each takes a processor and 19 MiB [default: as many as there are
-    /// processors]
-    #[arg(long, env = "MAX_CONCURRENT_HASHES", value_parser = clap::value_parser!(u16).range(1..))]
-    pub max_concurrent_hashes: Option<u16>,
+    /// Passwords hashed or checked at the same time; each takes a processor and 19 MiB
+    #[arg(long, env = "MAX_CONCURRENT_HASHES", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_concurrent_hashes: u16,
 
     /// Origins of portals that receive the tokens of links, with commas between: `https://portal.example.org`, or
     /// `https://*.example.org` for every host with one label more
@@ -94,16 +91,6 @@ pub struct AccountArgs {
 }
 
 impl AccountArgs {
-    /// Passwords that are hashed at the same time. More than there are processors would only make all of them slower,
-    /// and other calls with them.
-    #[must_use]
-    pub fn concurrent_hashes(&self) -> usize {
-        self.max_concurrent_hashes.map_or_else(
-            || std::thread::available_parallelism().map_or(1, NonZero::get),
-            usize::from,
-        )
-    }
-
     /// The key that tokens are sealed to.
     ///
     /// # Errors
