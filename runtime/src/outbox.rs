@@ -173,7 +173,7 @@ pub async fn delete(connection: &mut PgConnection, event_ids: &[Uuid]) -> Result
     Ok(())
 }
 
-/// Puts events off that were not confirmed: they can be claimed again when they have waited for a quarter of
+/// Puts events off that the broker refused: they can be claimed again when they have waited for a quarter of
 /// their age, at least one second and at most a minute. So events that the broker refuses for long, which are the
 /// oldest, do not keep younger ones from being claimed.
 ///

@@ -38,7 +38,7 @@ const DATABASE_DEADLINE: Duration = Duration::from_secs(10);
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Longest time in which a batch is published, the turn of the other transaction included. What is not confirmed
-/// by then is put off. Shorter than the `idle_in_transaction_session_timeout` of a connection.
+/// by then goes out later. Shorter than the `idle_in_transaction_session_timeout` of a connection.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long the relay goes on after the stop signal to empty the outbox. What is being published then goes out
@@ -204,27 +204,26 @@ impl Relay {
         drop(spans);
 
         let mut confirmed = Vec::with_capacity(messages.len());
-        let mut unconfirmed = Vec::new();
-        let mut failure = None;
+        let mut refused = Vec::new();
+        let (mut refusal, mut outage) = (None, None);
         for (message, result) in messages.iter().zip(results) {
             match result {
                 Ok(()) => confirmed.push(message.event_id),
-                Err(error) => {
-                    unconfirmed.push(message.event_id);
-                    failure = Some(error);
+                Err(error) if error.is_refusal() => {
+                    refused.push(message.event_id);
+                    refusal = Some(error);
                 }
+                Err(error) => outage = Some(error),
             }
         }
         self.metrics
-            .record(confirmed.len(), unconfirmed.len(), started.elapsed());
-        finish(batch.tx, &confirmed, &unconfirmed).await?;
-        match failure {
-            // What is refused waits in the outbox, each event for itself; the others need no pause.
-            Some(error) if error.is_refusal() || !confirmed.is_empty() => {
-                self.log_refusal(unconfirmed.len(), error);
-            }
-            Some(error) => return Err(error.into()),
-            None => {}
+            .record(confirmed.len(), messages.len(), started.elapsed());
+        finish(batch.tx, &confirmed, &refused).await?;
+        if let Some(error) = refusal {
+            self.log_refusal(refused.len(), error);
+        }
+        if let Some(error) = outage {
+            return Err(error.into());
         }
         Ok(if is_full { Pass::Full } else { Pass::Done })
     }
@@ -261,14 +260,14 @@ impl Relay {
     }
 }
 
-/// Deletes what was confirmed, puts the rest off, and lets go of both.
-async fn finish(mut tx: Tx, confirmed: &[Uuid], unconfirmed: &[Uuid]) -> Result<(), RelayError> {
+/// Deletes what was confirmed, puts off what was refused, and lets go of the rest, which can be claimed at once.
+async fn finish(mut tx: Tx, confirmed: &[Uuid], refused: &[Uuid]) -> Result<(), RelayError> {
     within(DATABASE_DEADLINE, async {
         if !confirmed.is_empty() {
             outbox::delete(&mut tx, confirmed).await?;
         }
-        if !unconfirmed.is_empty() {
-            outbox::put_off(&mut tx, unconfirmed).await?;
+        if !refused.is_empty() {
+            outbox::put_off(&mut tx, refused).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -317,9 +316,9 @@ impl Metrics {
         }
     }
 
-    fn record(&self, confirmed: usize, unconfirmed: usize, elapsed: Duration) {
+    fn record(&self, confirmed: usize, events: usize, elapsed: Duration) {
         self.published.add(confirmed as u64, &[]);
-        self.failed.add(unconfirmed as u64, &[]);
+        self.failed.add((events - confirmed) as u64, &[]);
         self.batch_seconds.record(elapsed.as_secs_f64(), &[]);
     }
 }

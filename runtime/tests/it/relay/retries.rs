@@ -1,4 +1,6 @@
-//! Events that the broker refuses.
+//! Events that the broker refuses, or that a lost connection stopped.
+
+use usher_proto::topology::{NOTIFY_INVITATIONS, routing_key};
 
 use super::harness::{DELIVERY, Outbox, TYPE};
 use crate::support::{TestBus, event, events, soon};
@@ -54,6 +56,28 @@ async fn a_queue_that_refuses_stops_no_other() {
     let relay = outbox.relay(&test.bus);
     outbox.until_count(4_500).await;
     relay.stop().await;
+    test.close().await;
+    outbox.remove().await;
+}
+
+/// The oldest events would wait longest, although the broker has refused none of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_connection_stopped_is_not_put_off() {
+    let test = TestBus::in_process();
+    drop(test.bus.subscribe(NOTIFY_INVITATIONS)); // A consumer that is gone: what is published to it is lost.
+    let lost = events(3, TYPE);
+    let outbox = Outbox::with(&lost).await;
+    let confirmed = event(routing_key::ACCOUNT_CREATED);
+    outbox
+        .insert(&[confirmed], routing_key::ACCOUNT_CREATED)
+        .await;
+    outbox
+        .as_owner("UPDATE outbox SET create_time = now() - interval '1 day'")
+        .await;
+    let relay = outbox.relay(&test.bus);
+    outbox.until_count(3).await;
+    relay.stop().await;
+    assert_eq!(outbox.claim(10).await, lost);
     test.close().await;
     outbox.remove().await;
 }
