@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use secrecy::SecretString;
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use usher_runtime::{
     bus::EventBus,
@@ -14,13 +15,14 @@ use usher_runtime::{
     consumer,
     database::{self, Pools},
     housekeeping, relay,
+    seal::PublicKey,
     service::{Listeners, Service},
     workers::Workers,
 };
 
 use crate::{
     config::AccountArgs,
-    context::Context,
+    context::{Context, Rules},
     db::{MIGRATIONS, time_zone::TimeZones},
     grpc,
     passwords::Passwords,
@@ -36,7 +38,9 @@ pub struct Application {
     pools: Pools,
     server: ServerArgs,
     callers: Callers,
-    context: Context,
+    notify_key: PublicKey,
+    rules: Rules,
+    passwords: Passwords,
 }
 
 impl Application {
@@ -47,23 +51,14 @@ impl Application {
     /// If a setting cannot be used; the message names it.
     pub fn build(args: &AccountArgs, server: &ServerArgs, pools: Pools) -> anyhow::Result<Self> {
         let rules = args.rules()?;
-        let context = Context {
-            store: Store {
-                pool: pools.calls.clone(),
-                outbox: relay::Wake::default(),
-            },
-            notify_key: Arc::new(args.key()?),
-            passwords: Passwords::new(rules.password, args.max_concurrent_hashes.into())
-                .context("MAX_CONCURRENT_HASHES")?,
-            rules: Arc::new(rules),
-            time_zones: TimeZones::default(),
-            changed_names: ChangedNames::default(),
-        };
         Ok(Self {
             pools,
             server: server.clone(),
             callers: Callers::from_args(&server.callers)?,
-            context,
+            notify_key: args.key()?,
+            passwords: Passwords::new(rules.password, args.max_concurrent_hashes.into())
+                .context("MAX_CONCURRENT_HASHES")?,
+            rules,
         })
     }
 
@@ -79,25 +74,19 @@ impl Application {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let workers = Workers::new(stop.clone());
-        let context = self.context;
-        let (reports, events) = (
-            Arc::new(Deliveries {
-                pool: self.pools.workers.clone(),
-                outbox: context.store.outbox.clone(),
-            }),
-            bus.clone(),
-        );
-        workers.spawn("deliveries", move |stop| {
-            consumer::run(Arc::clone(&reports), events.clone(), stop)
-        });
-        let (pool, purges) = (self.pools.workers.clone(), retention::purges());
-        workers.spawn("housekeeping", move |stop| {
-            housekeeping::run(pool.clone(), Arc::clone(&purges), stop)
-        });
-        let (pool, changed) = (self.pools.workers.clone(), context.changed_names.clone());
-        workers.spawn("name_frequencies", move |stop| {
-            name_frequencies::run(pool.clone(), changed.clone(), stop)
-        });
+        let context = Context {
+            store: Store {
+                pool: self.pools.calls.clone(),
+                outbox: relay::Wake::default(),
+            },
+            notify_key: Arc::new(self.notify_key),
+            rules: Arc::new(self.rules),
+            passwords: self.passwords,
+            time_zones: TimeZones::default(),
+            changed_names: ChangedNames::default(),
+            workers: workers.clone(),
+        };
+        spawn_workers(&context, &self.pools.workers, &bus);
         let service = Service {
             name: "account-svc",
             table: "public.accounts",
@@ -111,6 +100,27 @@ impl Application {
         };
         service.run_until_stopped(listeners, stop).await
     }
+}
+
+/// Starts what runs in the background, on connections of `pool`.
+fn spawn_workers(context: &Context, pool: &PgPool, bus: &EventBus) {
+    let workers = &context.workers;
+    let reports = Arc::new(Deliveries {
+        pool: pool.clone(),
+        outbox: context.store.outbox.clone(),
+    });
+    let events = bus.clone();
+    workers.spawn("deliveries", move |stop| {
+        consumer::run(Arc::clone(&reports), events.clone(), stop)
+    });
+    let (kept, purges) = (pool.clone(), retention::purges());
+    workers.spawn("housekeeping", move |stop| {
+        housekeeping::run(kept.clone(), Arc::clone(&purges), stop)
+    });
+    let (counted, changed) = (pool.clone(), context.changed_names.clone());
+    workers.spawn("name_frequencies", move |stop| {
+        name_frequencies::run(counted.clone(), changed.clone(), stop)
+    });
 }
 
 /// Brings a database up to date, as whoever `url` logs in.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use usher_runtime::{change::Store, seal::PublicKey};
+use usher_runtime::{change::Store, seal::PublicKey, workers::Workers};
 
 use crate::{
     db::time_zone::TimeZones,
@@ -35,4 +35,6 @@ pub struct Context {
     pub time_zones: TimeZones,
     /// Told of names to be counted.
     pub changed_names: ChangedNames,
+    /// What goes on when a call has ended.
+    pub workers: Workers,
 }

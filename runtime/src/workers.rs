@@ -12,6 +12,7 @@ use futures::FutureExt as _;
 use opentelemetry::{KeyValue, global, metrics::Counter};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 use crate::backoff::Backoff;
 
@@ -114,6 +115,20 @@ impl Workers {
         });
     }
 
+    /// Runs `work` to its end, once, in the current span: what a call begins and must not leave half done, although the
+    /// call is dropped at its deadline. [`Self::finish`] waits for it too.
+    pub fn spawn_once(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let abort = self.abort.clone();
+        let until_aborted = async move {
+            tokio::select! {
+                biased;
+                () = abort.cancelled() => {}
+                () = work => {}
+            }
+        };
+        self.tracker.spawn(until_aborted.in_current_span());
+    }
+
     async fn supervise<W: Future<Output = ()>>(
         &self,
         name: &'static str,
@@ -168,8 +183,8 @@ impl Workers {
         self.down.list()
     }
 
-    /// Waits until all workers have ended, for at most `limit`; drops those that have not, and logs their
-    /// names. Call it after the stop signal.
+    /// Waits until all workers, and the work of [`Self::spawn_once`], have ended, for at most `limit`; drops what has
+    /// not, and logs the names of workers. Call it after the stop signal.
     pub async fn finish(&self, limit: Duration) {
         self.tracker.close();
         if timeout(limit, self.tracker.wait()).await.is_ok() {
@@ -177,6 +192,7 @@ impl Workers {
         }
         tracing::warn!(
             workers = ?self.running.list(),
+            tasks = self.tracker.len(),
             "still running when the time for stopping was over"
         );
         self.abort.cancel();
@@ -254,6 +270,34 @@ mod tests {
             .await
             .expect("finish has a limit");
         until("dropped", || Arc::strong_count(&alive) == 1).await;
+    }
+
+    #[tokio::test]
+    async fn work_that_is_done_once_is_waited_for_and_has_the_same_limit() {
+        for takes_too_long in [false, true] {
+            let (workers, stop) = workers();
+            let (release, released) = tokio::sync::oneshot::channel::<()>();
+            let done = Arc::new(AtomicUsize::new(0));
+            let counter = Arc::clone(&done);
+            workers.spawn_once(async move {
+                released.await.expect("released");
+                counter.fetch_add(1, Ordering::Relaxed);
+            });
+            stop.cancel();
+            if takes_too_long {
+                let limit = Duration::from_millis(10);
+                timeout(LONG, workers.finish(limit))
+                    .await
+                    .expect("finish has a limit");
+                until("dropped", || release.is_closed()).await;
+            } else {
+                let finish = timeout(LONG, workers.finish(LONG * 2));
+                let release = async { release.send(()).expect("still running after the stop") };
+                let (finished, ()) = tokio::join!(finish, release);
+                finished.expect("ended");
+                assert_eq!(done.load(Ordering::Relaxed), 1);
+            }
+        }
     }
 
     #[tokio::test]

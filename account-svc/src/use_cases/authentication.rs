@@ -7,7 +7,12 @@ use data_encoding::HEXLOWER;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use usher_runtime::database::{self, Scope};
+use tokio::{sync::oneshot, time::sleep};
+use usher_runtime::{
+    backoff::Backoff,
+    database::{self, Scope},
+    error::CommonError,
+};
 use uuid::Uuid;
 
 use super::organizations;
@@ -52,6 +57,9 @@ const PER_LINK: Limit = Limit {
     burst: 100,
 };
 
+/// After how many further tries an attempt stays counted that could not be taken back.
+const GIVE_BACK_TRIES: usize = 6;
+
 /// A login that succeeded.
 #[derive(Debug)]
 pub struct Login {
@@ -74,20 +82,15 @@ pub async fn authenticate(
     source: &str,
     password: SecretString,
 ) -> Result<Login, Error> {
-    let (person_id, login) = check_password(
-        context,
+    let attempt = Attempt {
+        context: context.clone(),
         organization_id,
-        canonical_email,
-        source,
+        canonical_email: canonical_email.to_owned(),
+        keys: Keys::new(organization_id, canonical_email, source),
         password,
-        async |tx, person_id| Ok(db::account::record_login(tx, organization_id, person_id).await?),
-    )
-    .await?;
-    Ok(Login {
-        person_id,
-        account_id: login.as_ref().map(|login| login.account_id),
-        previous_login_time: login.and_then(|login| login.previous_login_time),
-    })
+        is_login: true,
+    };
+    attempt.answer().await
 }
 
 /// Checks email and password as a login does, and records none; returns the Person.
@@ -101,98 +104,141 @@ pub async fn verify(
     source: &str,
     password: SecretString,
 ) -> Result<Uuid, Error> {
-    let (person_id, ()) = check_password(
-        context,
+    let attempt = Attempt {
+        context: context.clone(),
         organization_id,
-        canonical_email,
-        source,
+        canonical_email: canonical_email.to_owned(),
+        keys: Keys::new(organization_id, canonical_email, source),
         password,
-        async |_, _| Ok(()),
-    )
-    .await?;
-    Ok(person_id)
-}
-
-/// Checks email and password; returns the Person, with what `succeeded` did in the transaction that takes the attempt
-/// back. Only wrong passwords count as attempts. All callers without a `source` share one.
-///
-/// # Errors
-/// If the two do not belong together, or after too many attempts.
-async fn check_password<T>(
-    context: &Context,
-    organization_id: Uuid,
-    canonical_email: &str,
-    source: &str,
-    password: SecretString,
-    succeeded: impl AsyncFnOnce(&mut PgConnection, Uuid) -> Result<T, Error>,
-) -> Result<(Uuid, T), Error> {
-    let keys = Keys::new(organization_id, canonical_email, source);
-    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
-    organizations::read(&mut tx, organization_id).await?;
-    let attempt = match count(&mut tx, canonical_email, &keys).await? {
-        Ok(attempt) => attempt,
-        Err(seconds) => {
-            // No password is checked, so nothing counts, also under the limits that let it through before.
-            tx.rollback().await?;
-            return Err(too_many_attempts(seconds));
-        }
+        is_login: false,
     };
-    tx.commit().await?;
-
-    let person_id = attempt.check(context, organization_id, password).await?;
-
-    let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
-    attempt.succeed(&mut tx).await?;
-    let done = succeeded(&mut tx, person_id).await?;
-    tx.commit().await?;
-    Ok((person_id, done))
+    Ok(attempt.answer().await?.person_id)
 }
 
-/// An attempt that was counted and may be made.
-struct Attempt<'a> {
-    keys: &'a Keys,
-    /// What it was counted under, in the order of locks.
-    counted: Vec<Counted<'a>>,
-    credentials: Option<Credentials>,
+/// An attempt to log in, or to prove one's password. Only wrong passwords count. All callers without a source share one.
+struct Attempt {
+    context: Context,
+    organization_id: Uuid,
+    canonical_email: String,
+    keys: Keys,
+    password: SecretString,
+    /// Whether a right password is a login, which is recorded.
+    is_login: bool,
 }
 
-impl Attempt<'_> {
-    /// Checks the password, outside of any transaction, since hashing takes long; returns the Person.
-    async fn check(
-        &self,
-        context: &Context,
-        organization_id: Uuid,
-        password: SecretString,
-    ) -> Result<Uuid, Error> {
-        let hash = self.credentials.as_ref().map(|it| it.password_hash.clone());
-        let result = context
-            .passwords
-            .verify(organization_id, password, hash)
-            .await;
-        if let Err(error) = result {
-            // Nothing was checked: who repeats the call as told must not use up attempts.
-            let mut tx = database::begin(&context.store.pool, Scope::Platform).await?;
-            db::login_throttle::give_back(&mut tx, &self.counted).await?;
-            tx.commit().await?;
-            return Err(error);
-        }
-        self.credentials
-            .as_ref()
-            .filter(|_| matches!(result, Ok(true)))
-            .map(|credentials| credentials.person_id)
-            .ok_or(Error::CredentialsInvalid)
+impl Attempt {
+    /// Makes the attempt in a task of its own: it was counted before its password is checked, and has to be taken back
+    /// also when the time of the call ends meanwhile.
+    async fn answer(self) -> Result<Login, Error> {
+        let workers = self.context.workers.clone();
+        let (caller, answer) = oneshot::channel();
+        workers.spawn_once(self.run(caller));
+        let ended = || CommonError::Internal("an attempt to log in has ended early".to_owned());
+        answer.await.map_err(|_| ended())?
     }
 
-    /// The password was right: takes back what was counted, forgets wrong ones from the same source, and remembers
-    /// the source.
-    async fn succeed(&self, connection: &mut PgConnection) -> Result<(), Error> {
-        let pair = &self.keys.email_and_source;
-        db::login_throttle::give_back(connection, &self.counted).await?;
-        db::login_throttle::forget(connection, pair).await?;
-        if self.keys.source.is_some() {
-            db::login_throttle::remember_source(connection, pair).await?;
+    /// Answers `caller`, if that one still listens. An attempt whose password is not known to be wrong is taken back.
+    async fn run(self, mut caller: oneshot::Sender<Result<Login, Error>>) {
+        let (counted, credentials) = match self.count().await {
+            Ok(allowed) => allowed,
+            Err(error) => {
+                let _ = caller.send(Err(error));
+                return;
+            }
+        };
+        let checked = tokio::select! {
+            // A password that is known to be wrong counts, whether or not somebody hears of it.
+            biased;
+            checked = self.check(credentials) => checked,
+            // Nobody hears this answer.
+            () = caller.closed() => Err(Error::Overloaded),
+        };
+        let answer = match checked {
+            Ok(Some(person_id)) => self.succeed(&counted, person_id).await,
+            Ok(None) => {
+                let _ = caller.send(Err(Error::CredentialsInvalid));
+                return;
+            }
+            Err(error) => Err(error),
+        };
+        let is_settled = answer.is_ok() || self.give_back(&counted).await.is_ok();
+        let _ = caller.send(answer);
+        if !is_settled {
+            self.give_back_later(&counted).await;
         }
-        Ok(())
+    }
+
+    /// Counts the attempt before it is made, so that many at once are slowed too. Answers what it was counted under,
+    /// and what to check the password against.
+    async fn count(&self) -> Result<(Vec<Counted<'_>>, Option<Credentials>), Error> {
+        let mut tx = database::begin(&self.context.store.pool, Scope::Platform).await?;
+        organizations::read(&mut tx, self.organization_id).await?;
+        let counted = match count_under(&mut tx, &self.keys).await? {
+            Ok(counted) => counted,
+            Err(seconds) => {
+                // No password is checked, so nothing counts, also under the limits that let it through before.
+                tx.rollback().await?;
+                return Err(too_many_attempts(seconds));
+            }
+        };
+        let credentials = db::person::get_credentials(&mut tx, &self.canonical_email).await?;
+        tx.commit().await?;
+        Ok((counted, credentials))
+    }
+
+    /// Checks the password, outside of any transaction, since hashing takes long; answers the Person if it is right.
+    async fn check(&self, credentials: Option<Credentials>) -> Result<Option<Uuid>, Error> {
+        let (person_id, hash) = credentials
+            .map(|credentials| (credentials.person_id, credentials.password_hash))
+            .unzip();
+        let passwords = &self.context.passwords;
+        let is_right = passwords
+            .verify(self.organization_id, self.password.clone(), hash)
+            .await?;
+        Ok(person_id.filter(|_| is_right))
+    }
+
+    /// The password was right: records the login, takes back what was counted, forgets wrong passwords from the same
+    /// source, and remembers the source.
+    async fn succeed(&self, counted: &[Counted<'_>], person_id: Uuid) -> Result<Login, Error> {
+        let mut tx = database::begin(&self.context.store.pool, Scope::Platform).await?;
+        // The account first: while it waits for that, it keeps no row of the limits from others.
+        let login = if self.is_login {
+            db::account::record_login(&mut tx, self.organization_id, person_id).await?
+        } else {
+            None
+        };
+        let pair = &self.keys.email_and_source;
+        db::login_throttle::give_back(&mut tx, counted).await?;
+        db::login_throttle::forget(&mut tx, pair).await?;
+        if self.keys.source.is_some() {
+            db::login_throttle::remember_source(&mut tx, pair).await?;
+        }
+        tx.commit().await?;
+        Ok(Login {
+            person_id,
+            account_id: login.as_ref().map(|login| login.account_id),
+            previous_login_time: login.and_then(|login| login.previous_login_time),
+        })
+    }
+
+    /// Takes back what was counted: whoever repeats the call, as told, must not use up attempts.
+    async fn give_back(&self, counted: &[Counted<'_>]) -> Result<(), sqlx::Error> {
+        let mut tx = database::begin(&self.context.store.pool, Scope::Platform).await?;
+        db::login_throttle::give_back(&mut tx, counted).await?;
+        tx.commit().await
+    }
+
+    /// Tries that again for a minute or so: the database was away, or busy.
+    async fn give_back_later(&self, counted: &[Counted<'_>]) {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        for _ in 0..GIVE_BACK_TRIES {
+            sleep(backoff.next_delay()).await;
+            if self.give_back(counted).await.is_ok() {
+                return;
+            }
+        }
+        tracing::warn!("an attempt to log in whose password was not wrong stays counted");
     }
 }
 
@@ -217,27 +263,9 @@ fn too_many_attempts(seconds: f64) -> Error {
 /// A key under which an attempt was counted, with its limit.
 type Counted<'a> = (&'a [u8], Limit);
 
-/// Counts an attempt before it is made, so that many at once are slowed too. `Err` holds the seconds to wait.
-async fn count<'a>(
-    connection: &mut PgConnection,
-    canonical_email: &str,
-    keys: &'a Keys,
-) -> Result<Result<Attempt<'a>, f64>, Error> {
-    let counted = match attempt(connection, keys).await? {
-        Ok(counted) => counted,
-        Err(seconds) => return Ok(Err(seconds)),
-    };
-    let credentials = db::person::get_credentials(connection, canonical_email).await?;
-    Ok(Ok(Attempt {
-        keys,
-        counted,
-        credentials,
-    }))
-}
-
-/// The narrowest limit comes first: calls from a source that is blocked do not keep the rows of the email, which all
-/// sources share, from others.
-async fn attempt<'a>(
+/// Counts an attempt under all its keys, and answers them; `Err` holds the seconds to wait. The narrowest limit comes
+/// first: calls from a source that is blocked do not keep the rows of the email, which all sources share, from others.
+async fn count_under<'a>(
     connection: &mut PgConnection,
     keys: &'a Keys,
 ) -> Result<Result<Vec<Counted<'a>>, f64>, sqlx::Error> {

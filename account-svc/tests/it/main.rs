@@ -25,6 +25,7 @@ mod duplicates;
 mod idempotency;
 mod invitations;
 mod login;
+mod login_deadlines;
 mod name_frequencies;
 mod organizations;
 mod outages;
