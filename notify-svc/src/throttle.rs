@@ -11,6 +11,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use aws_lc_rs::digest;
+use usher_runtime::hidden_debug;
 
 /// Microseconds since 1970, as the database keeps them.
 pub type Micros = i64;
@@ -23,12 +24,14 @@ pub struct Limit {
 }
 
 /// What is limited.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Which limit.
     pub limit_name: &'static str,
     hash: [u8; 32],
 }
+
+hidden_debug!(Key { limit_name });
 
 impl Key {
     /// The key of `value`, for example an address, of which only the hash is kept.

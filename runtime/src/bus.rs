@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use usher_proto::topology::Queue;
 use uuid::Uuid;
 
-use crate::trace_context::TraceContext;
+use crate::{hidden_debug, trace_context::TraceContext};
 
 /// Most bytes that an encoded event may have: many times what any event of Usher has, and little enough that
 /// what a subscription holds is some tens of MiB. The tables `outbox` hold the same bound.
@@ -35,7 +35,7 @@ static DEAD_LETTERS: LazyLock<Counter<u64>> = LazyLock::new(|| {
 });
 
 /// An event on its way from an outbox to an inbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Message {
     /// What a consumer recognizes a repetition by.
     pub event_id: Uuid,
@@ -46,6 +46,11 @@ pub struct Message {
     /// The trace that the event belongs to.
     pub trace_context: TraceContext,
 }
+
+hidden_debug!(Message {
+    event_id,
+    event_type
+});
 
 impl Message {
     /// Whether the bus takes it.

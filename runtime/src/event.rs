@@ -7,10 +7,10 @@ use usher_proto::{
 };
 use uuid::Uuid;
 
-use crate::{bus::Message, trace_context::TraceContext};
+use crate::{bus::Message, hidden_debug, trace_context::TraceContext};
 
 /// An event whose envelope is in order. What its payload says is still to be checked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct ReceivedEvent {
     /// What a repetition is recognized by.
     pub event_id: Uuid,
@@ -21,6 +21,8 @@ pub struct ReceivedEvent {
     /// The trace that it belongs to.
     pub trace_context: TraceContext,
 }
+
+hidden_debug!(ReceivedEvent { event_id });
 
 /// Why a message is not an event that a queue takes. Says nothing of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -16,6 +16,7 @@ pub mod error;
 pub mod event;
 pub mod fields;
 pub mod health;
+mod hidden;
 pub mod housekeeping;
 pub mod languages;
 pub mod outbox;

@@ -12,12 +12,12 @@ use usher_proto::{
 };
 use uuid::Uuid;
 
-use crate::{bus::Message, timestamp, trace_context::TraceContext};
+use crate::{bus::Message, hidden_debug, timestamp, trace_context::TraceContext};
 
 /// An event to be published once the transaction has committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OutboxEvent {
-    /// Identity, a `UUIDv7`, whose order is the order in which events are published.
+    /// Identity, a `UUIDv7`. The relay takes older events first; the order in which they arrive is not theirs.
     pub event_id: Uuid,
     /// The organization that it belongs to.
     pub organization_id: Uuid,
@@ -28,6 +28,11 @@ pub struct OutboxEvent {
     /// The trace that it belongs to.
     pub trace_context: TraceContext,
 }
+
+hidden_debug!(OutboxEvent {
+    event_id,
+    event_type
+});
 
 impl OutboxEvent {
     /// An event with an id of its own, that happened at `occur_time`, in the trace of the current span.

@@ -16,7 +16,7 @@ use rustls::crypto::{
 use usher_proto::event::v1::InvitationRequested;
 use zeroize::Zeroizing;
 
-use crate::email;
+use crate::{email, hidden_debug};
 
 /// Length of a key in bytes (RFC 9180, section 7.1).
 const KEY_LENGTH: usize = 32;
@@ -65,13 +65,15 @@ impl fmt::Debug for PrivateKey {
 }
 
 /// A sealed token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Sealed {
     /// The encapsulated key, 32 bytes.
     pub encapsulated_key: Vec<u8>,
     /// The token with its authentication tag.
     pub ciphertext: Vec<u8>,
 }
+
+hidden_debug!(Sealed, TokenUse<'_> { invitation_id, send_number, kind });
 
 impl PublicKey {
     /// Reads a key as `notify-svc generate-key` prints it.
@@ -151,7 +153,7 @@ impl PrivateKey {
 }
 
 /// The one email that a token is for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct TokenUse<'a> {
     /// The organization that it is sent for.
     pub organization_id: &'a str,

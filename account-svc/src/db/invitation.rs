@@ -5,7 +5,7 @@ mod end;
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use usher_runtime::page::Rows;
+use usher_runtime::{hidden_debug, page::Rows};
 use uuid::Uuid;
 
 pub use self::{
@@ -20,7 +20,7 @@ use crate::domain::{
 };
 
 /// An invitation as it is read.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Invitation {
     /// Identity.
     pub invitation_id: Uuid,
@@ -55,6 +55,8 @@ pub struct Invitation {
     /// When it was accepted, declined, revoked or superseded.
     pub end_time: Option<OffsetDateTime>,
 }
+
+hidden_debug!(Invitation { invitation_id, state }, NewInvitation<'_> { invitation_id });
 
 /// Reads whole invitations; `$tail` follows the table.
 macro_rules! select_invitations {
@@ -169,7 +171,6 @@ fn state_names(states: &[InvitationState]) -> Vec<String> {
 }
 
 /// An invitation to be created.
-#[derive(Debug)]
 pub struct NewInvitation<'a> {
     /// Identity.
     pub invitation_id: Uuid,

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest;
 use sqlx::PgConnection;
+use usher_runtime::hidden_debug;
 use uuid::Uuid;
 
 /// Whether a Person anywhere on the platform has proved this email. The one thing about Persons that any
@@ -30,13 +31,14 @@ pub fn email_hash(canonical_email: &str) -> Vec<u8> {
 }
 
 /// What a login is checked against.
-#[derive(Debug)]
 pub struct Credentials {
     /// The Person.
     pub person_id: Uuid,
     /// Argon2id in PHC format.
     pub password_hash: String,
 }
+
+hidden_debug!(Credentials { person_id });
 
 /// Reads what a login is checked against. Needs the platform's scope.
 ///

@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use usher_runtime::hidden_debug;
 use uuid::Uuid;
 
 use crate::domain::{
@@ -10,7 +11,6 @@ use crate::domain::{
 };
 
 /// A token with all that its page shows.
-#[derive(Debug)]
 pub struct Token {
     /// The organization that invites.
     pub organization_id: Uuid,
@@ -49,6 +49,11 @@ pub struct Token {
     /// Whether it can be used.
     pub status: TokenStatus,
 }
+
+hidden_debug!(Token {
+    invitation_id,
+    status
+});
 
 /// Reads a token and consumes nothing.
 ///

@@ -1,6 +1,7 @@
 //! How likely two entries of a client list are the same person.
 
 use time::Date;
+use usher_runtime::hidden_debug;
 use uuid::Uuid;
 
 use super::name::PersonName;

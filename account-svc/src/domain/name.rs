@@ -1,5 +1,7 @@
 //! Names of people: what is accepted, and how they are folded to be compared.
 
+use usher_runtime::hidden_debug;
+
 use super::{
     autolink,
     text::{self, TextError},

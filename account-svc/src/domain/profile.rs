@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use time::Date;
+use usher_runtime::hidden_debug;
 
 use super::{duplicate::Identity, email::Email, name::PersonName};
 

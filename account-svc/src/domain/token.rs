@@ -6,14 +6,17 @@ use aws_lc_rs::{
 };
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret as _, SecretString};
+use usher_runtime::hidden_debug;
 
 /// Random bytes in a token: 256 bits.
 const LENGTH: usize = 32;
 
 /// SHA-256 of a token: all that the database keeps. Without a salt, because 256 random bits cannot be
 /// guessed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash(pub [u8; 32]);
+
+hidden_debug!(TokenHash);
 
 /// A new token and its hash.
 ///

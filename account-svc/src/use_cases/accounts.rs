@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::PgConnection;
 use usher_runtime::{
     fields::InvalidFields,
+    hidden_debug,
     page::{Page, Rows},
 };
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// What the caller decided about duplicates and the invitation.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Decisions {
     /// Send nothing now.
     pub hold_invitation: bool,
@@ -37,6 +38,8 @@ pub struct Decisions {
     /// What staff add to the invitation.
     pub invitation: InvitationOptions,
 }
+
+hidden_debug!(Decisions { entry_mode });
 
 /// Reads an account.
 ///

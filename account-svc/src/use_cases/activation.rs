@@ -9,6 +9,7 @@ use usher_runtime::{
     change::{self, Change, Changed},
     database::Scope,
     error::CommonError,
+    hidden_debug,
 };
 use uuid::Uuid;
 
@@ -56,7 +57,6 @@ pub async fn inspect(
 }
 
 /// A link with what its client types.
-#[derive(Debug)]
 pub struct Activation {
     /// The token from the link.
     pub hash: TokenHash,
@@ -65,6 +65,8 @@ pub struct Activation {
     /// Where the client sits.
     pub source: String,
 }
+
+hidden_debug!(Activation);
 
 /// Takes an account over. Of any number of callers with the same token, one succeeds.
 ///

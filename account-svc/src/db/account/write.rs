@@ -2,6 +2,7 @@
 
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
+use usher_runtime::hidden_debug;
 use uuid::Uuid;
 
 use crate::{
@@ -96,11 +97,13 @@ pub async fn create(
 }
 
 /// How the keys of an open account change, which it is found by when duplicates are searched.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct KeyChange {
     removed: Vec<i64>,
     added: Vec<i64>,
 }
+
+hidden_debug!(KeyChange);
 
 impl KeyChange {
     /// From those of one identity to those of another.

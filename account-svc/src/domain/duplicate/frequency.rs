@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use usher_runtime::hidden_debug;
+
 use super::keys;
 use crate::domain::name::{Folded, PersonName};
 
@@ -16,7 +18,7 @@ const FEW_ACCOUNTS: f64 = 20.0;
 const RAREST: f64 = 1e-7;
 
 /// What the frequencies of a name are counted and looked up by. `None` for a filler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NameHashes {
     /// Of the given name.
     pub given: Option<i64>,
@@ -34,13 +36,15 @@ pub struct NameFrequency {
 }
 
 /// How many accounts an organization has, and how many of them have some names. May be of some time ago.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Frequencies {
     /// Accounts of the organization; 0 if never counted.
     pub accounts: i64,
     /// By hash ([`name_hashes`]). A name that is left out counts as one that no account has.
     pub names: HashMap<i64, NameFrequency>,
 }
+
+hidden_debug!(NameHashes, Frequencies { accounts });
 
 /// The hashes of a name.
 #[must_use]

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use unicode_normalization::{UnicodeNormalization as _, char::canonical_combining_class};
+use usher_runtime::hidden_debug;
 
 #[cfg(test)]
 mod tests;
