@@ -50,7 +50,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account that was created a moment ago.
+    /// An account that was created a moment ago. Its state is the one that the SQL function `account_state` gives it,
+    /// derived here again, so that a create need not read it back.
     #[must_use]
     pub fn created(
         organization_id: Uuid,

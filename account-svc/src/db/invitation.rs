@@ -195,7 +195,8 @@ pub struct NewInvitation<'a> {
 }
 
 impl NewInvitation<'_> {
-    /// The invitation once it is created.
+    /// The invitation once it is created. Its state is the one that the SQL function `invitation_state` gives it, derived
+    /// here again, so that it need not be read back.
     #[must_use]
     pub fn into_invitation(self, organization_id: Uuid, times: Times) -> Invitation {
         Invitation {
