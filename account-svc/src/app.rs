@@ -14,9 +14,10 @@ use usher_runtime::{
     config::ServerArgs,
     consumer,
     database::{self, Pools},
-    housekeeping, relay,
+    housekeeping,
     seal::PublicKey,
     service::{Listeners, Service},
+    wake::Wake,
     workers::Workers,
 };
 
@@ -77,7 +78,7 @@ impl Application {
         let context = Context {
             store: Store {
                 pool: self.pools.calls.clone(),
-                outbox: relay::Wake::default(),
+                outbox: Wake::default(),
             },
             notify_key: Arc::new(self.notify_key),
             rules: Arc::new(self.rules),

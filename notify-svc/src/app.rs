@@ -12,8 +12,9 @@ use usher_runtime::{
     config::ServerArgs,
     consumer,
     database::{self, Pools},
-    housekeeping, relay,
+    housekeeping,
     service::{Listeners, Service},
+    wake::Wake,
     workers::Workers,
 };
 
@@ -58,8 +59,8 @@ impl<T: MailTransport> Application<T> {
         let settings: SenderSettings = args.sender(server.shutdown_timeout)?;
         let renderer = Arc::new(Renderer::new()?);
         let metrics = Metrics::new();
-        let due = relay::Wake::default();
-        let outbox = relay::Wake::default();
+        let due = Wake::default();
+        let outbox = Wake::default();
         Ok(Self {
             intake: Arc::new(Intake {
                 pool: pools.workers.clone(),

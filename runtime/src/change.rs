@@ -23,8 +23,8 @@ use crate::{
     error::CommonError,
     housekeeping::Purge,
     outbox::OutboxEvent,
-    relay::Wake,
     request_key::RequestKey,
+    wake::Wake,
 };
 
 /// A service's database, as calls use it. Cheap to clone.

@@ -32,5 +32,6 @@ pub mod telemetry;
 pub mod timestamp;
 mod tls;
 pub mod trace_context;
+pub mod wake;
 mod watched_files;
 pub mod workers;

@@ -6,12 +6,10 @@
 //! which ends with the process. Under load two such transactions take turns: while one publishes, the other
 //! deletes its batch and claims the next.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry::metrics::{Counter, Histogram};
 use sqlx::PgPool;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,6 +18,7 @@ use crate::backoff::{Backoff, jittered};
 use crate::bus::{EventBus, Message, PublishError};
 use crate::database::{Scope, Tx, begin, within, without_data};
 use crate::outbox;
+use crate::wake::Wake;
 
 /// Events that are claimed at a time: several times the confirms that the bus keeps outstanding, as the end
 /// of every batch waits for the last of them.
@@ -44,22 +43,6 @@ const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the relay goes on after the stop signal to empty the outbox. What is being published then goes out
 /// from another replica or after the next start.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// Wakes a worker of this process: there is something to do, a transaction with it has committed.
-#[derive(Debug, Clone, Default)]
-pub struct Wake(Arc<Notify>);
-
-impl Wake {
-    /// Call after the commit. Cheap; many calls are as good as one.
-    pub fn notify(&self) {
-        self.0.notify_one();
-    }
-
-    /// Waits for the next call of [`Self::notify`]; returns at once if there was one since the last wait.
-    pub async fn notified(&self) {
-        self.0.notified().await;
-    }
-}
 
 /// Relays until `stop`, then for at most ten seconds more until the outbox is empty. Survives failures of
 /// database and bus, which it logs once per change. Any number of replicas may run at a time.

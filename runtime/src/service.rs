@@ -20,8 +20,8 @@ use crate::{
     config::{ListenArgs, ServerArgs},
     database::Pools,
     health::{Probe, Readiness, Watcher},
-    relay::{self, Wake},
-    server,
+    relay, server,
+    wake::Wake,
     workers::Workers,
 };
 

@@ -9,9 +9,8 @@ use usher_runtime::{
     consumer::EventHandler,
     database::{Scope, begin},
     event::ReceivedEvent,
-    outbox,
-    relay::Wake,
-    timestamp, trace_context,
+    outbox, timestamp, trace_context,
+    wake::Wake,
 };
 use uuid::Uuid;
 

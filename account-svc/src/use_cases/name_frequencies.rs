@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use usher_runtime::{
     backoff::jittered,
     database::{Scope, begin, within, without_data},
-    relay::Wake,
+    wake::Wake,
 };
 use uuid::Uuid;
 

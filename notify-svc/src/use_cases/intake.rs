@@ -9,7 +9,7 @@ use usher_runtime::{
     database::{Scope, begin},
     event::ReceivedEvent,
     outbox,
-    relay::Wake,
+    wake::Wake,
 };
 use uuid::Uuid;
 

@@ -23,8 +23,8 @@ use usher_runtime::{
     backoff::Backoff,
     database::{Scope, begin, within, without_data},
     outbox,
-    relay::Wake,
     seal::PrivateKey,
+    wake::Wake,
 };
 
 use self::{

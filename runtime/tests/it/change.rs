@@ -17,7 +17,7 @@ use usher_runtime::change::{Change, Store};
 use usher_runtime::database::{self, Scope};
 use usher_runtime::error::CommonError;
 use usher_runtime::outbox::OutboxEvent;
-use usher_runtime::relay::Wake;
+use usher_runtime::wake::Wake;
 use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 

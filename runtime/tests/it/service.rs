@@ -19,8 +19,8 @@ use usher_runtime::{
     callers::Callers,
     config::ServerArgs,
     database::{Pools, Scope, begin},
-    relay::Wake,
     service::{Listeners, Service},
+    wake::Wake,
     workers::Workers,
 };
 use usher_tests::{

@@ -12,7 +12,7 @@ use usher_proto::account::v1::{
     Account, AccountState, CloseAccountRequest, Invitation, InvitationState, ReopenAccountRequest,
     TokenStatus,
 };
-use usher_runtime::{consumer::EventHandler as _, relay::Wake};
+use usher_runtime::{consumer::EventHandler as _, wake::Wake};
 use uuid::Uuid;
 
 use super::model::{Model, Modelled, Progress, Step, step};

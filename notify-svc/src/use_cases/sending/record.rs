@@ -7,7 +7,7 @@ use usher_runtime::{
     backoff::Backoff,
     database::{Scope, begin, within, without_data},
     outbox,
-    relay::Wake,
+    wake::Wake,
 };
 use uuid::Uuid;
 

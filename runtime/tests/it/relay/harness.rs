@@ -11,7 +11,7 @@ use usher_proto::topology::{NOTIFY_INVITATIONS, routing_key};
 use usher_runtime::bus::{EventBus, Message};
 use usher_runtime::database::{self, Scope};
 use usher_runtime::outbox::{self, OutboxEvent};
-use usher_runtime::relay::{Wake, run};
+use usher_runtime::{relay::run, wake::Wake};
 use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
 
