@@ -3,6 +3,8 @@
 //! Both services have the same table `outbox`, so its queries are here, checked at compile time against
 //! account-svc's migrations. The functions work on a connection inside the caller's transaction.
 
+pub(crate) mod age;
+
 use prost::Message as _;
 use sqlx::PgConnection;
 use time::OffsetDateTime;

@@ -20,7 +20,7 @@ use crate::{
     config::{ListenArgs, ServerArgs},
     database::Pools,
     health::{Probe, Readiness, Watcher},
-    relay, server,
+    outbox, relay, server,
     wake::Wake,
     workers::Workers,
 };
@@ -52,7 +52,7 @@ pub struct Service {
     pub routes: Routes,
     /// Wakes the relay: events are in the outbox.
     pub outbox: Wake,
-    /// What else runs. The relay is added.
+    /// What else runs. The relay is added, and what measures the outbox.
     pub workers: Workers,
 }
 
@@ -115,9 +115,13 @@ impl Service {
         // The relay goes on longer: the others still write events while they finish.
         let relay_stop = CancellationToken::new();
         let relay = self.workers.group(relay_stop.clone());
-        let (pool, bus, outbox) = (self.pools.workers.clone(), self.bus, self.outbox);
+        let (pool, bus, wake) = (self.pools.workers.clone(), self.bus, self.outbox);
         relay.spawn("relay", move |stop| {
-            relay::run(pool.clone(), bus.clone(), outbox.clone(), stop)
+            relay::run(pool.clone(), bus.clone(), wake.clone(), stop)
+        });
+        let pool = self.pools.workers.clone();
+        relay.spawn("outbox_age", move |stop| {
+            outbox::age::measure(pool.clone(), stop)
         });
 
         tracing::info!(grpc.address = %listeners.grpc.local_addr()?, "{name} serves");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use sqlx::{ConnectOptions as _, PgPool, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions as _, PgPool, migrate::Migrator, postgres::PgConnectOptions};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -17,23 +17,29 @@ use tonic::service::Routes;
 use usher_runtime::{
     bus::EventBus,
     callers::Callers,
-    config::ServerArgs,
+    config::{ServerArgs, TelemetryArgs},
     database::{Pools, Scope, begin},
     service::{Listeners, Service},
+    telemetry,
     wake::Wake,
     workers::Workers,
 };
 use usher_tests::{
-    ServiceName,
+    Database, ServiceName, in_own_process,
     proxy::{Mode, Proxy},
 };
 
 use crate::support::{database, soon};
 
+/// Both services have the same outbox, as a test of both says.
+static MIGRATIONS: Migrator = sqlx::migrate!("../account-svc/migrations");
+
 #[derive(clap::Parser)]
 struct Cli {
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    telemetry: TelemetryArgs,
 }
 
 struct Running {
@@ -288,4 +294,47 @@ async fn a_stop_has_a_limit_and_is_shown_until_the_end() {
     assert!(shown.contains("the service is stopping"), "{shown}");
     drop(lost);
     service.stop().await;
+}
+
+#[tokio::test]
+async fn the_age_of_the_oldest_event_in_the_outbox_is_measured() {
+    // The meter belongs to the process, and other tests use it before it is set up.
+    let name = "service::the_age_of_the_oldest_event_in_the_outbox_is_measured";
+    if !in_own_process(name).await {
+        return;
+    }
+    let args = Cli::parse_from(["test", "--allow-unauthenticated"]).telemetry;
+    let telemetry = telemetry::init("test", &args).expect("the only one");
+    let database = Database::migrated(ServiceName::Account, &MIGRATIONS).await;
+    let database = database.expect("database");
+    let mut admin = database.admin().await.expect("admin");
+    // Put off for ever, as if the broker refused them.
+    let events = "INSERT INTO outbox
+            (event_id, organization_id, event_type, payload, retry_time, create_time)
+        VALUES ('019a0000-0000-7000-8000-000000000002', gen_random_uuid(), 'test', '', 'infinity',
+                now() - interval '100 s'),
+            ('019a0000-0000-7000-8000-000000000001', gen_random_uuid(), 'test', '', 'infinity',
+                now() - interval '200 s')";
+    for (statement, expected) in [(events, 200.0..260.0), ("DELETE FROM outbox", 0.0..0.001)] {
+        let done = sqlx::raw_sql(statement).execute(&mut admin).await;
+        done.expect("done");
+        // It measures when it starts.
+        let service = run(&database.service_url(), |_| {}).await;
+        soon("it is measured", async {
+            loop {
+                let metrics = prometheus::TextEncoder::new()
+                    .encode_to_string(&telemetry.registry.gather())
+                    .expect("metrics");
+                let is_age = |line: &&str| line.starts_with("usher_outbox_age_seconds{");
+                let age = metrics.lines().find(is_age);
+                let seconds = age.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+                if seconds.is_some_and(|seconds: f64| expected.contains(&seconds)) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        service.stop().await;
+    }
 }
