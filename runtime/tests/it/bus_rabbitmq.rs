@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use lapin::options::BasicGetOptions;
-use lapin::types::AMQPValue;
+use lapin::types::{AMQPValue, FieldTable};
 use secrecy::SecretString;
 use usher_proto::topology::{ACCOUNT_DELIVERIES, CONTENT_TYPE, NOTIFY_INVITATIONS, routing_key};
 use usher_runtime::bus::{BusError, EventBus, PublishError};
@@ -39,6 +39,77 @@ async fn names_exactly_the_events_that_found_no_queue() {
 
     // The next batch declares the queue again.
     assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
+    bus.close().await;
+    broker.remove().await;
+}
+
+/// The broker then confirms what does not reach Usher's queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_declared_again_though_another_takes_its_events() {
+    let broker = Broker::new();
+    let bus = broker.bus(&amqp_url());
+    assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
+    let (_connection, channel) = broker.raw().await;
+    broker
+        .bind_another(&channel, DELIVERY, FieldTable::default())
+        .await;
+    broker.delete_queue(ACCOUNT_DELIVERIES.name).await;
+    assert_eq!(
+        bus.publish(&[event(DELIVERY)]).await,
+        [Ok(())],
+        "it is lost"
+    );
+    soon("declared again", async {
+        while !broker.has_queue(ACCOUNT_DELIVERIES.name).await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
+        }
+    })
+    .await;
+    let sent = event(DELIVERY);
+    assert_eq!(bus.publish(std::slice::from_ref(&sent)).await, [Ok(())]);
+    let mut subscription = bus.subscribe(ACCOUNT_DELIVERIES);
+    soon("it arrives", async {
+        loop {
+            let received = receive_one(&mut subscription).await;
+            let is_last = received.message.event_id == sent.event_id;
+            received.ack().await.expect("ack");
+            if is_last {
+                break;
+            }
+        }
+    })
+    .await;
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_whose_queue_is_deleted_declares_it_and_goes_on() {
+    let broker = Broker::new();
+    let bus = broker.bus(&amqp_url());
+    let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
+    let other = broker.bus(&amqp_url());
+    for _ in 0..3 {
+        let sent = event(INVITATION);
+        // The queue is declared first and bound then.
+        soon("routed", async {
+            while other.publish(std::slice::from_ref(&sent)).await != [Ok(())] {}
+        })
+        .await;
+        let received = receive_one(&mut subscription).await;
+        assert_eq!(received.message.event_id, sent.event_id);
+        received.ack().await.expect("ack");
+        broker.delete_queue(NOTIFY_INVITATIONS.name).await;
+        // Nothing is published meanwhile, which would declare it too.
+        soon("declared again", async {
+            while !broker.has_queue(NOTIFY_INVITATIONS.name).await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+    other.close().await;
     bus.close().await;
     broker.remove().await;
 }

@@ -91,13 +91,18 @@ impl Broker {
         full.insert("x-max-length".into(), AMQPValue::LongInt(0));
         let reject = AMQPValue::LongString("reject-publish".into());
         full.insert("x-overflow".into(), reject);
-        let name = ShortString::from(self.name("full"));
+        self.bind_another(channel, event_type, full).await;
+    }
+
+    /// Binds a queue that is not Usher's for all events of a type, while `channel` is open.
+    pub async fn bind_another(&self, channel: &Channel, event_type: &str, arguments: FieldTable) {
+        let name = ShortString::from(self.name("another"));
         let exclusive = QueueDeclareOptions {
             exclusive: true,
             ..Default::default()
         };
         channel
-            .queue_declare(name.clone(), exclusive, full)
+            .queue_declare(name.clone(), exclusive, arguments)
             .await
             .expect("declare");
         channel
@@ -110,6 +115,18 @@ impl Broker {
             )
             .await
             .expect("bind");
+    }
+
+    pub async fn has_queue(&self, name: &str) -> bool {
+        // The broker closes the channel if there is none.
+        let (_connection, channel) = self.raw().await;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let declared =
+            channel.queue_declare(self.name(name).into(), passive, FieldTable::default());
+        declared.await.is_ok()
     }
 
     pub async fn delete_queue(&self, name: &str) {

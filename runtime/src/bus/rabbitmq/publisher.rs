@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, PublisherConfirm};
@@ -15,9 +16,15 @@ use super::wire::{self, Names, Outgoing};
 /// Messages that are sent ahead of their confirms. More gains little and makes outages more expensive.
 const OUTSTANDING_CONFIRMS: usize = 500;
 
+/// How long nothing but a failure makes the publisher declare the queues again. When one of them is deleted while
+/// another queue takes its events too, nothing fails: the broker confirms what is lost to Usher.
+const DECLARATION_LIFETIME: Duration = Duration::from_secs(15);
+
+/// A channel on which the topology was declared.
 pub(super) struct Publisher {
     live: Arc<Live>,
     channel: Channel,
+    declared: Instant,
 }
 
 impl Publisher {
@@ -30,12 +37,20 @@ impl Publisher {
                 .await?;
             Ok(channel)
         };
+        let declared = Instant::now();
         let channel = answer(&live, opening).await?;
-        Ok(Self { live, channel })
+        Ok(Self {
+            live,
+            channel,
+            declared,
+        })
     }
 
+    /// Whether it can take another batch. If not, the next one starts on a fresh channel.
     pub(super) fn is_usable(&self) -> bool {
-        self.live.is_usable() && self.channel.status().connected()
+        self.live.is_usable()
+            && self.channel.status().connected()
+            && self.declared.elapsed() < DECLARATION_LIFETIME
     }
 
     pub(super) async fn send(&self, batch: &[Outgoing<'_>]) -> Vec<Result<(), PublishError>> {
