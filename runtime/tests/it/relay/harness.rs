@@ -183,8 +183,26 @@ impl Running {
     }
 }
 
-/// Acknowledges everything and counts how often each event came.
-pub fn consume(bus: &EventBus) -> Arc<Mutex<HashMap<Uuid, usize>>> {
+/// How often each event came.
+pub struct Counts(Arc<Mutex<HashMap<Uuid, usize>>>);
+
+impl Counts {
+    pub fn now(&self) -> HashMap<Uuid, usize> {
+        self.0.lock().expect("lock").clone()
+    }
+
+    pub async fn until(&self, what: &str, condition: impl Fn(&HashMap<Uuid, usize>) -> bool) {
+        soon(what, async {
+            while !condition(&self.0.lock().expect("lock")) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// Acknowledges everything and counts it.
+pub fn consume(bus: &EventBus) -> Counts {
     let counts = Arc::<Mutex<HashMap<Uuid, usize>>>::default();
     let mut subscription = bus.subscribe(NOTIFY_INVITATIONS);
     let counting = Arc::clone(&counts);
@@ -197,5 +215,5 @@ pub fn consume(bus: &EventBus) -> Arc<Mutex<HashMap<Uuid, usize>>> {
             }
         }
     });
-    counts
+    Counts(counts)
 }

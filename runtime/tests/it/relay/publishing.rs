@@ -1,12 +1,11 @@
 //! What is published is deleted, and nothing else.
 
-use std::time::Duration;
-use std::time::Instant;
-use usher_proto::topology::NOTIFY_INVITATIONS;
-use usher_proto::topology::routing_key;
+use std::time::{Duration, Instant};
+
+use usher_proto::topology::{NOTIFY_INVITATIONS, routing_key};
 
 use super::harness::{Outbox, TYPE, consume};
-use crate::support::{TestBus, event, events, receive, receive_one, soon};
+use crate::support::{TestBus, event, events, receive, receive_one};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn relays_more_than_a_batch() {
@@ -44,7 +43,7 @@ async fn deletes_nothing_that_is_not_confirmed() {
 
     let counts = consume(&test.bus);
     outbox.until_count(0).await;
-    assert_eq!(counts.lock().expect("lock").len(), 20);
+    assert_eq!(counts.now().len(), 20);
     relay.stop().await;
     test.close().await;
     outbox.remove().await;
@@ -67,18 +66,14 @@ async fn killed_between_publish_and_delete_it_publishes_again() {
         let relay = outbox.relay(&test.bus);
         outbox.until_count(0).await;
         // More often if the first one tried again before it died.
-        soon("every event at least twice", async {
-            while messages.iter().any(|message| {
-                counts
-                    .lock()
-                    .expect("lock")
-                    .get(&message.event_id)
-                    .is_none_or(|count| *count < 2)
-            }) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        counts
+            .until("every event at least twice", |counts| {
+                let is_repeated = |id| counts.get(id).is_some_and(|count| *count >= 2);
+                messages
+                    .iter()
+                    .all(|message| is_repeated(&message.event_id))
+            })
+            .await;
         relay.stop().await;
         test.close().await;
         outbox.remove().await;
@@ -96,7 +91,7 @@ async fn survives_a_database_that_is_away() {
     outbox.until_failed(3).await;
     outbox.repair().await;
     outbox.until_count(0).await;
-    assert_eq!(counts.lock().expect("lock").len(), 1);
+    assert_eq!(counts.now().len(), 1);
     relay.stop().await;
     test.close().await;
     outbox.remove().await;

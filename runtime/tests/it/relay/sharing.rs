@@ -6,7 +6,7 @@ use usher_runtime::database::Scope;
 use usher_runtime::outbox;
 
 use super::harness::{Outbox, TYPE, consume};
-use crate::support::{TestBus, events, soon};
+use crate::support::{TestBus, events};
 
 /// Whoever dies while it publishes, its connection ends: the others take its events at once, and no sooner.
 #[tokio::test(flavor = "multi_thread")]
@@ -34,12 +34,7 @@ async fn another_relay_takes_the_events_of_one_that_died() {
     let counts = consume(&test.bus);
     let relay = outbox.relay(&test.bus);
     outbox.until_count(2).await;
-    assert!(
-        !counts
-            .lock()
-            .expect("lock")
-            .contains_key(&messages[0].event_id)
-    );
+    assert!(!counts.now().contains_key(&messages[0].event_id));
 
     let mut admin = outbox.database.admin().await.expect("admin");
     sqlx::query("SELECT pg_terminate_backend($1)")
@@ -48,7 +43,7 @@ async fn another_relay_takes_the_events_of_one_that_died() {
         .await
         .expect("terminate");
     outbox.until_count(0).await;
-    assert_eq!(counts.lock().expect("lock").len(), 3);
+    assert_eq!(counts.now().len(), 3);
     drop(dying);
     pool.close().await;
     relay.stop().await;
@@ -65,19 +60,10 @@ async fn each_event_goes_out_once_whoever_claims() {
     let counts = consume(&test.bus);
     let relays = [outbox.relay(&test.bus), outbox.relay(&test.bus)];
     outbox.until_count(0).await;
-    soon("every event", async {
-        while counts.lock().expect("lock").len() < messages.len() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    assert!(
-        counts
-            .lock()
-            .expect("lock")
-            .values()
-            .all(|&count| count == 1)
-    );
+    counts
+        .until("every event", |counts| counts.len() >= messages.len())
+        .await;
+    assert!(counts.now().values().all(|&count| count == 1));
     for relay in relays {
         relay.stop().await;
     }
