@@ -76,10 +76,7 @@ impl Application {
     ) -> anyhow::Result<()> {
         let workers = Workers::new(stop.clone());
         let context = Context {
-            store: Store {
-                pool: self.pools.calls.clone(),
-                outbox: Wake::default(),
-            },
+            store: Store::new(self.pools.calls.clone(), Wake::default()),
             notify_key: Arc::new(self.notify_key),
             rules: Arc::new(self.rules),
             passwords: self.passwords,

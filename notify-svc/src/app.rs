@@ -81,10 +81,7 @@ impl<T: MailTransport> Application<T> {
                 metrics: metrics.clone(),
             }),
             grpc: grpc::Service {
-                store: Store {
-                    pool: pools.calls.clone(),
-                    outbox,
-                },
+                store: Store::new(pools.calls.clone(), outbox),
                 renderer,
                 envelope: args.envelope(),
                 metrics: metrics.clone(),

@@ -7,10 +7,14 @@
 mod records;
 mod stored_response;
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use prost::Message;
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Response;
 use uuid::Uuid;
 
@@ -19,13 +23,17 @@ pub use self::stored_response::get as stored_response;
 use crate::{
     audit::{self, AuditEntry},
     call::Call,
-    database::{self, Scope, Tx},
+    database::{self, Scope, Shares, Tx, within},
     error::CommonError,
     housekeeping::Purge,
     outbox::OutboxEvent,
     request_key::RequestKey,
     wake::Wake,
 };
+
+/// Longest that a call waits for its transaction to begin, whatever it waits for: its organization's other calls, a
+/// connection, the database.
+const BEGIN_LIMIT: Duration = Duration::from_secs(8);
 
 /// A service's database, as calls use it. Cheap to clone.
 #[derive(Clone)]
@@ -34,9 +42,36 @@ pub struct Store {
     pub pool: PgPool,
     /// Wakes the relay: events are in the outbox.
     pub outbox: Wake,
+    shares: Shares,
 }
 
 impl Store {
+    /// A store on `pool`, whose relay `outbox` wakes.
+    #[must_use]
+    pub fn new(pool: PgPool, outbox: Wake) -> Self {
+        let shares = Shares::of(&pool);
+        Self {
+            pool,
+            outbox,
+            shares,
+        }
+    }
+
+    /// Begins a transaction on one of the connections that the organization may use. The permit is its place among them.
+    async fn begin(&self, scope: Scope) -> Result<(Tx, Option<OwnedSemaphorePermit>), CommonError> {
+        within(BEGIN_LIMIT, async {
+            let place = match scope {
+                Scope::Organization(organization_id) => {
+                    let place = self.shares.enter(organization_id).await;
+                    Some(place.ok_or(CommonError::Overloaded)?)
+                }
+                Scope::Platform => None,
+            };
+            Ok((database::begin(&self.pool, scope).await?, place))
+        })
+        .await
+    }
+
     /// Runs a read in a transaction of the call's organization, or of the whole platform for calls that name
     /// none.
     ///
@@ -60,8 +95,7 @@ impl Store {
         scope: Scope,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let begun = database::begin(&self.pool, scope).await;
-        let mut tx = begun.map_err(CommonError::from)?;
+        let (mut tx, _place) = self.begin(scope).await?;
         // Nothing is changed: dropped, the transaction is rolled back while the caller has its answer already.
         work(&mut tx).await
     }
@@ -108,7 +142,8 @@ impl Store {
         organization_id: Uuid,
         work: impl AsyncFnOnce(&mut Change) -> Result<R, E>,
     ) -> Result<Changed<R>, E> {
-        let mut change = Change::begin(&self.pool, call, scope, organization_id).await?;
+        let (tx, place) = self.begin(scope).await?;
+        let mut change = Change::new(tx, call, organization_id);
         let result = match work(&mut change).await {
             Ok(response) => {
                 let has_events = !change.events.is_empty();
@@ -127,6 +162,8 @@ impl Store {
                 Err(error)
             }
         };
+        // What follows takes a connection of its own.
+        drop(place);
         match self.stored_response(call, scope, organization_id).await? {
             Some(response) => Ok(Changed::Repeated(response)),
             None => result,
@@ -205,26 +242,21 @@ enum Outcome {
 }
 
 impl Change {
-    async fn begin(
-        pool: &PgPool,
-        call: &Call,
-        scope: Scope,
-        organization_id: Uuid,
-    ) -> Result<Self, CommonError> {
+    fn new(tx: Tx, call: &Call, organization_id: Uuid) -> Self {
         let response_key = call
             .request_key
             .clone()
             .map(|request_key| (organization_id, request_key));
-        Ok(Self {
+        Self {
             requested_by: call.subject.clone(),
             organization_id,
-            tx: database::begin(pool, scope).await?,
+            tx,
             actor: call.subject.clone(),
             response_key,
             events: Vec::new(),
             audit: Vec::new(),
             is_unchanged: false,
-        })
+        }
     }
 
     /// Names the Person on whose behalf the caller acts as the one who did it.

@@ -115,7 +115,7 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_URL_FILE", conflicts_with = "database_url")]
     pub database_url_file: Option<PathBuf>,
 
-    /// Most connections to the database that calls use at the same time
+    /// Most connections to the database that calls use at the same time; those of one organization use at most half
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub database_max_connections: u32,
 

@@ -1,6 +1,7 @@
 //! How a service reaches its PostgreSQL: as a role that owns nothing, and in transactions that say whose
 //! rows they may see.
 
+mod shares;
 mod transaction;
 
 use std::{str::FromStr as _, time::Duration};
@@ -14,6 +15,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+pub(crate) use self::shares::Shares;
 pub use self::transaction::{Tx, begin};
 
 /// Longest that a call or a worker waits for a connection, a new one included.

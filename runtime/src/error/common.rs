@@ -1,5 +1,7 @@
 //! What any call can fail with, whatever it asks for. The error type of each service converts from it.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use usher_proto::account::v1::ErrorReason;
 use uuid::Uuid;
@@ -16,6 +18,11 @@ pub enum CommonError {
     /// Another call changed the same thing at the same moment.
     #[error("another call changed the same thing at the same moment; repeat the call")]
     ConcurrentUpdate,
+    /// The calls of the organization use as many connections to the database as those of one may.
+    #[error(
+        "the organization has as many calls under way as it may; repeat the call a little later"
+    )]
+    Overloaded,
     /// The database does not answer, or answers with a fault.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
@@ -36,6 +43,10 @@ impl From<CommonError> for RichError {
             .resource("request", request_id, "an earlier request of other content"),
             CommonError::ConcurrentUpdate => {
                 Self::new(Code::Aborted, ErrorReason::ConcurrentUpdate, message)
+            }
+            CommonError::Overloaded => {
+                Self::new(Code::Unavailable, ErrorReason::Overloaded, message)
+                    .retry_after(Duration::from_secs(1))
             }
             CommonError::Database(error) => Self::database(&error),
             CommonError::Internal(error) => {

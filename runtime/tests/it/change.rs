@@ -1,10 +1,12 @@
 //! The unit of work of a mutation: all of it is committed, or nothing.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
 use sqlx::migrate::Migrator;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use usher_proto::account::v1::{AuthenticateRequest, InspectTokenRequest, ReopenAccountRequest};
 use usher_proto::event::v1::{AccountClosed, event::Payload};
@@ -20,6 +22,8 @@ use usher_runtime::outbox::OutboxEvent;
 use usher_runtime::wake::Wake;
 use usher_tests::{Database, ServiceName};
 use uuid::Uuid;
+
+use crate::support::soon;
 
 /// Both services have the same tables, as a test of both says.
 static MIGRATIONS: Migrator = sqlx::migrate!("../account-svc/migrations");
@@ -54,13 +58,10 @@ impl Fixture {
         let database = Database::migrated(ServiceName::Account, &MIGRATIONS).await;
         let database = database.expect("database");
         let url = SecretString::from(database.service_url());
-        let pool = database::connect(&url, "account_service", 4).expect("pool");
+        let pool = database::connect(&url, "account_service", 6).expect("pool");
         Self {
             _database: database,
-            store: Store {
-                pool,
-                outbox: Wake::default(),
-            },
+            store: Store::new(pool, Wake::default()),
             organization_id: Uuid::now_v7(),
         }
     }
@@ -296,4 +297,46 @@ async fn a_call_without_an_organization_needs_a_scope_of_its_own() {
     let call = open(InspectTokenRequest::default());
     let refused = fixture.change(&call, async |_| panic!("it worked"));
     assert!(matches!(refused.await, Err(CommonError::Internal(_))));
+}
+
+/// Its calls wait for each other's locks, and those of others would wait with them.
+#[tokio::test]
+async fn one_organization_leaves_half_of_the_connections_to_others() {
+    let fixture = Fixture::new().await;
+    let one = Scope::Organization(fixture.organization_id);
+    let other = Scope::Organization(Uuid::now_v7());
+    let (release, inside) = (CancellationToken::new(), AtomicUsize::new(0));
+    let long = || {
+        fixture.store.read_in(one, async |_| {
+            inside.fetch_add(1, Ordering::Relaxed);
+            release.cancelled().await;
+            Ok::<_, CommonError>(())
+        })
+    };
+    let meanwhile = async {
+        let three = async {
+            while inside.load(Ordering::Relaxed) < 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("three calls are under way", three).await;
+        for _ in 0..10 {
+            let short = fixture.store.read_in(other, async |tx| {
+                sqlx::query("SELECT 1").execute(tx).await?;
+                Ok::<_, CommonError>(())
+            });
+            short.await.expect("the others have connections");
+        }
+        // One more of the same organization is refused when it has waited for long enough.
+        let late = soon("an answer", Box::pin(long())).await;
+        assert!(matches!(late, Err(CommonError::Overloaded)), "{late:?}");
+        assert_eq!(inside.load(Ordering::Relaxed), 3);
+        release.cancel();
+    };
+    let (first, second, third, ()) = tokio::join!(long(), long(), long(), meanwhile);
+    first.and(second).and(third).expect("all were carried out");
+    // Their connections are free again.
+    for _ in 0..10 {
+        long().await.expect("it is carried out");
+    }
 }
