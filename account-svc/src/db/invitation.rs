@@ -9,7 +9,7 @@ use usher_runtime::{hidden_debug, page::Rows};
 use uuid::Uuid;
 
 pub use self::{
-    deliveries::{DeliveryReport, give_up, record_deliveries},
+    deliveries::{DeliveryReport, Recorded, give_up, record_deliveries},
     end::{End, Ended, end},
 };
 use super::MAX_SCANNED;

@@ -43,8 +43,9 @@ impl EventHandler for Deliveries {
 
     async fn store(&self, reports: &[DeliveryReport]) -> Result<(), sqlx::Error> {
         let mut tx = begin(&self.pool, Scope::Platform).await?;
-        let superseded = db::invitation::record_deliveries(&mut tx, reports).await?;
-        let stops = superseded
+        let recorded = db::invitation::record_deliveries(&mut tx, reports).await?;
+        let stops = recorded
+            .superseded
             .iter()
             .filter_map(events::email_to_stop)
             .collect::<Vec<_>>();
@@ -53,6 +54,13 @@ impl EventHandler for Deliveries {
         tx.commit().await?;
         if has_events {
             self.outbox.notify();
+        }
+        if let Some(invitation_id) = recorded.refused.first() {
+            tracing::warn!(
+                count = recorded.refused.len(),
+                invitation.id = %invitation_id,
+                "reports on emails that were never asked for are ignored"
+            );
         }
         Ok(())
     }
@@ -73,7 +81,7 @@ fn decode(event: ReceivedEvent) -> Result<Option<DeliveryReport>, &'static str> 
         organization_id: event.organization_id,
         invitation_id: Uuid::try_parse(&change.invitation_id)
             .map_err(|_| "malformed invitation_id")?,
-        send_number: i32::try_from(change.send_number).map_err(|_| "send_number too large")?,
+        send_number: send_number(change.send_number)?,
         revision: i64::try_from(change.revision).map_err(|_| "revision too large")?,
         state,
         throttled_until: change
@@ -85,6 +93,15 @@ fn decode(event: ReceivedEvent) -> Result<Option<DeliveryReport>, &'static str> 
         // Reports may be overtaken: one that was delivered, or came back, was sent before.
         sent_time: matches!(state, "SENT" | "DELIVERED" | "BOUNCED").then_some(change_time),
     }))
+}
+
+/// The number of an email, from 1.
+fn send_number(number: u32) -> Result<i32, &'static str> {
+    match i32::try_from(number) {
+        Ok(0) => Err("send_number missing"),
+        Ok(number) => Ok(number),
+        Err(_) => Err("send_number too large"),
+    }
 }
 
 /// A name of `InvitationState` without its prefix.

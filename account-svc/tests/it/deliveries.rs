@@ -10,7 +10,7 @@ use usher_proto::{
 use usher_runtime::database::{self, Scope};
 use uuid::Uuid;
 
-use crate::support::{Service, new_account, within};
+use crate::support::{Service, before_expiry, new_account, report_of, stored_report, within};
 
 #[tokio::test]
 async fn an_email_that_arrived_was_sent_whatever_order_the_reports_come_in() {
@@ -26,28 +26,23 @@ async fn an_email_that_arrived_was_sent_whatever_order_the_reports_come_in() {
             .create(new_account(&organization, name, "Lee", &email))
             .await;
         let invitation = account.last_invitation.unwrap();
-        let change = DeliveryChanged {
-            delivery_id: Uuid::now_v7().to_string(),
-            invitation_id: invitation.invitation_id.clone(),
-            send_number: 1,
-            state: state.into(),
-            revision: 3,
-            change_time: at(1_800_000_000),
-            ..Default::default()
+        let arrival = DeliveryChanged {
+            change_time: at(1_700_000_000),
+            ..report_of(&invitation, state, 3)
         };
-        service.report(&organization, change.clone()).await;
+        service.report(&organization, arrival.clone()).await;
         let arrived = service.invitation_in(&invitation, shown).await;
-        assert_eq!(arrived.sent_time, at(1_800_000_000));
+        assert_eq!(arrived.sent_time, at(1_700_000_000));
 
         // SENT, which is older, is no news.
         let sent = DeliveryChanged {
             state: DeliveryState::Sent.into(),
             revision: 2,
-            ..change
+            ..arrival
         };
         service.report(&organization, sent).await;
         let arrived = service.invitation_in(&invitation, shown).await;
-        assert_eq!(arrived.sent_time, at(1_800_000_000));
+        assert_eq!(arrived.sent_time, at(1_700_000_000));
     }
     service.stop().await;
 }
@@ -60,21 +55,17 @@ async fn an_impossible_time_is_parked_and_its_neighbours_are_taken_over() {
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
     let invitation = account.last_invitation.unwrap();
+    let before_expiry = before_expiry(&invitation);
     let change = |revision, nanos| DeliveryChanged {
-        delivery_id: Uuid::now_v7().to_string(),
-        invitation_id: invitation.invitation_id.clone(),
-        send_number: 1,
-        state: DeliveryState::Throttled.into(),
-        revision,
         change_time: Some(Timestamp {
-            seconds: 1_800_000_000,
+            seconds: 1_700_000_000,
             nanos,
         }),
         throttled_until: Some(Timestamp {
-            seconds: 1_900_000_000,
             nanos,
+            ..before_expiry
         }),
-        ..Default::default()
+        ..report_of(&invitation, DeliveryState::Throttled, revision)
     };
     for (revision, nanos) in [(9, 1_500_000_000), (8, i32::MAX), (7, i32::MIN)] {
         service.report(&organization, change(revision, nanos)).await;
@@ -89,13 +80,11 @@ async fn an_impossible_time_is_parked_and_its_neighbours_are_taken_over() {
     let throttled = service
         .invitation_in(&invitation, InvitationState::Throttled)
         .await;
-    assert_eq!(
-        throttled.throttled_until,
-        Some(Timestamp {
-            seconds: 1_900_000_000,
-            nanos: 0
-        })
-    );
+    let until = Timestamp {
+        nanos: 0,
+        ..before_expiry
+    };
+    assert_eq!(throttled.throttled_until, Some(until));
     service.stop().await;
 }
 
@@ -190,27 +179,20 @@ async fn staff_see_that_an_email_was_cancelled_until_they_invite_again() {
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
     let invitation = account.last_invitation.clone().unwrap();
-    let change = |revision, state: DeliveryState, reason: &str| DeliveryChanged {
-        delivery_id: Uuid::now_v7().to_string(),
-        invitation_id: invitation.invitation_id.clone(),
-        send_number: 1,
-        state: state.into(),
-        revision,
-        throttled_until: (state == DeliveryState::Throttled).then_some(Timestamp {
-            seconds: 1_900_000_000,
-            nanos: 0,
-        }),
-        reason: reason.to_owned(),
-        change_time: Some(Timestamp::default()),
-        ..Default::default()
+    let waiting = DeliveryChanged {
+        throttled_until: Some(before_expiry(&invitation)),
+        reason: "the recipient's limit".to_owned(),
+        ..report_of(&invitation, DeliveryState::Throttled, 1)
     };
-    let waiting = change(1, DeliveryState::Throttled, "the recipient's limit");
     service.report(&organization, waiting).await;
     let throttled = service
         .invitation_in(&invitation, InvitationState::Throttled)
         .await;
     assert_eq!(throttled.failure_reason, "");
-    let cancelled = change(2, DeliveryState::Cancelled, "staff cancelled the email");
+    let cancelled = DeliveryChanged {
+        reason: "staff cancelled the email".to_owned(),
+        ..report_of(&invitation, DeliveryState::Cancelled, 2)
+    };
     service.report(&organization, cancelled).await;
     let failed = service
         .invitation_in(&invitation, InvitationState::Failed)
@@ -236,24 +218,109 @@ async fn a_report_under_the_id_of_another_event_is_no_report() {
         .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
         .await;
     let invitation = account.last_invitation.unwrap();
-    let change = |revision, state: DeliveryState| DeliveryChanged {
-        delivery_id: Uuid::now_v7().to_string(),
-        invitation_id: invitation.invitation_id.clone(),
-        send_number: 1,
-        state: state.into(),
-        revision,
-        change_time: Some(Timestamp::default()),
-        ..Default::default()
-    };
-    let forged = change(9, DeliveryState::Failed);
+    let forged = report_of(&invitation, DeliveryState::Failed, 9);
     service
         .report_as(Uuid::now_v7(), &organization, forged)
         .await;
     // Older than that one, so it counts only because that one did not.
-    let sent = change(2, DeliveryState::Sent);
+    let sent = report_of(&invitation, DeliveryState::Sent, 2);
     service.report(&organization, sent).await;
     service
         .invitation_in(&invitation, InvitationState::Sent)
         .await;
+    service.stop().await;
+}
+
+/// It would count as newer than all others: nobody could be invited again before the invitation expires.
+#[tokio::test]
+async fn a_report_on_an_email_that_was_not_asked_for_is_ignored() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
+    let first = account.last_invitation.clone().unwrap();
+    for send_number in [0, 2, u32::MAX] {
+        let forged = DeliveryChanged {
+            send_number,
+            throttled_until: Some(before_expiry(&first)),
+            ..report_of(&first, DeliveryState::Throttled, 9)
+        };
+        service.report(&organization, forged).await;
+    }
+    service.sent(&first).await;
+
+    // In one batch too. Nor does it supersede the link that the client has.
+    let second = service.invite(&account).await;
+    let forged = DeliveryReport {
+        send_number: 2,
+        ..stored_report(&second, "SENT", 9)
+    };
+    let queued = stored_report(&second, "QUEUED", 1);
+    let record = async |reports: &[DeliveryReport]| {
+        let mut tx = database::begin(&service.pool, Scope::Platform)
+            .await
+            .unwrap();
+        let recorded = record_deliveries(&mut tx, reports).await.unwrap();
+        tx.commit().await.unwrap();
+        recorded
+    };
+    let recorded = record(&[forged.clone(), queued]).await;
+    assert_eq!(recorded.refused, [forged.invitation_id]);
+    assert!(recorded.superseded.is_empty());
+    let failed = stored_report(&second, "FAILED", 2);
+    let recorded = record(&[failed, forged]).await;
+    assert!(recorded.superseded.is_empty());
+    for (invitation, state) in [
+        (&first, InvitationState::Sent),
+        (&second, InvitationState::Failed),
+    ] {
+        let shown = service
+            .invitation(&organization, &invitation.invitation_id)
+            .await;
+        assert_eq!(shown.state(), state);
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn times_that_cannot_be_true_are_bounded() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service
+        .create(new_account(&organization, "Ann", "Lee", "ann@example.org"))
+        .await;
+    let invitation = account.last_invitation.unwrap();
+    let end_of_time = Some(Timestamp {
+        seconds: 253_402_300_799,
+        nanos: 0,
+    });
+    let throttled = DeliveryChanged {
+        throttled_until: end_of_time,
+        ..report_of(&invitation, DeliveryState::Throttled, 1)
+    };
+    service.report(&organization, throttled).await;
+    let throttled = service
+        .invitation_in(&invitation, InvitationState::Throttled)
+        .await;
+    assert_eq!(throttled.throttled_until, invitation.expire_time);
+    for (revision, reported, state) in [
+        (2, DeliveryState::Sent, InvitationState::Sent),
+        (3, DeliveryState::Delivered, InvitationState::Delivered),
+    ] {
+        let report = DeliveryChanged {
+            change_time: end_of_time,
+            ..report_of(&invitation, reported, revision)
+        };
+        service.report(&organization, report).await;
+        let shown = service.invitation_in(&invitation, state).await;
+        assert!(shown.sent_time.is_some());
+        let is_past: bool =
+            sqlx::query_scalar("SELECT sent_time BETWEEN create_time AND now() FROM invitations")
+                .fetch_one(&mut service.admin().await)
+                .await
+                .unwrap();
+        assert!(is_past, "{:?}", shown.sent_time);
+    }
     service.stop().await;
 }

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use prost_types::Timestamp;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::task::JoinSet;
 use tonic::Code;
 use usher_proto::{
     account::v1::{Account, CreateAccountRequest, GetAccountRequest, UpdateAccountRequest},
-    event::v1::{DeliveryChanged, DeliveryState},
+    event::v1::DeliveryState,
 };
 use usher_runtime::database::{Scope, begin};
 use usher_tests::{
@@ -18,8 +17,8 @@ use usher_tests::{
 use uuid::Uuid;
 
 use crate::support::{
-    CALL_CONNECTIONS, PASSWORD, Service, assert_refused, database, new_account, refusal, until,
-    update_account, within,
+    CALL_CONNECTIONS, PASSWORD, Service, assert_refused, database, new_account, refusal, report_of,
+    until, update_account, within,
 };
 
 fn change_plan(account: &Account) -> UpdateAccountRequest {
@@ -95,18 +94,7 @@ async fn calls_that_wait_for_a_lock_stop_neither_others_nor_background_work() {
         service.create(new_account(&other, name, "Berg", "")).await;
     }
     // And so have workers.
-    let sent = DeliveryChanged {
-        delivery_id: Uuid::now_v7().to_string(),
-        invitation_id: invitation.invitation_id.clone(),
-        send_number: 1,
-        state: DeliveryState::Sent.into(),
-        revision: 3,
-        change_time: Some(Timestamp {
-            seconds: 1_800_000_000,
-            nanos: 0,
-        }),
-        ..Default::default()
-    };
+    let sent = report_of(&invitation, DeliveryState::Sent, 3);
     service.report(&organization, sent).await;
     let mut admin = service.admin().await;
     until("the report is recorded", async || {

@@ -42,7 +42,7 @@ use usher_tests::{Database, ServiceName};
 
 pub use self::{
     calls::report,
-    reports::{report_of, stored_report},
+    reports::{before_expiry, report_of, stored_report},
     requests::{check_names, new_account, send_invitation, update_account, update_organization},
 };
 

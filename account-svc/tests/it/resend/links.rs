@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use futures::future::join_all;
-use prost_types::Timestamp;
 use tonic::Code;
 use usher_proto::{
     account::v1::{AccountState, InvitationState, Organization, OrganizationSettings, TokenStatus},
@@ -12,8 +11,8 @@ use usher_proto::{
 
 use super::{Resent, ann};
 use crate::support::{
-    PASSWORD, Service, assert_refused, new_account, refusal, report_of, send_invitation,
-    update_organization,
+    PASSWORD, Service, assert_refused, before_expiry, new_account, refusal, report_of,
+    send_invitation, update_organization,
 };
 
 #[tokio::test]
@@ -27,10 +26,7 @@ async fn the_link_in_hand_works_until_the_newer_email_has_left() {
     } = service.resent(ann(&organization)).await;
     assert_ne!(first.1.token, second.1.token);
     let waiting = DeliveryChanged {
-        throttled_until: Some(Timestamp {
-            seconds: 1_900_000_000,
-            nanos: 0,
-        }),
+        throttled_until: Some(before_expiry(&second.0)),
         ..report_of(&second.0, DeliveryState::Throttled, 1)
     };
     service.report(&organization, waiting).await;

@@ -65,9 +65,9 @@ async fn a_report_that_supersedes_waits_for_the_account_and_holds_nothing() {
     ];
     let record = async {
         let mut tx = database::begin(&service.pool, Scope::Platform).await?;
-        let superseded = record_deliveries(&mut tx, &reports).await?;
+        let recorded = record_deliveries(&mut tx, &reports).await?;
         tx.commit().await?;
-        Ok::<_, sqlx::Error>(superseded.len())
+        Ok::<_, sqlx::Error>(recorded.superseded.len())
     };
     let release = async {
         service.somebody_waits().await;

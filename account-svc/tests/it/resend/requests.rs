@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use futures::future::join_all;
-use prost_types::Timestamp;
 use tonic::transport::Channel;
 use usher_proto::{
     account::v1::{
@@ -15,8 +14,8 @@ use usher_proto::{
 
 use super::{Resent, ann};
 use crate::support::{
-    PASSWORD, Service, assert_invalid, new_account, report_of, send_invitation, update_account,
-    update_organization,
+    PASSWORD, Service, assert_invalid, before_expiry, new_account, report_of, send_invitation,
+    update_account, update_organization,
 };
 
 #[tokio::test]
@@ -127,10 +126,7 @@ async fn many_clicks_make_one_email_and_push_nothing_back() {
         second.invitation_id
     );
 
-    let at = Some(Timestamp {
-        seconds: 1_900_000_000,
-        nanos: 123_456_000,
-    });
+    let at = Some(before_expiry(second));
     let throttled = DeliveryChanged {
         throttled_until: at,
         ..report_of(second, DeliveryState::Throttled, 1)

@@ -23,7 +23,7 @@ pub fn report_of(invitation: &Invitation, state: DeliveryState, revision: u64) -
         state: state.into(),
         revision,
         change_time: Some(Timestamp {
-            seconds: 1_800_000_000,
+            seconds: 1_700_000_000,
             nanos: 0,
         }),
         ..Default::default()
@@ -46,6 +46,14 @@ pub fn stored_report(
         throttled_until: None,
         failure_reason: String::new(),
         sent_time: has_left.then_some(OffsetDateTime::UNIX_EPOCH),
+    }
+}
+
+/// A time at which a throttled email can go: an hour before its link expires.
+pub fn before_expiry(invitation: &Invitation) -> Timestamp {
+    Timestamp {
+        seconds: invitation.expire_time.unwrap().seconds - 3_600,
+        nanos: 123_456_000,
     }
 }
 
