@@ -1,18 +1,10 @@
 //! Which accounts are compared with a new entry when many could be.
 
-use usher_proto::account::v1::{
-    Account, CheckDuplicatesRequest, Date, DuplicateRules, Organization, OrganizationSettings,
-};
+use usher_proto::account::v1::{Account, CheckDuplicatesRequest};
 
 use crate::{
     duplicates::insert_namesakes,
-    support::{Service, check_names, new_account, report, update_organization},
-};
-
-const BIRTH_DATE: Date = Date {
-    year: 1980,
-    month: 5,
-    day: 17,
+    support::{BIRTH_DATE, Service, check_names, new_account, report},
 };
 
 #[tokio::test]
@@ -82,19 +74,9 @@ async fn copies_of_one_client_are_shown_together() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     // A probability that none of two equally good candidates can have.
-    let new = Organization {
-        settings: Some(OrganizationSettings {
-            front_desk_duplicates: Some(DuplicateRules {
-                threshold: Some(0.9),
-                expected_share: Some(0.5),
-            }),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let path = "settings.front_desk_duplicates";
-    let request = update_organization(&organization, &[path], new);
-    service.update_organization(request).await;
+    service
+        .set_front_desk_duplicates(&organization, 0.9, 0.5)
+        .await;
     let mut request = new_account(&organization, "Katarzyna", "Lewandowska", "");
     request.account.as_mut().unwrap().birth_date = Some(BIRTH_DATE);
     let mut copies: Vec<Account> = Vec::new();

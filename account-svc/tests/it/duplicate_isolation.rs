@@ -2,14 +2,11 @@
 
 use account_svc::{db::organization, domain::name::PersonName};
 use tonic::Code;
-use usher_proto::account::v1::{CheckDuplicatesRequest, Date, EmailVerdict};
+use usher_proto::account::v1::{CheckDuplicatesRequest, EmailVerdict};
 use usher_runtime::database::{Scope, begin};
 use uuid::Uuid;
 
-use crate::{
-    name_frequencies::counted,
-    support::{Service, check_names, new_account, until, within},
-};
+use crate::support::{BIRTH_DATE, Service, check_names, new_account, within};
 
 #[tokio::test]
 async fn accounts_of_another_organization_are_neither_shown_nor_counted() {
@@ -19,15 +16,8 @@ async fn accounts_of_another_organization_are_neither_shown_nor_counted() {
     service
         .create(new_account(&one, "Katarzyna", "Nowak", ""))
         .await;
-    until("counted", async || {
-        counted(&mut admin, &one).await == Some(1)
-    })
-    .await;
-    let birth_date = Some(Date {
-        year: 1980,
-        month: 5,
-        day: 17,
-    });
+    service.until_counted(&one, 1).await;
+    let birth_date = Some(BIRTH_DATE);
     let question = CheckDuplicatesRequest {
         email: Some("kasia@example.org".to_owned()),
         birth_date,
@@ -44,10 +34,7 @@ async fn accounts_of_another_organization_are_neither_shown_nor_counted() {
         let request = new_account(&other, "Katarzyna", "Nowak", "");
         service.create_anyway(request).await;
     }
-    until("counted", async || {
-        counted(&mut admin, &other).await == Some(3)
-    })
-    .await;
+    service.until_counted(&other, 3).await;
     assert_eq!(service.check(question.clone()).await, before);
 
     // Each query names the organization besides.

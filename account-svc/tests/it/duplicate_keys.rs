@@ -5,12 +5,11 @@ use account_svc::domain::{
     name::PersonName,
 };
 use time::macros::date;
-use usher_proto::account::v1::{Account, CheckDuplicatesRequest, Date};
+use usher_proto::account::v1::{Account, CheckDuplicatesRequest};
 
 use crate::{
     duplicates::insert_namesakes,
-    name_frequencies::counted,
-    support::{Service, check_names, new_account, until, update_account},
+    support::{BIRTH_DATE, Service, check_names, new_account, until, update_account},
 };
 
 impl Service {
@@ -34,6 +33,19 @@ impl Service {
     }
 }
 
+/// What is known of somebody is a name.
+fn named(given: &str, family: &str) -> Identity {
+    Identity {
+        name: PersonName {
+            given: given.to_owned(),
+            family: family.to_owned(),
+        },
+        email: None,
+        birth_date: None,
+        phone: None,
+    }
+}
+
 #[tokio::test]
 async fn a_change_of_what_accounts_are_found_by_is_found() {
     let mut service = Service::start().await;
@@ -41,15 +53,7 @@ async fn a_change_of_what_accounts_are_found_by_is_found() {
     let account = service
         .create(new_account(&organization, "Bo", "Diaz", ""))
         .await;
-    let mut identity = Identity {
-        name: PersonName {
-            given: "Bo".to_owned(),
-            family: "Diaz".to_owned(),
-        },
-        email: None,
-        birth_date: None,
-        phone: None,
-    };
+    let mut identity = named("Bo", "Diaz");
     service.is_keyed_as(&account, Some(&identity)).await;
 
     let new = Account {
@@ -59,20 +63,13 @@ async fn a_change_of_what_accounts_are_found_by_is_found() {
     };
     let paths = ["given_name", "family_name"];
     service.update(update_account(&account, &paths, new)).await;
-    identity.name = PersonName {
-        given: "Katarzyna".to_owned(),
-        family: "Lewandowska".to_owned(),
-    };
+    identity = named("Katarzyna", "Lewandowska");
     service.is_keyed_as(&account, Some(&identity)).await;
     assert!(service.finds(&account, "Katarzyna", "Lewandowska").await);
     assert!(!service.finds(&account, "Bo", "Diaz").await);
 
     let new = Account {
-        birth_date: Some(Date {
-            year: 1980,
-            month: 5,
-            day: 17,
-        }),
+        birth_date: Some(BIRTH_DATE),
         phone: Some("+15145550199".to_owned()),
         email: Some("kasia@example.org".to_owned()),
         ..Default::default()
@@ -86,11 +83,7 @@ async fn a_change_of_what_accounts_are_found_by_is_found() {
     // By the phone alone: she married, and goes by her second name.
     let check = CheckDuplicatesRequest {
         phone: identity.phone.clone(),
-        birth_date: Some(Date {
-            year: 1980,
-            month: 5,
-            day: 17,
-        }),
+        birth_date: Some(BIRTH_DATE),
         ..check_names(&organization, "Marta", "Nowak")
     };
     let report = service.check(check).await;
@@ -146,11 +139,7 @@ async fn keys_of_an_earlier_release_are_derived_anew() {
         .create(new_account(&organization, "Bo", "Diaz", ""))
         .await;
     service.close(&bo).await;
-    let mut admin = service.admin().await;
-    until("counted", async || {
-        counted(&mut admin, &organization).await == Some(2_101)
-    })
-    .await;
+    service.until_counted(&organization, 2_101).await;
     let database = service.stop().await;
     sqlx::raw_sql(
         "UPDATE accounts SET keys_version = 0, given_name_hash = 7;
@@ -174,15 +163,7 @@ async fn keys_of_an_earlier_release_are_derived_anew() {
         version == KEYS_VERSION
     })
     .await;
-    let identity = Identity {
-        name: PersonName {
-            given: "Ann".to_owned(),
-            family: "Lee".to_owned(),
-        },
-        email: None,
-        birth_date: None,
-        phone: None,
-    };
+    let identity = named("Ann", "Lee");
     service.is_keyed_as(&ann, Some(&identity)).await;
     service.is_keyed_as(&bo, None).await;
     let left: (i64, i64) = sqlx::query_as(

@@ -5,15 +5,9 @@ use usher_proto::account::v1::{
     CheckDuplicatesRequest, Date, DuplicateCandidate, FieldComparison, Nearness,
 };
 
-use crate::support::{Service, check_names, new_account};
+use crate::support::{BIRTH_DATE, Service, check_names, new_account};
 
 type Name = (&'static str, &'static str);
-
-const BIRTH_DATE: Date = Date {
-    year: 1980,
-    month: 5,
-    day: 17,
-};
 
 /// What is found for `asked` where `stored` is the only account.
 async fn found(stored: Name, asked: Name, birth_date: Option<Date>) -> Option<DuplicateCandidate> {

@@ -7,8 +7,8 @@ use usher_proto::account::v1::{
 };
 
 use crate::support::{
-    PASSWORD, Service, assert_invalid, assert_refused, check_names, new_account, report,
-    update_account,
+    BIRTH_DATE, PASSWORD, Service, assert_invalid, assert_refused, check_names, new_account,
+    report, update_account,
 };
 
 /// Inserts older copies of the only account that there is; their warnings would take as many calls.
@@ -150,11 +150,7 @@ async fn a_check_reports_what_a_create_would_and_changes_nothing() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     let mut request = new_account(&organization, "William", "Smith", "will@example.org");
-    request.account.as_mut().unwrap().birth_date = Some(Date {
-        year: 1980,
-        month: 5,
-        day: 5,
-    });
+    request.account.as_mut().unwrap().birth_date = Some(BIRTH_DATE);
     let account = service.create(request).await;
 
     let mut check = CheckDuplicatesRequest {
@@ -162,11 +158,7 @@ async fn a_check_reports_what_a_create_would_and_changes_nothing() {
         given_name: "Bill".to_owned(),
         family_name: "Smyth".to_owned(),
         email: Some("WILL@example.org".to_owned()),
-        birth_date: Some(Date {
-            year: 1980,
-            month: 5,
-            day: 5,
-        }),
+        birth_date: Some(BIRTH_DATE),
         ..Default::default()
     };
     let report = service.check(check.clone()).await;

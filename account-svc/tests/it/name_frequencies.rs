@@ -4,23 +4,11 @@ use std::time::{Duration, Instant};
 
 use account_svc::db::name_frequency::{self, Count};
 use sqlx::PgConnection;
-use usher_proto::account::v1::{
-    Account, CreateAccountRequest, DuplicateRules, FieldEvidence, Organization,
-    OrganizationSettings,
-};
+use usher_proto::account::v1::{Account, CreateAccountRequest, FieldEvidence};
 use usher_runtime::database::{Scope, begin};
 use uuid::Uuid;
 
-use crate::support::{
-    Service, check_names, new_account, report, until, update_account, update_organization,
-};
-
-/// The number of accounts, as of the last count.
-pub async fn counted(admin: &mut PgConnection, organization: &str) -> Option<i64> {
-    let query = "SELECT accounts FROM name_counts WHERE organization_id = $1::uuid";
-    let counted = sqlx::query_scalar(query).bind(organization);
-    counted.fetch_optional(admin).await.unwrap()
-}
+use crate::support::{Service, check_names, new_account, report, until, update_account};
 
 /// Lets the next count be at once.
 async fn allow_count(admin: &mut PgConnection) {
@@ -42,10 +30,7 @@ async fn new_names_are_counted_within_two_seconds() {
     }
     let last = Instant::now();
     let mut admin = service.admin().await;
-    until("counted", async || {
-        counted(&mut admin, &organization).await == Some(12)
-    })
-    .await;
+    service.until_counted(&organization, 12).await;
     assert!(
         last.elapsed() < Duration::from_secs(3),
         "{:?}",
@@ -100,19 +85,9 @@ async fn a_rare_name_says_more_than_a_common_one() {
     let mut service = Service::start().await;
     let organization = service.organization().await;
     // All that are found are shown.
-    let new = Organization {
-        settings: Some(OrganizationSettings {
-            front_desk_duplicates: Some(DuplicateRules {
-                threshold: Some(0.05),
-                expected_share: Some(0.5),
-            }),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let path = "settings.front_desk_duplicates";
-    let request = update_organization(&organization, &[path], new);
-    service.update_organization(request).await;
+    service
+        .set_front_desk_duplicates(&organization, 0.05, 0.5)
+        .await;
     let given = [
         "Katarzyna",
         "Robert",
@@ -136,11 +111,7 @@ async fn a_rare_name_says_more_than_a_common_one() {
     }
     let request = new_account(&organization, "Robert", "Quillfeather", "");
     service.create_anyway(request).await;
-    let mut admin = service.admin().await;
-    until("counted", async || {
-        counted(&mut admin, &organization).await == Some(16)
-    })
-    .await;
+    service.until_counted(&organization, 16).await;
 
     let mut found = Vec::new();
     for family in ["Johnson", "Quillfeather"] {
@@ -163,7 +134,6 @@ async fn a_rare_name_says_more_than_a_common_one() {
 #[tokio::test]
 async fn a_misspelled_common_name_is_no_rare_one() {
     let mut service = Service::start().await;
-    let mut admin = service.admin().await;
     let others = [
         "Robert", "Ingrid", "Xiulan", "Priya", "Tomas", "Olga", "Bruno", "Zoe", "Hugo", "Fatima",
     ];
@@ -180,10 +150,7 @@ async fn a_misspelled_common_name_is_no_rare_one() {
             let request = new_account(&organization, given, family, "");
             service.create_anyway(request).await;
         }
-        until("counted", async || {
-            counted(&mut admin, &organization).await == Some(11)
-        })
-        .await;
+        service.until_counted(&organization, 11).await;
         let report = service
             .check(check_names(&organization, "Jonh", "Smith"))
             .await;
@@ -236,10 +203,7 @@ async fn two_replicas_do_not_count_the_same_list_at_once() {
         .create(new_account(&organization, "Ann", "Lee", ""))
         .await;
     let mut admin = service.admin().await;
-    until("counted", async || {
-        counted(&mut admin, &organization).await.is_some()
-    })
-    .await;
+    service.until_counted(&organization, 1).await;
     let id = Uuid::parse_str(&organization).unwrap();
     allow_count(&mut admin).await;
 
@@ -268,10 +232,7 @@ async fn a_count_writes_only_what_changed() {
         service.create(request).await;
     }
     let mut admin = service.admin().await;
-    until("counted", async || {
-        counted(&mut admin, &organization).await == Some(2)
-    })
-    .await;
+    service.until_counted(&organization, 2).await;
     let rows = "SELECT name_hash, as_given_name, as_family_name, xmin::text FROM name_frequencies";
     let before: Vec<(i64, i64, i64, String)> =
         sqlx::query_as(rows).fetch_all(&mut admin).await.unwrap();
@@ -317,9 +278,6 @@ async fn a_list_that_a_process_left_uncounted_is_found() {
         .unwrap();
     let url = database.service_url();
     let service = Service::start_on(database, &url, &[]).await;
-    until("counted", async || {
-        counted(&mut admin, &organization).await == Some(1)
-    })
-    .await;
+    service.until_counted(&organization, 1).await;
     drop(service);
 }

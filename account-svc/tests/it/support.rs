@@ -2,6 +2,7 @@
 //! that opens the sealed tokens.
 
 mod calls;
+mod duplicates;
 mod reports;
 mod requests;
 
@@ -42,6 +43,7 @@ use usher_tests::{Database, ServiceName};
 
 pub use self::{
     calls::report,
+    duplicates::BIRTH_DATE,
     reports::{before_expiry, report_of, stored_report},
     requests::{check_names, new_account, send_invitation, update_account, update_organization},
 };
