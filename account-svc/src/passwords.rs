@@ -18,8 +18,9 @@ use crate::{
     error::Error,
 };
 
-/// Calls that may be hashing or wait for it, for each hash that is worked on: two seconds or so of waiting. More
-/// would only pile up, and take the places of calls that hash nothing.
+/// Calls that may be hashing or wait for it, for each hash that is worked on. The last one waits for two seconds or so
+/// if each thread has a processor to itself, and longer if they share them or other work goes first: for up to ten
+/// seconds under load. More would only pile up, and take the places of calls that hash nothing.
 const PLACES_PER_HASH: usize = 64;
 
 /// How much less the threads that hash are worth than others: `nice`. Other calls get a processor at once, and
