@@ -118,7 +118,10 @@ CREATE TABLE accounts (
     -- Hashes of the folded names, to count how often names occur; null for a filler such as `-`.
     given_name_hash bigint,
     family_name_hash bigint,
-    -- `KEYS_VERSION` of the release that derived these hashes and the account's `duplicate_keys`.
+    -- The keys of its rows in the table of this name, which are found by them, whichever release derived them: an index
+    -- of that table by account would cost a create several times as much.
+    duplicate_keys bigint[] NOT NULL DEFAULT '{}',
+    -- `KEYS_VERSION` of the release that derived these hashes and keys.
     keys_version smallint NOT NULL,
     -- The newest invitation.
     last_invitation_id uuid,

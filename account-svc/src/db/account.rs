@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub use self::{
     duplicates::{CheckData, EmailUse, find_by_email, find_candidates, find_email, name_locks},
     renew_keys::renew_keys,
-    write::{KeyChange, Login, NewAccount, activate, close, create, record_login, reopen, update},
+    write::{Login, NewAccount, activate, close, create, record_login, reopen, update},
 };
 use super::{MAX_SCANNED, invitation::Invitation};
 use crate::domain::{

@@ -23,8 +23,7 @@ pub async fn close(change: &mut Change, account_id: Uuid, reason: &str) -> Resul
         change.mark_unchanged();
         return Ok(account);
     }
-    let identity = account.profile.identity();
-    db::account::close(change, organization_id, account_id, &identity).await?;
+    db::account::close(change, organization_id, account_id).await?;
     invitations::end(change, account_id, End::Revoked).await?;
     let closed = accounts::read(change, organization_id, account_id).await?;
     change.emit(events::account_closed(

@@ -87,6 +87,7 @@ pub async fn run(pool: PgPool, changed: ChangedNames, stop: CancellationToken) {
 
 async fn count_changed(pool: &PgPool, changed: &ChangedNames) {
     let mut schedule = Schedule::default();
+    let mut renewed = HashMap::new();
     let mut next_search = Instant::now();
     loop {
         let now = Instant::now();
@@ -100,7 +101,7 @@ async fn count_changed(pool: &PgPool, changed: &ChangedNames) {
             }
         }
         if let Some(organization_id) = schedule.take_due(now) {
-            let counted = count(pool, organization_id).await;
+            let counted = count(pool, organization_id, &mut renewed).await;
             let pause = schedule.counted(organization_id, counted, now, Instant::now());
             sleep(pause).await;
             continue;
@@ -166,13 +167,20 @@ impl Schedule {
 }
 
 /// Renews a batch of an organization's keys, or, if there are none to renew, counts its names. `None` if it fails.
-async fn count(pool: &PgPool, organization_id: Uuid) -> Option<Count> {
+/// `renewed` holds the last account of the batch before, for each organization in which batches follow.
+async fn count(
+    pool: &PgPool,
+    organization_id: Uuid,
+    renewed: &mut HashMap<Uuid, Uuid>,
+) -> Option<Count> {
     let counted = within(DEADLINE, async {
         // Apart from the count, whose time decides when the next one is.
         let mut tx = begin(pool, Scope::Organization(organization_id)).await?;
-        let renewed = account::renew_keys(&mut tx, organization_id).await?;
+        let after = renewed.remove(&organization_id).unwrap_or(Uuid::nil());
+        let last = account::renew_keys(&mut tx, organization_id, after).await?;
         tx.commit().await?;
-        if renewed > 0 {
+        if let Some(last) = last {
+            renewed.insert(organization_id, last);
             return Ok(Count::KeysOutdated);
         }
         let mut tx = begin(pool, Scope::Organization(organization_id)).await?;

@@ -11,11 +11,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    db::{
-        self,
-        account::{Account, KeyChange},
-        invitation::End,
-    },
+    db::{self, account::Account, invitation::End},
     domain::{
         audit::AuditAction,
         email::Email,
@@ -164,18 +160,12 @@ fn canonical(profile: &Profile) -> Option<&str> {
 }
 
 async fn write(change: &mut Change, before: &Account, after: &Profile) -> Result<(), Error> {
-    let keys = if before.state == AccountState::Closed {
-        // Has none until it is opened again.
-        KeyChange::default()
-    } else {
-        KeyChange::between(&before.profile.identity(), &after.identity())
-    };
     match db::account::update(
         change,
         before.organization_id,
         before.account_id,
         after,
-        &keys,
+        before.state != AccountState::Closed,
     )
     .await
     {

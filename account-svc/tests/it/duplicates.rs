@@ -18,10 +18,10 @@ pub async fn insert_namesakes(service: &Service, count: i32) {
         copies AS (
             INSERT INTO accounts (organization_id, account_id, given_name, family_name, members, addresses,
                 contacts, plan, assigned_staff, attributes, locale, given_name_hash, family_name_hash,
-                keys_version)
+                duplicate_keys, keys_version)
             SELECT organization_id, overlay(gen_random_uuid()::text PLACING '00' FROM 1 FOR 2)::uuid,
                 given_name, family_name, members, addresses, contacts, plan, assigned_staff, attributes, locale,
-                given_name_hash, family_name_hash, keys_version
+                given_name_hash, family_name_hash, duplicate_keys, keys_version
             FROM accounts, generate_series(1, $1)
             RETURNING organization_id, account_id
         )

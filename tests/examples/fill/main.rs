@@ -98,7 +98,7 @@ async fn fill_accounts(connection: &mut PgConnection, accounts: usize) -> anyhow
 
     let columns = "accounts (organization_id, account_id, given_name, family_name, email, \
         email_canonical, birth_date, members, addresses, contacts, plan, assigned_staff, attributes, locale, \
-        given_name_hash, family_name_hash, keys_version, last_invitation_id, person_id, activate_time, close_time, \
+        given_name_hash, family_name_hash, duplicate_keys, keys_version, last_invitation_id, person_id, activate_time, close_time, \
         create_time)";
     copy(connection, columns, clients.iter().map(Client::account_row)).await?;
 

@@ -185,6 +185,8 @@ impl Client {
         let PersonName { given, family } = person;
         let number = |hash: Option<i64>| hash.map_or_else(null, |hash| hash.to_string());
         let birth_date = self.birth_date();
+        let keys = self.keys().iter().map(i64::to_string).collect::<Vec<_>>();
+        let keys = keys.join(",");
         let activated = if self.state == State::Active {
             "2026-01-01"
         } else {
@@ -197,7 +199,7 @@ impl Client {
         };
         format!(
             "{}\t{}\t{given}\t{family}\t{email}\t{email}\t{birth_date}\t[]\t[]\t[]\tstarter\tstaff\t{{}}\ten\t\
-             {}\t{}\t{KEYS_VERSION}\t{}\t{}\t{activated}\t{closed}\t2025-06-01\n",
+             {}\t{}\t{{{keys}}}\t{KEYS_VERSION}\t{}\t{}\t{activated}\t{closed}\t2025-06-01\n",
             self.organization_id,
             self.account_id(),
             number(hashes.given),
@@ -207,10 +209,10 @@ impl Client {
         )
     }
 
-    /// Rows of `duplicate_keys`: closed accounts have none.
-    pub fn key_rows(&self) -> String {
+    /// What it is found by: closed accounts by nothing.
+    fn keys(&self) -> Vec<i64> {
         if self.state == State::Closed {
-            return String::new();
+            return Vec::new();
         }
         let identity = Identity {
             name: self.name.person.clone(),
@@ -218,8 +220,13 @@ impl Client {
             birth_date: Some(self.birth_date()),
             phone: None,
         };
+        duplicate::blocking_keys(&identity)
+    }
+
+    /// Rows of `duplicate_keys`.
+    pub fn key_rows(&self) -> String {
         let (organization_id, account_id) = (self.organization_id, self.account_id());
-        let keys = duplicate::blocking_keys(&identity).into_iter();
+        let keys = self.keys().into_iter();
         let rows = keys.map(|key| format!("{organization_id}\t{key}\t{account_id}\n"));
         rows.collect::<Vec<String>>().concat()
     }

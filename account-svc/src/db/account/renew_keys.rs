@@ -1,7 +1,5 @@
 //! Keys and name hashes that an earlier release derived.
 
-use std::collections::{HashMap, HashSet};
-
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -21,86 +19,51 @@ struct Renewed {
     family_hashes: Vec<Option<i64>>,
     /// Keys with their accounts.
     removed: (Vec<i64>, Vec<Uuid>),
-    added: (Vec<i64>, Vec<Uuid>),
+    keys: (Vec<i64>, Vec<Uuid>),
 }
 
-/// Derives keys and name hashes of a batch of accounts anew that have an older [`KEYS_VERSION`]; answers how many of
-/// them it found. Those that others change at the moment are left for later.
+/// Derives keys and name hashes of a batch of accounts anew that have an older [`KEYS_VERSION`], in the order of their
+/// ids after `after`; answers the last one, `None` if there is no more. Those that others change at the moment are left
+/// out.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn renew_keys(
     connection: &mut PgConnection,
     organization_id: Uuid,
-) -> Result<usize, sqlx::Error> {
-    let outdated = sqlx::query_scalar!(
-        "SELECT account_id FROM accounts
-        WHERE organization_id = $1 AND keys_version < $2
-            AND coalesce((SELECT keys_version FROM name_counts WHERE organization_id = $1), 0) < $2
-        ORDER BY account_id LIMIT $3",
-        organization_id,
-        KEYS_VERSION,
-        BATCH,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    if !outdated.is_empty() {
-        let stored = stored_keys(connection, organization_id, &outdated).await?;
-        let renewed = derive(connection, organization_id, &outdated, stored).await?;
+    after: Uuid,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    let renewed = derive(connection, organization_id, after).await?;
+    if !renewed.account_ids.is_empty() {
         write(connection, organization_id, &renewed).await?;
     }
-    Ok(outdated.len())
-}
-
-/// The keys that are stored for accounts. No index holds them by account, so all of the organization are read, before
-/// anything is locked.
-async fn stored_keys(
-    connection: &mut PgConnection,
-    organization_id: Uuid,
-    account_ids: &[Uuid],
-) -> Result<HashMap<Uuid, HashSet<i64>>, sqlx::Error> {
-    // In the longest list that takes longer than the statement of a call may. And PostgreSQL, which does not know how
-    // many keys an account has, must not read all of them for each.
-    sqlx::raw_sql("SET LOCAL statement_timeout = '10min'; SET LOCAL enable_nestloop = off")
-        .execute(&mut *connection)
-        .await?;
-    let rows = sqlx::query!(
-        "SELECT key, account_id FROM duplicate_keys
-        JOIN unnest($2::uuid[]) AS outdated (account_id) USING (account_id)
-        WHERE organization_id = $1",
-        organization_id,
-        account_ids,
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    sqlx::raw_sql("SET LOCAL enable_nestloop = on")
-        .execute(connection)
-        .await?;
-    let mut stored: HashMap<_, HashSet<_>> = HashMap::new();
-    for row in rows {
-        stored.entry(row.account_id).or_default().insert(row.key);
-    }
-    Ok(stored)
+    Ok(renewed.account_ids.last().copied())
 }
 
 /// Locks the accounts that are free, and derives what they are found by.
 async fn derive(
     connection: &mut PgConnection,
     organization_id: Uuid,
-    account_ids: &[Uuid],
-    mut stored: HashMap<Uuid, HashSet<i64>>,
+    after: Uuid,
 ) -> Result<Renewed, sqlx::Error> {
     let accounts = sqlx::query!(
-        r#"SELECT account_id, given_name, family_name, birth_date, phone, close_time IS NULL AS "is_open!"
-        FROM accounts WHERE organization_id = $1 AND account_id = ANY ($2)
-        ORDER BY account_id FOR NO KEY UPDATE SKIP LOCKED"#,
+        r#"SELECT account_id, given_name, family_name, birth_date, phone, duplicate_keys,
+            close_time IS NULL AS "is_open!"
+        FROM accounts
+        WHERE organization_id = $1 AND account_id > $2 AND keys_version < $3
+            AND coalesce((SELECT keys_version FROM name_counts WHERE organization_id = $1), 0) < $3
+        ORDER BY account_id LIMIT $4
+        FOR NO KEY UPDATE SKIP LOCKED"#,
         organization_id,
-        account_ids,
+        after,
+        KEYS_VERSION,
+        BATCH,
     )
     .fetch_all(connection)
     .await?;
     let mut renewed = Renewed::default();
     for account in accounts {
+        let account_id = account.account_id;
         let identity = Identity {
             name: PersonName {
                 given: account.given_name,
@@ -111,21 +74,23 @@ async fn derive(
             phone: account.phone,
         };
         let names = duplicate::name_hashes(&identity.name);
-        renewed.account_ids.push(account.account_id);
+        renewed.account_ids.push(account_id);
         renewed.given_hashes.push(names.given);
         renewed.family_hashes.push(names.family);
-        let mut unneeded = stored.remove(&account.account_id).unwrap_or_default();
-        if account.is_open {
-            for key in duplicate::blocking_keys(&identity) {
-                if !unneeded.remove(&key) {
-                    renewed.added.0.push(key);
-                    renewed.added.1.push(account.account_id);
-                }
+        let keys = if account.is_open {
+            duplicate::blocking_keys(&identity)
+        } else {
+            Vec::new()
+        };
+        for key in account.duplicate_keys {
+            if !keys.contains(&key) {
+                renewed.removed.0.push(key);
+                renewed.removed.1.push(account_id);
             }
         }
-        for key in unneeded {
-            renewed.removed.0.push(key);
-            renewed.removed.1.push(account.account_id);
+        for key in keys {
+            renewed.keys.0.push(key);
+            renewed.keys.1.push(account_id);
         }
     }
     Ok(renewed)
@@ -141,14 +106,17 @@ async fn write(
             DELETE FROM duplicate_keys k USING unnest($6::bigint[], $7::uuid[]) AS old (key, account_id)
             WHERE k.organization_id = $1 AND k.key = old.key AND k.account_id = old.account_id
         ),
+        key AS MATERIALIZED (SELECT * FROM unnest($8::bigint[], $9::uuid[]) AS key (key, account_id)),
         added AS (
             INSERT INTO duplicate_keys (organization_id, key, account_id)
-            SELECT $1, key, account_id FROM unnest($8::bigint[], $9::uuid[]) AS new (key, account_id)
+            SELECT $1, key, account_id FROM key
             ON CONFLICT DO NOTHING
-        )
+        ),
+        stored AS (SELECT account_id, array_agg(key) AS keys FROM key GROUP BY account_id)
         UPDATE accounts SET given_name_hash = new.given_name_hash, family_name_hash = new.family_name_hash,
-            keys_version = $2
+            duplicate_keys = coalesce(stored.keys, '{}'), keys_version = $2
         FROM unnest($3::uuid[], $4::bigint[], $5::bigint[]) AS new (account_id, given_name_hash, family_name_hash)
+        LEFT JOIN stored USING (account_id)
         WHERE accounts.organization_id = $1 AND accounts.account_id = new.account_id",
         organization_id,
         KEYS_VERSION,
@@ -157,8 +125,8 @@ async fn write(
         &renewed.family_hashes as &[Option<i64>],
         &renewed.removed.0,
         &renewed.removed.1,
-        &renewed.added.0,
-        &renewed.added.1,
+        &renewed.keys.0,
+        &renewed.keys.1,
     )
     .execute(connection)
     .await?;

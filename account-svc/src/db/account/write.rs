@@ -2,7 +2,6 @@
 
 use sqlx::{PgConnection, types::Json};
 use time::OffsetDateTime;
-use usher_runtime::hidden_debug;
 use uuid::Uuid;
 
 use crate::{
@@ -43,8 +42,8 @@ pub async fn create(
             INSERT INTO accounts (
                 organization_id, account_id, given_name, family_name, email, email_canonical, birth_date,
                 phone, members, addresses, contacts, plan, assigned_staff, attributes, locale,
-                given_name_hash, family_name_hash, last_invitation_id, keys_version)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $27)
+                given_name_hash, family_name_hash, last_invitation_id, duplicate_keys, keys_version)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $27)
             ON CONFLICT (organization_id, email_canonical) WHERE close_time IS NULL DO NOTHING
             RETURNING account_id, create_time
         ), keys AS (
@@ -96,37 +95,7 @@ pub async fn create(
     Ok(created.map(|created| (created.create_time, created.expire_time)))
 }
 
-/// How the keys of an open account change, which it is found by when duplicates are searched.
-#[derive(Default)]
-pub struct KeyChange {
-    removed: Vec<i64>,
-    added: Vec<i64>,
-}
-
-hidden_debug!(KeyChange);
-
-impl KeyChange {
-    /// From those of one identity to those of another.
-    #[must_use]
-    pub fn between(before: &Identity, after: &Identity) -> Self {
-        let (before, after) = (
-            duplicate::blocking_keys(before),
-            duplicate::blocking_keys(after),
-        );
-        Self {
-            removed: missing(&before, &after),
-            added: missing(&after, &before),
-        }
-    }
-}
-
-/// The keys that the others lack.
-fn missing(keys: &[i64], others: &[i64]) -> Vec<i64> {
-    let keys = keys.iter().copied();
-    keys.filter(|key| !others.contains(key)).collect()
-}
-
-/// Changes the profile of an account that is locked. A concurrent account of the same email makes it fail
+/// Changes the profile of an account that is locked, with the keys that it is found by while it is open. A concurrent account of the same email makes it fail
 /// with the unique violation of `accounts_email_key`.
 ///
 /// # Errors
@@ -136,23 +105,32 @@ pub async fn update(
     organization_id: Uuid,
     account_id: Uuid,
     profile: &Profile,
-    keys: &KeyChange,
+    is_open: bool,
 ) -> Result<(), sqlx::Error> {
     let names = duplicate::name_hashes(&profile.name);
+    let keys = if is_open {
+        duplicate::blocking_keys(&profile.identity())
+    } else {
+        Vec::new()
+    };
     sqlx::query!(
-        "WITH removed AS (
-            DELETE FROM duplicate_keys WHERE organization_id = $1 AND account_id = $2 AND key = ANY ($18)
+        "WITH stored AS MATERIALIZED (
+            SELECT unnest(duplicate_keys) AS key FROM accounts WHERE organization_id = $1 AND account_id = $2
+        ),
+        removed AS (
+            DELETE FROM duplicate_keys WHERE organization_id = $1 AND account_id = $2
+                AND key = ANY (ARRAY(SELECT key FROM stored EXCEPT SELECT unnest($18::bigint[])))
         ),
         added AS (
             INSERT INTO duplicate_keys (organization_id, key, account_id)
-            SELECT $1, key, $2 FROM unnest($19::bigint[]) AS key
+            SELECT $1, key, $2 FROM (SELECT unnest($18::bigint[]) EXCEPT SELECT key FROM stored) AS new (key)
             ON CONFLICT DO NOTHING
         )
         UPDATE accounts SET
             given_name = $3, family_name = $4, email = $5, email_canonical = $6, birth_date = $7,
             phone = $8, members = $9, addresses = $10, contacts = $11, plan = $12,
             assigned_staff = $13, attributes = $14, locale = $15, given_name_hash = $16,
-            family_name_hash = $17, keys_version = least(keys_version, $20),
+            family_name_hash = $17, duplicate_keys = $18, keys_version = $19,
             version = version + 1, update_time = now()
         WHERE organization_id = $1 AND account_id = $2",
         organization_id,
@@ -172,8 +150,7 @@ pub async fn update(
         profile.locale,
         names.given,
         names.family,
-        &keys.removed,
-        &keys.added,
+        &keys,
         KEYS_VERSION,
     )
     .execute(connection)
@@ -211,17 +188,16 @@ pub async fn close(
     connection: &mut PgConnection,
     organization_id: Uuid,
     account_id: Uuid,
-    identity: &Identity,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "WITH removed AS (
-            DELETE FROM duplicate_keys WHERE organization_id = $1 AND account_id = $2 AND key = ANY ($3)
+            DELETE FROM duplicate_keys WHERE organization_id = $1 AND account_id = $2 AND key = ANY (ARRAY(
+                SELECT unnest(duplicate_keys) FROM accounts WHERE organization_id = $1 AND account_id = $2))
         )
-        UPDATE accounts SET close_time = now(), version = version + 1, update_time = now()
+        UPDATE accounts SET close_time = now(), duplicate_keys = '{}', version = version + 1, update_time = now()
         WHERE organization_id = $1 AND account_id = $2",
         organization_id,
         account_id,
-        &duplicate::blocking_keys(identity),
     )
     .execute(connection)
     .await?;
@@ -239,18 +215,21 @@ pub async fn reopen(
     account_id: Uuid,
     identity: &Identity,
 ) -> Result<(), sqlx::Error> {
+    let names = duplicate::name_hashes(&identity.name);
     sqlx::query!(
         "WITH added AS (
             INSERT INTO duplicate_keys (organization_id, key, account_id)
             SELECT $1, key, $2 FROM unnest($3::bigint[]) AS key
             ON CONFLICT DO NOTHING
         )
-        UPDATE accounts SET close_time = NULL, keys_version = least(keys_version, $4), version = version + 1,
-            update_time = now()
+        UPDATE accounts SET close_time = NULL, duplicate_keys = $3, given_name_hash = $4, family_name_hash = $5,
+            keys_version = $6, version = version + 1, update_time = now()
         WHERE organization_id = $1 AND account_id = $2",
         organization_id,
         account_id,
         &duplicate::blocking_keys(identity),
+        names.given,
+        names.family,
         KEYS_VERSION,
     )
     .execute(connection)
