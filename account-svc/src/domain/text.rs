@@ -61,9 +61,11 @@ pub fn optional(text: &str, max: usize) -> Result<String, TextError> {
     // some characters have no composed form and become two or three.
     check_length(text, max)?;
     let text: String = text.nfc().collect();
-    check_length(&text, max)?;
+    // Again, because marks may have changed places, and with them what the last character shapes.
+    let text = trimmed(&text);
+    check_length(text, max)?;
     if text.chars().any(is_visible_base) {
-        Ok(text)
+        Ok(text.to_owned())
     } else {
         Ok(String::new())
     }
@@ -161,6 +163,18 @@ mod tests {
     fn characters_that_normalizing_takes_apart_count_as_what_they_become() {
         let error = TextError::TooLong { actual: 3, max: 2 };
         assert_eq!(optional("\u{FB2C}", 2), Err(error));
+    }
+
+    /// Normalizing puts the virama, after which a joiner is kept, before the other marks.
+    #[test]
+    fn a_joiner_is_kept_only_after_the_character_that_it_shapes() {
+        let text = "\u{5E9}\u{94D}\u{5BC}\u{5C1}";
+        let typed = "\u{FB2C}\u{94D}\u{200D}";
+        assert_eq!(required(typed, 10).unwrap(), text);
+        assert_eq!(
+            required("\u{915}\u{94D}\u{200D}", 10).unwrap(),
+            "\u{915}\u{94D}\u{200D}"
+        );
     }
 
     #[test]
