@@ -195,6 +195,9 @@ CREATE TABLE invitations (
     throttled_until timestamptz,
     failure_reason text NOT NULL DEFAULT '',
     sent_time timestamptz,
+    -- When another invitation took the place of this one, of whose email nothing was reported. A report that it waits,
+    -- which comes later, does not count: it would wait beside the other.
+    given_up_time timestamptz,
     expire_time timestamptz NOT NULL,
     -- How it ended. Expiry is decided by the clock at the moment of use; it is stored only when something
     -- else would have ended the invitation later.

@@ -111,7 +111,7 @@ pub fn invitation_requested(
 /// The emails of an invitation that has ended are not to be sent; `None` if the last one has left.
 #[must_use]
 pub fn email_to_stop(ended: &Ended) -> Option<OutboxEvent> {
-    ended.email_may_follow.then(|| {
+    ended.email_may_follow().then(|| {
         invitation_revoked(
             ended.organization_id,
             ended.invitation_id,

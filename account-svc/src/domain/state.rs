@@ -121,19 +121,52 @@ stored_enum! {
     }
 }
 
+/// How far an invitation has come.
+enum Path {
+    /// Its email is still to be sent.
+    Waiting,
+    /// The mail relay accepted its email.
+    Left,
+    /// Its email was not sent and will not be.
+    NotSent,
+    /// It has ended, whatever happens to its email.
+    Ended,
+}
+
 impl InvitationState {
     /// Whether its email is still to be sent.
     #[must_use]
     pub const fn is_waiting(self) -> bool {
-        matches!(self, Self::Queued | Self::Throttled)
+        matches!(self.path(), Path::Waiting)
+    }
+
+    /// Whether its email is known to have left.
+    #[must_use]
+    pub const fn has_left(self) -> bool {
+        matches!(self.path(), Path::Left)
+    }
+
+    /// Whether the recipient did not get its email, for a reason that staff are shown.
+    #[must_use]
+    pub const fn has_failed(self) -> bool {
+        matches!(self, Self::Bounced) || matches!(self.path(), Path::NotSent)
     }
 
     /// Whether the invitation has ended: nothing that happens to its email changes it.
     #[must_use]
     pub const fn has_ended(self) -> bool {
-        matches!(
-            self,
-            Self::Accepted | Self::Declined | Self::Expired | Self::Revoked | Self::Superseded
-        )
+        matches!(self.path(), Path::Ended)
+    }
+
+    /// The one place that names every state, so that a new one is not forgotten.
+    const fn path(self) -> Path {
+        match self {
+            Self::Queued | Self::Throttled => Path::Waiting,
+            Self::Sent | Self::Delivered | Self::Bounced => Path::Left,
+            Self::Failed | Self::Suppressed => Path::NotSent,
+            Self::Accepted | Self::Declined | Self::Expired | Self::Revoked | Self::Superseded => {
+                Path::Ended
+            }
+        }
     }
 }

@@ -168,11 +168,10 @@ pub(super) fn invitation(invitation: Invitation) -> proto::Invitation {
             .filter(|_| invitation.state == InvitationState::Throttled)
             .map(timestamp),
         // What is known of an email that goes on, or whose invitation ended, is no failure.
-        failure_reason: match invitation.state {
-            InvitationState::Bounced | InvitationState::Failed | InvitationState::Suppressed => {
-                invitation.failure_reason
-            }
-            _ => String::new(),
+        failure_reason: if invitation.state.has_failed() {
+            invitation.failure_reason
+        } else {
+            String::new()
         },
         requested_by: invitation.requested_by,
         bulk_invitation_id: String::new(),

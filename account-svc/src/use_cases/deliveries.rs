@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     db::{self, invitation::DeliveryReport},
-    domain::text,
+    domain::{state::InvitationState, text},
     events,
 };
 
@@ -36,7 +36,7 @@ impl EventHandler for Deliveries {
         let report = decode(event)?;
         if let Some(report) = &report {
             trace_context::set_attribute("invitation.id", report.invitation_id.to_string());
-            trace_context::set_attribute("delivery.state", report.state);
+            trace_context::set_attribute("delivery.state", report.state.as_str());
         }
         Ok(report)
     }
@@ -91,7 +91,7 @@ fn decode(event: ReceivedEvent) -> Result<Option<DeliveryReport>, &'static str> 
         // What PostgreSQL cannot store is parked here rather than there.
         failure_reason: text::optional(&change.reason, 1_000).map_err(|_| "malformed reason")?,
         // Reports may be overtaken: one that was delivered, or came back, was sent before.
-        sent_time: matches!(state, "SENT" | "DELIVERED" | "BOUNCED").then_some(change_time),
+        sent_time: state.has_left().then_some(change_time),
     }))
 }
 
@@ -104,18 +104,18 @@ fn send_number(number: u32) -> Result<i32, &'static str> {
     }
 }
 
-/// A name of `InvitationState` without its prefix.
-fn state(change: &DeliveryChanged) -> Result<&'static str, &'static str> {
+/// The state that an email gives its invitation.
+fn state(change: &DeliveryChanged) -> Result<InvitationState, &'static str> {
     Ok(match DeliveryState::try_from(change.state) {
         // What is sent once more, because the relay's answer was lost, waits like the others.
-        Ok(DeliveryState::Queued | DeliveryState::Unknown) => "QUEUED",
-        Ok(DeliveryState::Throttled) => "THROTTLED",
-        Ok(DeliveryState::Sent) => "SENT",
-        Ok(DeliveryState::Delivered) => "DELIVERED",
-        Ok(DeliveryState::Bounced) => "BOUNCED",
+        Ok(DeliveryState::Queued | DeliveryState::Unknown) => InvitationState::Queued,
+        Ok(DeliveryState::Throttled) => InvitationState::Throttled,
+        Ok(DeliveryState::Sent) => InvitationState::Sent,
+        Ok(DeliveryState::Delivered) => InvitationState::Delivered,
+        Ok(DeliveryState::Bounced) => InvitationState::Bounced,
         // The reason tells staff which.
-        Ok(DeliveryState::Failed | DeliveryState::Cancelled) => "FAILED",
-        Ok(DeliveryState::Suppressed) => "SUPPRESSED",
+        Ok(DeliveryState::Failed | DeliveryState::Cancelled) => InvitationState::Failed,
+        Ok(DeliveryState::Suppressed) => InvitationState::Suppressed,
         Ok(DeliveryState::Unspecified) | Err(_) => return Err("unknown state"),
     })
 }

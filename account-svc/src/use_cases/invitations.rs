@@ -54,8 +54,8 @@ pub async fn send(
         .await?
         .ok_or(Error::AccountNotFound(account_id))?;
     let addressee = invitable(&account)?;
-    if let Some(waiting) = addressee.newest.filter(|newest| newest.state.is_waiting())
-        && !give_up(change, waiting).await?
+    if let Some(newest) = addressee.newest.filter(|newest| newest.state.is_waiting())
+        && let Some(waiting) = give_up_or_wait(change, newest).await?
     {
         let profile = &organization.profile;
         return Ok(SendOutcome {
@@ -75,24 +75,30 @@ pub async fn send(
     })
 }
 
-/// Gives an email up of which notify-svc has not said anything for ten minutes; `false` for any other, which waits.
+/// Gives an email up of which notify-svc has not said anything for ten minutes. Answers the invitation of any other that
+/// still waits.
 ///
 /// Otherwise a request that notify-svc could not take over, and parked, would keep all further ones away until the
 /// invitation expires. Should the request only be late, its email is stopped: the next one takes its place, so that
 /// one waits at most. Should the email have left without a report, its link works until the next one has left too.
-async fn give_up(change: &mut Change, waiting: &Invitation) -> Result<bool, Error> {
-    let (organization_id, invitation_id) = (waiting.organization_id, waiting.invitation_id);
+async fn give_up_or_wait(
+    change: &mut Change,
+    newest: &Invitation,
+) -> Result<Option<Invitation>, Error> {
+    let (organization_id, invitation_id) = (newest.organization_id, newest.invitation_id);
     let Some(time) = db::invitation::give_up(change, organization_id, invitation_id).await? else {
-        return Ok(false);
+        // A report may have come since it was read: the lock of the account keeps none away.
+        let now = read(change, organization_id, invitation_id).await?;
+        return Ok(Some(now).filter(|now| now.state.is_waiting()));
     };
-    let send_count = waiting.send_count;
+    let send_count = newest.send_count;
     change.emit(events::invitation_revoked(
         organization_id,
         invitation_id,
         send_count,
         time,
     ));
-    Ok(true)
+    Ok(None)
 }
 
 /// Answers the invitation whose email waits, with the form and the return URL that were asked for now: the portal
@@ -101,10 +107,10 @@ async fn keep_waiting(
     context: &Context,
     change: &mut Change,
     profile: &OrganizationProfile,
-    waiting: &Invitation,
+    waiting: Invitation,
     options: &InvitationOptions,
 ) -> Result<Invitation, Error> {
-    let (form_id, return_url) = options.resolve(&context.rules, profile, Some(waiting))?;
+    let (form_id, return_url) = options.resolve(&context.rules, profile, Some(&waiting))?;
     let changed_fields: Vec<_> = [
         ("form_id", form_id != waiting.form_id),
         ("return_url", return_url != waiting.return_url),
@@ -114,7 +120,7 @@ async fn keep_waiting(
     .collect();
     if changed_fields.is_empty() {
         change.mark_unchanged();
-        return Ok(waiting.clone());
+        return Ok(waiting);
     }
     let (organization_id, invitation_id) = (waiting.organization_id, waiting.invitation_id);
     db::invitation::set_options(

@@ -1,6 +1,9 @@
 //! What notify-svc reports about emails.
 
-use account_svc::db::invitation::{DeliveryReport, record_deliveries};
+use account_svc::{
+    db::invitation::{DeliveryReport, record_deliveries},
+    domain::state::InvitationState as EmailState,
+};
 use prost_types::Timestamp;
 use sqlx::AssertSqlSafe;
 use usher_proto::{
@@ -129,10 +132,10 @@ async fn reports_lock_their_invitations_in_one_order_and_the_newest_counts() {
         .await
         .unwrap();
     let reports = vec![
-        report(ids[1], 2, "THROTTLED"),
-        report(ids[0], 3, "FAILED"),
-        report(ids[0], 2, "THROTTLED"),
-        report(ids[1], 1, "QUEUED"),
+        report(ids[1], 2, EmailState::Throttled),
+        report(ids[0], 3, EmailState::Failed),
+        report(ids[0], 2, EmailState::Throttled),
+        report(ids[1], 1, EmailState::Queued),
     ];
     let pool = service.pool.clone();
     let replica = tokio::spawn(async move {
@@ -254,9 +257,9 @@ async fn a_report_on_an_email_that_was_not_asked_for_is_ignored() {
     let second = service.invite(&account).await;
     let forged = DeliveryReport {
         send_number: 2,
-        ..stored_report(&second, "SENT", 9)
+        ..stored_report(&second, EmailState::Sent, 9)
     };
-    let queued = stored_report(&second, "QUEUED", 1);
+    let queued = stored_report(&second, EmailState::Queued, 1);
     let record = async |reports: &[DeliveryReport]| {
         let mut tx = database::begin(&service.pool, Scope::Platform)
             .await
@@ -268,7 +271,7 @@ async fn a_report_on_an_email_that_was_not_asked_for_is_ignored() {
     let recorded = record(&[forged.clone(), queued]).await;
     assert_eq!(recorded.refused, [forged.invitation_id]);
     assert!(recorded.superseded.is_empty());
-    let failed = stored_report(&second, "FAILED", 2);
+    let failed = stored_report(&second, EmailState::Failed, 2);
     let recorded = record(&[failed, forged]).await;
     assert!(recorded.superseded.is_empty());
     for (invitation, state) in [

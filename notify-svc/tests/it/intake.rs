@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     requests::{Request, envelope, token_of},
+    scripted_smtp::{At, Fault},
     support::{Service, eventually},
 };
 
@@ -60,6 +61,24 @@ async fn an_event_becomes_an_email() {
         service.published(&request) == [DeliveryState::Queued, DeliveryState::Sent]
     })
     .await;
+    service.stop().await;
+}
+
+/// account-svc gives an email up of which it hears nothing, so the first report does not wait for the relay.
+#[tokio::test]
+async fn an_email_is_reported_when_it_is_taken_in_and_not_only_when_it_was_sent() {
+    let service = Service::start(&["--smtp-data-timeout=20s", "--send-lease=1m"]).await;
+    service.smtp.fail_once(At::Dot, Fault::Wait);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    eventually("it is reported", async || {
+        service.published(&request) == [DeliveryState::Queued]
+    })
+    .await;
+    eventually("the relay has it", async || !service.smtp.has_faults_left()).await;
+    assert_eq!(service.published(&request), [DeliveryState::Queued]);
+    service.smtp.go_on();
+    service.reaches(&request, proto::DeliveryState::Sent).await;
     service.stop().await;
 }
 

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::end::{self, Ended};
+use crate::domain::state::InvitationState;
 
 /// What notify-svc reports about an email.
 #[derive(Debug, Clone)]
@@ -19,8 +20,8 @@ pub struct DeliveryReport {
     pub send_number: i32,
     /// Orders the reports on one email.
     pub revision: i64,
-    /// A name of `InvitationState` without its prefix.
-    pub state: &'static str,
+    /// The state that it gives the invitation, if that has not ended.
+    pub state: InvitationState,
     /// When a throttled email goes.
     pub throttled_until: Option<OffsetDateTime>,
     /// Why it failed; empty unless it did.
@@ -152,9 +153,9 @@ async fn write(
     sqlx::query_scalar!(
         r#"WITH report AS MATERIALIZED (
             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::integer[], $4::bigint[], $5::text[],
-                $6::timestamptz[], $7::text[], $8::timestamptz[])
+                $6::timestamptz[], $7::text[], $8::timestamptz[], $11::boolean[])
             AS report (organization_id, invitation_id, send_number, revision, state,
-                throttled_until, failure_reason, sent_time)
+                throttled_until, failure_reason, sent_time, is_waiting)
         ), locked AS MATERIALIZED (
             SELECT i.organization_id, i.invitation_id, i.send_count
             FROM invitations i
@@ -183,6 +184,7 @@ async fn write(
             FROM newest
             WHERE i.organization_id = newest.organization_id AND i.invitation_id = newest.invitation_id
                 AND (i.delivery_send_number, i.delivery_revision) < (newest.send_number, newest.revision)
+                AND NOT (newest.is_waiting AND i.given_up_time IS NOT NULL)
         )
         SELECT invitation_id AS "invitation_id!"
         FROM locked JOIN report USING (organization_id, invitation_id)
@@ -191,7 +193,7 @@ async fn write(
         &newest.keys().map(|key| key.1).collect::<Vec<_>>(),
         &newest.keys().map(|key| key.2).collect::<Vec<_>>(),
         &newest.values().map(|report| report.revision).collect::<Vec<_>>(),
-        &column(|report| report.state.to_owned()),
+        &column(|report| report.state.as_str().to_owned()),
         &newest.values().map(|report| report.throttled_until).collect::<Vec<_>>()
             as &[Option<OffsetDateTime>],
         &column(|report| report.failure_reason.clone()),
@@ -199,13 +201,15 @@ async fn write(
             as &[Option<OffsetDateTime>],
         older_organization_ids,
         older_invitation_ids,
+        &newest.values().map(|report| report.state.is_waiting()).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await
 }
 
-/// Shows the email of an invitation as failed if there has been no report on it for ten minutes; answers when. A report
-/// that arrives later counts for more. The account is locked.
+/// Shows the email of an invitation as failed if there has been no report on it for ten minutes; answers when. Waits for
+/// a report that is being written. One that arrives later counts for more, unless it says that the email waits. The
+/// account is locked.
 ///
 /// # Errors
 /// If the database fails.
@@ -215,11 +219,11 @@ pub async fn give_up(
     invitation_id: Uuid,
 ) -> Result<Option<OffsetDateTime>, sqlx::Error> {
     sqlx::query_scalar!(
-        r#"UPDATE invitations SET delivery_state = 'FAILED',
+        r#"UPDATE invitations SET delivery_state = 'FAILED', given_up_time = statement_timestamp(),
             failure_reason = 'nothing was heard of this email for 10 minutes; another took its place'
         WHERE organization_id = $1 AND invitation_id = $2 AND delivery_send_number = 0
             AND create_time < statement_timestamp() - interval '10 minutes'
-        RETURNING statement_timestamp() AS "time!""#,
+        RETURNING given_up_time AS "time!""#,
         organization_id,
         invitation_id,
     )

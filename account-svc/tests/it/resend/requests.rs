@@ -76,6 +76,38 @@ async fn an_email_that_is_never_reported_on_does_not_wait_for_ever() {
     assert_eq!(service.status(&lost).await, TokenStatus::Superseded);
 }
 
+/// One email of an account waits at most, also when notify-svc takes the first one in at last.
+#[tokio::test]
+async fn an_email_that_was_given_up_does_not_wait_beside_the_next_one() {
+    let mut service = Service::start().await;
+    let organization = service.organization().await;
+    let account = service.create(ann(&organization)).await;
+    let first = account.last_invitation.clone().unwrap();
+    make_older(&service, &first, "11 minutes").await;
+    let (second, already_waiting) = service.send(send_invitation(&account)).await;
+    assert!(!already_waiting);
+    for (state, revision) in [(DeliveryState::Queued, 1), (DeliveryState::Throttled, 2)] {
+        let late = report_of(&first, state, revision);
+        service.report(&organization, late).await;
+    }
+    let taken_in = report_of(&second, DeliveryState::Throttled, 1);
+    service.report(&organization, taken_in).await;
+    // They were taken over one after the other.
+    service
+        .invitation_in(&second, InvitationState::Throttled)
+        .await;
+    assert_eq!(
+        service.states_of(&account).await,
+        [InvitationState::Throttled, InvitationState::Failed]
+    );
+    // What became of it in the end is shown.
+    service.sent(&first).await;
+    assert_eq!(
+        service.states_of(&account).await,
+        [InvitationState::Throttled, InvitationState::Sent]
+    );
+}
+
 #[tokio::test]
 async fn an_email_that_is_reported_on_waits_as_long_as_it_takes() {
     let mut service = Service::start().await;
@@ -93,7 +125,7 @@ async fn an_email_that_is_reported_on_waits_as_long_as_it_takes() {
     assert_eq!(waiting.invitation_id, first.invitation_id);
 }
 
-async fn make_older(service: &Service, invitation: &Invitation, age: &str) {
+pub async fn make_older(service: &Service, invitation: &Invitation, age: &str) {
     sqlx::query(
         "UPDATE invitations SET create_time = create_time - $2::text::interval
         WHERE invitation_id = $1::uuid",

@@ -1,6 +1,6 @@
 //! What notify-svc reports about emails.
 
-use account_svc::db::invitation::DeliveryReport;
+use account_svc::{db::invitation::DeliveryReport, domain::state::InvitationState as EmailState};
 use prost::Message as _;
 use prost_types::Timestamp;
 use time::OffsetDateTime;
@@ -30,13 +30,8 @@ pub fn report_of(invitation: &Invitation, state: DeliveryState, revision: u64) -
     }
 }
 
-/// The same, as the service decodes it; `state` is a name of `InvitationState`.
-pub fn stored_report(
-    invitation: &Invitation,
-    state: &'static str,
-    revision: i64,
-) -> DeliveryReport {
-    let has_left = matches!(state, "SENT" | "DELIVERED" | "BOUNCED");
+/// The same, as the service decodes it.
+pub fn stored_report(invitation: &Invitation, state: EmailState, revision: i64) -> DeliveryReport {
     DeliveryReport {
         organization_id: Uuid::try_parse(&invitation.organization_id).unwrap(),
         invitation_id: Uuid::try_parse(&invitation.invitation_id).unwrap(),
@@ -45,7 +40,7 @@ pub fn stored_report(
         state,
         throttled_until: None,
         failure_reason: String::new(),
-        sent_time: has_left.then_some(OffsetDateTime::UNIX_EPOCH),
+        sent_time: state.has_left().then_some(OffsetDateTime::UNIX_EPOCH),
     }
 }
 
