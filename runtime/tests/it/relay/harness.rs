@@ -34,7 +34,7 @@ impl Outbox {
         let database = Database::migrated(ServiceName::Account, &MIGRATIONS).await;
         let database = database.expect("database");
         let url = SecretString::from(database.service_url());
-        let pool = database::connect(&url, "account_service", 4).expect("pool");
+        let pool = database::connect(&url, "account_service", 8).expect("pool");
         Self { database, pool }
     }
 
