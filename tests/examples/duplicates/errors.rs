@@ -21,10 +21,16 @@ pub(crate) enum NameError {
     NewFamilyName,
     PartOfName,
     Initial,
+    /// A title or suffix is added, in its name or as all that stands in one of the fields.
+    SuffixOrTitle,
+    /// A word is entered with the other name.
+    Boundary,
+    /// Umlauts are written out, and the other name is a nickname or misspelled.
+    WrittenOutAndMore,
 }
 
 /// How often each happens.
-pub(crate) const NAME_ERRORS: [(NameError, usize); 13] = [
+pub(crate) const NAME_ERRORS: [(NameError, usize); 16] = [
     (NameError::None, 25),
     (NameError::Typing, 22),
     (NameError::Keyboard, 6),
@@ -38,6 +44,9 @@ pub(crate) const NAME_ERRORS: [(NameError, usize); 13] = [
     (NameError::NewFamilyName, 2),
     (NameError::PartOfName, 5),
     (NameError::Initial, 2),
+    (NameError::SuffixOrTitle, 2),
+    (NameError::Boundary, 2),
+    (NameError::WrittenOutAndMore, 2),
 ];
 
 /// What became of a birth date.
@@ -185,6 +194,9 @@ fn altered(
             given.chars().take(1).chain(['.']).collect(),
             family.to_owned(),
         ),
+        NameError::SuffixOrTitle => with_suffix_or_title(given, family, random),
+        NameError::Boundary => boundary_moved(given, family)?,
+        NameError::WrittenOutAndMore => written_out_and_more(given, family, people, random)?,
     };
     (altered != whole).then_some(altered)
 }
@@ -295,6 +307,41 @@ fn without_accents(name: &str) -> String {
             other => other.to_string(),
         })
         .collect()
+}
+
+fn with_suffix_or_title(given: &str, family: &str, random: &mut Random) -> (String, String) {
+    let suffix = random.one_of(&["Jr.", "Sr.", "III", "Filho", "Neto", "PhD"]);
+    let title = random.one_of(&["Dr.", "Prof. Dr.", "Mrs", "Herr", "Frau"]);
+    match random.below(4) {
+        0 => (given.to_owned(), format!("{family} {suffix}")),
+        1 => (format!("{given} {family}"), (*suffix).to_owned()),
+        2 => (format!("{title} {given}"), family.to_owned()),
+        _ => ((*title).to_owned(), format!("{given} {family}")),
+    }
+}
+
+/// `Anna` `Maria Rossi` for `Anna Maria` `Rossi`, or the other way round.
+fn boundary_moved(given: &str, family: &str) -> Option<(String, String)> {
+    if let Some((given, middle)) = given.rsplit_once(' ') {
+        return Some((given.to_owned(), format!("{middle} {family}")));
+    }
+    let (middle, family) = family.split_once(' ')?;
+    Some((format!("{given} {middle}"), family.to_owned()))
+}
+
+fn written_out_and_more(
+    given: &str,
+    family: &str,
+    people: &People,
+    random: &mut Random,
+) -> Option<(String, String)> {
+    let (written_given, written_family) = (without_accents(given), without_accents(family));
+    let is_longer = |name: &str, than: &str| name.chars().count() > than.chars().count();
+    if is_longer(&written_family, family) {
+        let given = nickname(given, people, random).unwrap_or_else(|| typing(given, random));
+        return Some((given, written_family));
+    }
+    is_longer(&written_given, given).then(|| (written_given, typing(family, random)))
 }
 
 /// One of several names.

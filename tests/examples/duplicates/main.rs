@@ -8,11 +8,12 @@
 #![expect(clippy::print_stdout, reason = "the report of a command")]
 
 mod errors;
+mod index;
 mod measure;
 mod people;
 mod random;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use account_svc::domain::{
     duplicate::{DuplicateRules, Identity},
@@ -20,7 +21,8 @@ use account_svc::domain::{
 };
 use anyhow::Context as _;
 use errors::enter_again;
-use measure::{Entry, Index, Set, measure, ratio};
+use index::Index;
+use measure::{Entry, Set, measure, ratio};
 use people::People;
 use random::Random;
 use time::{Date, Month};
@@ -160,7 +162,9 @@ fn report(title: &str, mut set: Set, by_error: bool) {
 }
 
 fn report_fields(set: &Set, with_dates: bool, by_error: bool) {
+    let start = Instant::now();
     let index = Index::new(&set.accounts);
+    let index_time = start.elapsed();
     let fields = if with_dates {
         "names and birth dates"
     } else {
@@ -196,11 +200,11 @@ fn report_fields(set: &Set, with_dates: bool, by_error: bool) {
             .is_eq()
         {
             println!(
-                "  originals among candidates {:.4}, candidates {:.1}, keys {:.1} in {:?}, ranked in {:?}, at most {:?}",
+                "  originals among candidates {:.4}, candidates {:.1}, keys {:.2} indexed in {:?}, ranked in {:?}, at most {:?}",
                 ratio(outcome.reached, outcome.duplicates()),
                 ratio(outcome.candidates, set.entries.len()),
                 ratio(index.keys, set.accounts.len()),
-                index.key_time / u32::try_from(set.accounts.len()).unwrap_or(u32::MAX),
+                index_time / u32::try_from(set.accounts.len()).unwrap_or(u32::MAX),
                 outcome.rank_time / u32::try_from(set.entries.len()).unwrap_or(u32::MAX),
                 outcome.slowest,
             );

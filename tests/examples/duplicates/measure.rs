@@ -1,15 +1,13 @@
 //! How well duplicates are found: by the functions of the service, in memory.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
-use account_svc::domain::duplicate::{
-    self, Comparison, DuplicateRules, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS,
-    NameFrequency,
-};
-use uuid::Uuid;
+use account_svc::domain::duplicate::{Comparison, DuplicateRules, Identity};
+
+use crate::index::{Index, account_id};
 
 /// Accounts, and entries that may be one of them.
 pub(crate) struct Set {
@@ -24,98 +22,6 @@ pub(crate) struct Entry {
     pub(crate) original: Option<usize>,
     /// What was done to it.
     pub(crate) errors: Vec<String>,
-}
-
-/// An organization's accounts with their index.
-pub(crate) struct Index<'a> {
-    accounts: &'a [Identity],
-    postings: HashMap<i64, Vec<usize>>,
-    names: HashMap<i64, NameFrequency>,
-    pub(crate) keys: usize,
-    pub(crate) key_time: Duration,
-}
-
-impl<'a> Index<'a> {
-    pub(crate) fn new(accounts: &'a [Identity]) -> Self {
-        let mut index = Self {
-            accounts,
-            postings: HashMap::new(),
-            names: HashMap::new(),
-            keys: 0,
-            key_time: Duration::ZERO,
-        };
-        for (number, account) in accounts.iter().enumerate() {
-            let start = Instant::now();
-            let keys = duplicate::blocking_keys(account);
-            index.key_time += start.elapsed();
-            index.keys += keys.len();
-            for key in keys {
-                index.postings.entry(key).or_default().push(number);
-            }
-            let names = duplicate::name_hashes(&account.name);
-            if let Some(given) = names.given {
-                index.names.entry(given).or_default().as_given_name += 1;
-            }
-            if let Some(family) = names.family {
-                index.names.entry(family).or_default().as_family_name += 1;
-            }
-        }
-        index
-    }
-
-    /// The accounts to compare with: those that the statement of `db::account::find_candidates` reads.
-    fn candidates(&self, entry: &Identity) -> Vec<(Uuid, Identity)> {
-        let exact = duplicate::exact_keys(&entry.name);
-        let mut postings: Vec<(bool, &[usize])> = duplicate::blocking_keys(entry)
-            .iter()
-            .filter_map(|key| {
-                let postings = self.postings.get(key)?;
-                // The newest accounts.
-                let start = postings.len().saturating_sub(MAX_POSTINGS + 1);
-                Some((exact.contains(key), &postings[start..]))
-            })
-            .collect();
-        let is_used =
-            |(is_exact, postings): &(bool, &[usize])| *is_exact || postings.len() <= MAX_POSTINGS;
-        if postings.iter().any(is_used) {
-            postings.retain(is_used);
-        }
-        // Keys are ascending, and stay so where as many accounts have them.
-        postings.sort_by_key(|(is_exact, postings)| (!is_exact, postings.len()));
-        let mut read = 0;
-        let mut seen = HashSet::new();
-        for (is_exact, postings) in postings {
-            if is_exact {
-                seen.extend(postings);
-            } else if read < ENOUGH_CANDIDATES {
-                seen.extend(postings);
-                read += postings.len();
-            }
-        }
-        seen.into_iter()
-            .map(|number| (account_id(number), self.accounts[number].clone()))
-            .collect()
-    }
-
-    /// How common the names of an entry and its candidates are; the service's counts may be some minutes old.
-    fn frequencies(&self, entry: &Identity, candidates: &[(Uuid, Identity)]) -> Frequencies {
-        let identities = candidates.iter().map(|(_, identity)| identity);
-        let names = identities
-            .chain([entry])
-            .map(|identity| duplicate::name_hashes(&identity.name))
-            .flat_map(|names| [names.given, names.family]);
-        Frequencies {
-            accounts: i64::try_from(self.accounts.len()).unwrap_or(i64::MAX),
-            names: names
-                .flatten()
-                .filter_map(|name| Some((name, *self.names.get(&name)?)))
-                .collect(),
-        }
-    }
-}
-
-fn account_id(number: usize) -> Uuid {
-    Uuid::from_u128(number as u128 + 1)
 }
 
 /// What came of comparing all entries.
