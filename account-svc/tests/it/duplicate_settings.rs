@@ -1,5 +1,6 @@
 //! What an organization decides about duplicates.
 
+use account_svc::domain::duplicate::DuplicateRules as Bounds;
 use usher_proto::account::v1::{
     Account, CheckDuplicatesRequest, CreateOrganizationRequest, DuplicateRules, EntryMode,
     Organization, OrganizationSettings,
@@ -92,26 +93,39 @@ async fn settings_out_of_bounds_are_named() {
     }
 }
 
+/// Its checks have the bounds that the service has.
 #[tokio::test]
 async fn the_database_takes_no_settings_out_of_bounds() {
     let mut service = Service::start().await;
     service.organization().await;
     let mut admin = service.admin().await;
-    for (setting, out_of_bounds) in [
-        ("threshold", ["0.049", "0.951", "'NaN'"]),
-        ("expected_share", ["0.0009", "0.901", "'NaN'"]),
+    let mut set = async |column: &str, value: &str| {
+        let change = format!("UPDATE organizations SET {column} = {value}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(change))
+            .execute(&mut admin)
+            .await
+    };
+    for (setting, bounds) in [
+        ("threshold", Bounds::THRESHOLDS),
+        ("expected_share", Bounds::EXPECTED_SHARES),
     ] {
+        let (least, most) = (*bounds.start(), *bounds.end());
         for entry_mode in ["front_desk", "import"] {
-            for value in out_of_bounds {
-                let change = format!("UPDATE organizations SET {entry_mode}_{setting} = {value}");
-                let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(change.as_str()))
-                    .execute(&mut admin)
-                    .await;
-                let refused = refused.expect_err(&change);
+            let column = format!("{entry_mode}_{setting}");
+            for value in [least, most] {
+                set(&column, &value.to_string()).await.unwrap();
+            }
+            let (below, above) = (least - 1e-6, most + 1e-6);
+            for value in [&below.to_string(), &above.to_string(), "'NaN'"] {
+                let refused = set(&column, value).await.expect_err(value);
                 let code = refused
                     .as_database_error()
                     .and_then(sqlx::error::DatabaseError::code);
-                assert_eq!(code.as_deref(), Some("23514"), "{change}: {refused}");
+                assert_eq!(
+                    code.as_deref(),
+                    Some("23514"),
+                    "{column} {value}: {refused}"
+                );
             }
         }
     }

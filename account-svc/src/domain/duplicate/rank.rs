@@ -4,7 +4,7 @@
 //! (Fellegi and Sunter 1969). They multiply with the prior probability, and the posterior is over all candidates and
 //! none of them: two that fit equally well share it.
 
-use std::{cmp::Reverse, collections::HashSet};
+use std::{cmp::Reverse, collections::HashSet, ops::RangeInclusive};
 
 use uuid::Uuid;
 
@@ -27,13 +27,17 @@ const AS_GOOD: f64 = 0.5;
 /// What decides which candidates are shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DuplicateRules {
-    /// Probability from which a candidate is shown, 0.05 to 0.95.
+    /// Probability from which a candidate is shown, in [`DuplicateRules::THRESHOLDS`].
     pub threshold: f64,
-    /// Share of new entries that are expected to be duplicates, 0.001 to 0.9.
+    /// Share of new entries that are expected to be duplicates, in [`DuplicateRules::EXPECTED_SHARES`].
     pub expected_share: f64,
 }
 
 impl DuplicateRules {
+    /// Thresholds that an organization may set.
+    pub const THRESHOLDS: RangeInclusive<f64> = 0.05..=0.95;
+    /// Expected shares that an organization may set.
+    pub const EXPECTED_SHARES: RangeInclusive<f64> = 0.001..=0.9;
     /// For staff who enter clients one by one.
     pub const FRONT_DESK: Self = Self {
         threshold: 0.25,

@@ -197,13 +197,13 @@ fn duplicate_rules(
         "threshold",
         rules.threshold,
         defaults.threshold,
-        0.05..=0.95,
+        DuplicateRules::THRESHOLDS,
     );
     let expected_share = share(
         "expected_share",
         rules.expected_share,
         defaults.expected_share,
-        0.001..=0.9,
+        DuplicateRules::EXPECTED_SHARES,
     );
     Some(DuplicateRules {
         threshold: threshold?,
