@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use account_svc::{
     db,
-    domain::duplicate::{self, ENOUGH_CANDIDATES, Identity, KEYS_VERSION, MAX_POSTINGS},
+    domain::duplicate::{ENOUGH_CANDIDATES, Fingerprint, Identity, KEYS_VERSION, MAX_POSTINGS},
 };
 use index::{Index, account_id};
 use people::People;
@@ -54,7 +54,9 @@ async fn the_service_and_the_measure_choose_the_same_accounts() {
         .map(|_| people.person(&mut random, None))
         .collect();
     for entry in strangers.iter().chain([&namesake]) {
-        let read = db::account::find_candidates(&mut admin, ORGANIZATION_ID, entry).await;
+        let fingerprint = Fingerprint::new(entry);
+        let read =
+            db::account::find_candidates(&mut admin, ORGANIZATION_ID, &fingerprint, None).await;
         let read: BTreeSet<Uuid> = ids(read.expect("candidates").candidates);
         let chosen: BTreeSet<Uuid> = ids(index.candidates(entry));
         let name = (&entry.name.given, &entry.name.family);
@@ -76,7 +78,7 @@ async fn insert(admin: &mut PgConnection, accounts: &[Identity]) {
         given.push(account.name.given.clone());
         family.push(account.name.family.clone());
         birth_dates.push(account.birth_date);
-        for key in duplicate::blocking_keys(account) {
+        for key in Fingerprint::new(account).blocking_keys {
             keys.push(key);
             key_ids.push(*id);
         }

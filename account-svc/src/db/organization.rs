@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use super::account::name_locks;
 use crate::domain::{
-    duplicate::DuplicateRules,
-    name::PersonName,
+    duplicate::{DuplicateRules, Fingerprint},
     organization::{Organization, OrganizationProfile, Reminder},
 };
 
@@ -167,7 +166,7 @@ pub async fn get(
 pub async fn get_and_lock_name(
     connection: &mut PgConnection,
     organization_id: Uuid,
-    name: &PersonName,
+    name: &Fingerprint,
 ) -> Result<Option<Organization>, sqlx::Error> {
     let row = select_organizations!(
         // Counted, so that all are taken, in their order, and make one row.

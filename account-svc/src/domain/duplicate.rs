@@ -14,8 +14,8 @@ mod names;
 mod rank;
 mod typing;
 
-pub use frequency::{Frequencies, NameFrequency, NameHashes, name_hashes};
-pub use keys::{ENOUGH_CANDIDATES, KEYS_VERSION, MAX_POSTINGS, blocking_keys, exact_keys};
+pub use frequency::{Frequencies, NameFrequency, NameHashes};
+pub use keys::{ENOUGH_CANDIDATES, Fingerprint, KEYS_VERSION, MAX_POSTINGS};
 pub use rank::{Comparison, DuplicateRules};
 
 /// What entries are compared by. `Debug` shows nothing of it.
@@ -189,7 +189,7 @@ mod tests {
             as_given_name: 1_000,
             as_family_name: 1_000,
         };
-        let hashes = name_hashes(&new.name);
+        let hashes = Fingerprint::new(new).name_hashes;
         let hashes = hashes.given.into_iter().chain(hashes.family);
         let frequencies = Frequencies {
             accounts: 100_000,

@@ -7,10 +7,15 @@ use super::{
     text::{self, TextError},
 };
 
+mod fillers;
 mod folded;
+mod full;
 pub mod nicknames;
+mod words;
 
 pub use folded::Folded;
+pub use full::FoldedName;
+pub use words::Words;
 
 /// Most characters of a given or family name.
 pub const MAX_LENGTH: usize = 100;
@@ -29,12 +34,12 @@ pub struct PersonName {
 hidden_debug!(PersonName);
 
 impl PersonName {
-    /// Whether both names are the same but for what folding leaves out, such as case and accents. Both then have the
-    /// same duplicates.
+    /// Whether both names are the same but for what folding leaves out, such as case, accents and titles. Both then have
+    /// the same duplicates.
     #[must_use]
     pub fn folds_as(&self, other: &Self) -> bool {
-        Folded::new(&self.given) == Folded::new(&other.given)
-            && Folded::new(&self.family) == Folded::new(&other.family)
+        Folded::new(&self.given).is_same(&Folded::new(&other.given))
+            && Folded::new(&self.family).is_same(&Folded::new(&other.family))
     }
 }
 
@@ -129,6 +134,7 @@ mod tests {
         assert!(name("ann", "O'BRIEN").folds_as(&name("Ann", "O’Brien")));
         assert!(!name("Ann", "Lee").folds_as(&name("Lee", "Ann")));
         assert!(!name("Rob", "Lee Jr.").folds_as(&name("Rob", "Lee Sr.")));
+        assert!(name("Dr. Rob", "Lee Jr.").folds_as(&name("Rob", "Lee II")));
     }
 
     #[test]

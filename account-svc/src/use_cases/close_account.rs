@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{accounts, invitations};
 use crate::{
     db::{self, account::Account, invitation::End},
-    domain::{audit::AuditAction, email::Email, state::AccountState},
+    domain::{audit::AuditAction, duplicate::Fingerprint, email::Email, state::AccountState},
     error::Error,
     events,
 };
@@ -56,8 +56,8 @@ pub async fn reopen(change: &mut Change, account_id: Uuid) -> Result<Account, Er
     {
         return Err(Error::EmailTakenWhileClosed(taken_by));
     }
-    let identity = account.profile.identity();
-    match db::account::reopen(change, organization_id, account_id, &identity).await {
+    let fingerprint = Fingerprint::new(&account.profile.identity());
+    match db::account::reopen(change, organization_id, account_id, &fingerprint).await {
         // Somebody gave the email to another account since the look-up; a repeated call will name it.
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
             return Err(CommonError::ConcurrentUpdate.into());

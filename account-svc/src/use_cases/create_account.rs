@@ -16,7 +16,7 @@ use crate::{
         account::{Account, NewAccount},
         invitation::Times,
     },
-    domain::{audit::AuditAction, profile::Profile},
+    domain::{audit::AuditAction, duplicate::Fingerprint, profile::Profile},
     error::Error,
     events,
 };
@@ -32,11 +32,13 @@ pub async fn create(
     decisions: &Decisions,
 ) -> Result<Account, Error> {
     accounts::check_size(profile)?;
-    let organization = organizations::read_and_lock_name(change, &profile.name).await?;
-    accounts::check_birth_dates(&organization, profile)?;
     let identity = profile.identity();
-    let entry_mode = decisions.entry_mode;
-    let report = duplicates::report(change, &organization, entry_mode, &identity, None).await?;
+    let fingerprint = Fingerprint::new(&identity);
+    let organization = organizations::read_and_lock_name(change, &fingerprint).await?;
+    accounts::check_birth_dates(&organization, profile)?;
+    let entry = (&identity, &fingerprint);
+    let report =
+        duplicates::report(change, &organization, decisions.entry_mode, entry, None).await?;
     let kind = duplicates::refuse_taken_email(&report, decisions)?;
     let organization_id = organization.organization_id;
     let account_id = Uuid::now_v7();
@@ -55,6 +57,7 @@ pub async fn create(
         organization_id,
         account_id,
         profile,
+        fingerprint: &fingerprint,
         invitation: draft.as_ref().map(|draft| &draft.invitation),
     };
     let Some((create_time, expire_time)) = db::account::create(change, &new).await? else {

@@ -14,7 +14,8 @@ use crate::{
         acknowledgement,
         audit::AuditAction,
         duplicate::{
-            Candidate, Comparison, DuplicateReport, DuplicateRules, EmailVerdict, Identity,
+            Candidate, Comparison, DuplicateReport, DuplicateRules, EmailVerdict, Fingerprint,
+            Identity,
         },
         organization::{EntryMode, Organization},
         state::InvitationKind,
@@ -37,7 +38,8 @@ pub async fn check(
     except: Option<Uuid>,
 ) -> Result<DuplicateReport, Error> {
     let organization = organizations::read(connection, organization_id).await?;
-    report(connection, &organization, entry_mode, identity, except).await
+    let entry = (identity, &Fingerprint::new(identity));
+    report(connection, &organization, entry_mode, entry, except).await
 }
 
 /// Refuses an email that is taken, and says what an invitation to it would ask.
@@ -93,7 +95,7 @@ pub fn refuse_possible_duplicates(
     Ok(Some(entry))
 }
 
-/// Checks an identity inside a transaction. `except` is the account that is being changed.
+/// Checks an entry with its fingerprint inside a transaction. `except` is the account that is being changed.
 ///
 /// # Errors
 /// If the database fails.
@@ -101,11 +103,13 @@ pub async fn report(
     connection: &mut PgConnection,
     organization: &Organization,
     entry_mode: EntryMode,
-    identity: &Identity,
+    (identity, fingerprint): (&Identity, &Fingerprint),
     except: Option<Uuid>,
 ) -> Result<DuplicateReport, Error> {
     let organization_id = organization.organization_id;
-    let mut data = db::account::find_candidates(connection, organization_id, identity).await?;
+    let email = identity.email.as_deref();
+    let mut data =
+        db::account::find_candidates(connection, organization_id, fingerprint, email).await?;
     data.candidates
         .retain(|(account_id, _)| Some(*account_id) != except);
     let email = match identity.email {

@@ -9,7 +9,7 @@ use crate::{
     db,
     domain::{
         audit::AuditAction,
-        name::PersonName,
+        duplicate::Fingerprint,
         organization::{Organization, OrganizationChange, OrganizationProfile},
     },
     error::Error,
@@ -58,7 +58,7 @@ pub async fn read(
 /// If there is none.
 pub async fn read_and_lock_name(
     change: &mut Change,
-    name: &PersonName,
+    name: &Fingerprint,
 ) -> Result<Organization, Error> {
     let organization_id = change.organization_id;
     db::organization::get_and_lock_name(change, organization_id, name)

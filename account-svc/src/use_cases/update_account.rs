@@ -14,6 +14,7 @@ use crate::{
     db::{self, account::Account, invitation::End},
     domain::{
         audit::AuditAction,
+        duplicate::Fingerprint,
         email::Email,
         profile::{Profile, ProfileChange},
         state::{AccountState, InvitationKind},
@@ -55,8 +56,10 @@ pub async fn update(
     accounts::check_size(&after)?;
     // What is left out when names are compared cannot make a duplicate.
     let name_changed = !before.name.folds_as(&after.name);
+    let identity = after.identity();
+    let fingerprint = Fingerprint::new(&identity);
     let organization = if name_changed {
-        organizations::read_and_lock_name(change, &after.name).await?
+        organizations::read_and_lock_name(change, &fingerprint).await?
     } else {
         organizations::read(change, organization_id).await?
     };
@@ -74,13 +77,11 @@ pub async fn update(
     let mut kind = InvitationKind::Activation;
     if email_changed || name_changed {
         let report = if name_changed {
-            let identity = after.identity();
-            let entry_mode = decisions.entry_mode;
             duplicates::report(
                 change,
                 &organization,
-                entry_mode,
-                &identity,
+                decisions.entry_mode,
+                (&identity, &fingerprint),
                 Some(account_id),
             )
             .await?
@@ -103,7 +104,7 @@ pub async fn update(
         }
     }
 
-    write(change, &account, &after).await?;
+    write(change, &account, &after, &fingerprint).await?;
     if email_changed {
         invitations::end(change, account_id, End::Revoked).await?;
         if !decisions.hold_invitation
@@ -159,12 +160,18 @@ fn canonical(profile: &Profile) -> Option<&str> {
     profile.email.as_ref().map(Email::canonical)
 }
 
-async fn write(change: &mut Change, before: &Account, after: &Profile) -> Result<(), Error> {
+async fn write(
+    change: &mut Change,
+    before: &Account,
+    after: &Profile,
+    fingerprint: &Fingerprint,
+) -> Result<(), Error> {
     match db::account::update(
         change,
         before.organization_id,
         before.account_id,
         after,
+        fingerprint,
         before.state != AccountState::Closed,
     )
     .await

@@ -1,6 +1,12 @@
 //! The duplicate check of one organization knows nothing of the accounts of another.
 
-use account_svc::{db::organization, domain::name::PersonName};
+use account_svc::{
+    db::organization,
+    domain::{
+        duplicate::{Fingerprint, Identity},
+        name::PersonName,
+    },
+};
 use tonic::Code;
 use usher_proto::account::v1::{CheckDuplicatesRequest, EmailVerdict};
 use usher_runtime::database::{Scope, begin};
@@ -54,10 +60,16 @@ async fn accounts_of_another_organization_are_neither_shown_nor_counted() {
 async fn equal_names_of_two_organizations_do_not_wait_for_each_other() {
     let mut service = Service::start().await;
     let (one, other) = (service.organization().await, service.organization().await);
-    let name = PersonName {
-        given: "Ann".to_owned(),
-        family: "Lee".to_owned(),
+    let identity = Identity {
+        name: PersonName {
+            given: "Ann".to_owned(),
+            family: "Lee".to_owned(),
+        },
+        email: None,
+        birth_date: None,
+        phone: None,
     };
+    let name = Fingerprint::new(&identity);
     let id = Uuid::parse_str(&one).unwrap();
     let mut tx = begin(&service.pool, Scope::Organization(id)).await.unwrap();
     let locked = organization::get_and_lock_name(&mut tx, id, &name).await;

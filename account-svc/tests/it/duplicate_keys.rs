@@ -1,7 +1,7 @@
 //! Accounts are found by what they are now.
 
 use account_svc::domain::{
-    duplicate::{self, Identity, KEYS_VERSION},
+    duplicate::{Fingerprint, Identity, KEYS_VERSION},
     name::PersonName,
 };
 use time::macros::date;
@@ -14,7 +14,8 @@ use crate::{
 
 impl Service {
     async fn is_keyed_as(&self, account: &Account, identity: Option<&Identity>) {
-        let expected = identity.map(duplicate::blocking_keys).unwrap_or_default();
+        let expected = identity.map(|identity| Fingerprint::new(identity).blocking_keys);
+        let expected = expected.unwrap_or_default();
         // The rows, and what the account knows of them.
         for stored in [
             "SELECT key FROM duplicate_keys WHERE account_id = $1::uuid ORDER BY key",

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use account_svc::domain::duplicate::{
-    self, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS, NameFrequency,
+    ENOUGH_CANDIDATES, Fingerprint, Frequencies, Identity, MAX_POSTINGS, NameFrequency,
 };
 use uuid::Uuid;
 
@@ -26,12 +26,13 @@ impl<'a> Index<'a> {
             keys: 0,
         };
         for (number, account) in accounts.iter().enumerate() {
-            let keys = duplicate::blocking_keys(account);
+            let fingerprint = Fingerprint::new(account);
+            let keys = fingerprint.blocking_keys;
             index.keys += keys.len();
             for key in keys {
                 index.postings.entry(key).or_default().push(number);
             }
-            let names = duplicate::name_hashes(&account.name);
+            let names = fingerprint.name_hashes;
             if let Some(given) = names.given {
                 index.names.entry(given).or_default().as_given_name += 1;
             }
@@ -44,9 +45,10 @@ impl<'a> Index<'a> {
 
     /// The accounts to compare with, in no order: those that the statement of `db::account::find_candidates` reads.
     pub(crate) fn candidates(&self, entry: &Identity) -> Vec<(Uuid, Identity)> {
-        let exact = duplicate::exact_keys(&entry.name);
-        let mut postings: Vec<(bool, &[usize])> = duplicate::blocking_keys(entry)
-            .iter()
+        let fingerprint = Fingerprint::new(entry);
+        let exact = &fingerprint.exact_keys;
+        let keys = fingerprint.blocking_keys.iter();
+        let mut postings: Vec<(bool, &[usize])> = keys
             .filter_map(|key| {
                 let postings = self.postings.get(key)?;
                 // The newest accounts.
@@ -85,7 +87,7 @@ impl<'a> Index<'a> {
         let identities = candidates.iter().map(|(_, identity)| identity);
         let names = identities
             .chain([entry])
-            .map(|identity| duplicate::name_hashes(&identity.name))
+            .map(|identity| Fingerprint::new(identity).name_hashes)
             .flat_map(|names| [names.given, names.family]);
         Frequencies {
             accounts: i64::try_from(self.accounts.len()).unwrap_or(i64::MAX),

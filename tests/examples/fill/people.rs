@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use account_svc::domain::{
-    duplicate::{self, Identity, KEYS_VERSION, NameHashes},
+    duplicate::{Fingerprint, Identity, KEYS_VERSION, NameHashes},
     name::PersonName,
 };
 use time::{Date, Month};
@@ -129,9 +129,15 @@ fn name(given: usize, family: usize) -> Name {
         |name| (*name).to_owned(),
     );
     let person = PersonName { given, family };
+    let identity = Identity {
+        name: person,
+        email: None,
+        birth_date: None,
+        phone: None,
+    };
     Name {
-        hashes: duplicate::name_hashes(&person),
-        person,
+        hashes: Fingerprint::new(&identity).name_hashes,
+        person: identity.name,
     }
 }
 
@@ -220,7 +226,7 @@ impl Client {
             birth_date: Some(self.birth_date()),
             phone: None,
         };
-        duplicate::blocking_keys(&identity)
+        Fingerprint::new(&identity).blocking_keys
     }
 
     /// Rows of `duplicate_keys`.

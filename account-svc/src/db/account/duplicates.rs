@@ -5,7 +5,9 @@ use uuid::Uuid;
 
 use super::super::person::email_hash;
 use crate::domain::{
-    duplicate::{self, ENOUGH_CANDIDATES, Frequencies, Identity, MAX_POSTINGS, NameFrequency},
+    duplicate::{
+        ENOUGH_CANDIDATES, Fingerprint, Frequencies, Identity, MAX_POSTINGS, NameFrequency,
+    },
     name::PersonName,
 };
 
@@ -30,18 +32,15 @@ pub async fn find_by_email(
 
 /// Locks that let one transaction at a time check and write a name of an organization: whoever takes them second
 /// waits until the first has ended, and a statement after that sees what the first wrote. Names that are equal
-/// after normalization share a lock.
+/// after normalization share an exact key, and so a lock.
 ///
 /// A transaction takes them in this order, after the row of the account that it changes and before it writes
 /// anything that another could wait for: so nobody waits for longer than others work.
 #[must_use]
-pub fn name_locks(organization_id: Uuid, name: &PersonName) -> Vec<i64> {
-    let mut locks: Vec<i64> = duplicate::exact_keys(name)
-        .into_iter()
-        .map(|key| key ^ half(organization_id))
-        .collect();
+pub fn name_locks(organization_id: Uuid, name: &Fingerprint) -> Vec<i64> {
+    let keys = name.exact_keys.iter();
+    let mut locks: Vec<i64> = keys.map(|key| key ^ half(organization_id)).collect();
     locks.sort_unstable();
-    locks.dedup();
     locks
 }
 
@@ -92,22 +91,23 @@ pub struct CheckData {
     pub frequencies: Frequencies,
 }
 
-/// Reads what the duplicate check judges, in one statement: whether the email is taken, and the open accounts that
-/// share a key with `identity`, for about [`ENOUGH_CANDIDATES`], rarest keys first. A key of more than
+/// Reads what the duplicate check of an entry judges, in one statement: whether its email is taken, and the open
+/// accounts that share a key with it, for about [`ENOUGH_CANDIDATES`], rarest keys first. A key of more than
 /// [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of the keys of equal names, the
 /// newest accounts are read in any case. The same ones every time, for callers acknowledge those that they were
-/// shown.
+/// shown. `tests/examples/duplicates/index.rs` chooses in the same way, and a test compares the two.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn find_candidates(
     connection: &mut PgConnection,
     organization_id: Uuid,
-    identity: &Identity,
+    fingerprint: &Fingerprint,
+    canonical_email: Option<&str>,
 ) -> Result<CheckData, sqlx::Error> {
-    let names = duplicate::name_hashes(&identity.name);
+    let names = fingerprint.name_hashes;
     // Nobody has an empty one. For null, PostgreSQL may start parallel workers, only to find that nothing equals it.
-    let email = identity.email.as_deref().unwrap_or_default();
+    let email = canonical_email.unwrap_or_default();
     let rows = sqlx::query!(
         r#"WITH posting AS MATERIALIZED (
             SELECT wanted.key, wanted.key = ANY ($3) AS is_exact, ARRAY(
@@ -146,8 +146,8 @@ pub async fn find_candidates(
             AND account.close_time IS NULL
         ORDER BY account.account_id"#,
         organization_id,
-        &duplicate::blocking_keys(identity),
-        &duplicate::exact_keys(&identity.name),
+        &fingerprint.blocking_keys,
+        &fingerprint.exact_keys,
         limit(MAX_POSTINGS),
         limit(ENOUGH_CANDIDATES),
         names.given,

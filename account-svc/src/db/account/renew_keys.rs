@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::domain::{
-    duplicate::{self, Identity, KEYS_VERSION},
+    duplicate::{Fingerprint, Identity, KEYS_VERSION},
     name::PersonName,
 };
 
@@ -73,12 +73,12 @@ async fn derive(
             birth_date: account.birth_date,
             phone: account.phone,
         };
-        let names = duplicate::name_hashes(&identity.name);
+        let fingerprint = Fingerprint::new(&identity);
         renewed.account_ids.push(account_id);
-        renewed.given_hashes.push(names.given);
-        renewed.family_hashes.push(names.family);
+        renewed.given_hashes.push(fingerprint.name_hashes.given);
+        renewed.family_hashes.push(fingerprint.name_hashes.family);
         let keys = if account.is_open {
-            duplicate::blocking_keys(&identity)
+            fingerprint.blocking_keys
         } else {
             Vec::new()
         };

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     db::invitation::NewInvitation,
     domain::{
-        duplicate::{self, Identity, KEYS_VERSION},
+        duplicate::{Fingerprint, KEYS_VERSION},
         email::Email,
         profile::Profile,
     },
@@ -22,6 +22,8 @@ pub struct NewAccount<'a> {
     pub account_id: Uuid,
     /// What staff entered.
     pub profile: &'a Profile,
+    /// That of the profile.
+    pub fingerprint: &'a Fingerprint,
     /// Its first invitation.
     pub invitation: Option<&'a NewInvitation<'a>>,
 }
@@ -36,7 +38,11 @@ pub async fn create(
     new: &NewAccount<'_>,
 ) -> Result<Option<(OffsetDateTime, Option<OffsetDateTime>)>, sqlx::Error> {
     let (profile, invitation) = (new.profile, new.invitation);
-    let names = duplicate::name_hashes(&profile.name);
+    let Fingerprint {
+        blocking_keys,
+        name_hashes: names,
+        ..
+    } = new.fingerprint;
     let created = sqlx::query!(
         r#"WITH account AS (
             INSERT INTO accounts (
@@ -80,7 +86,7 @@ pub async fn create(
         names.given,
         names.family,
         invitation.map(|invitation| invitation.invitation_id),
-        &duplicate::blocking_keys(&profile.identity()),
+        blocking_keys,
         invitation.map(|invitation| invitation.kind.as_str()),
         invitation.map(|invitation| invitation.locale),
         invitation.map(|invitation| invitation.requested_by.as_str()),
@@ -95,8 +101,8 @@ pub async fn create(
     Ok(created.map(|created| (created.create_time, created.expire_time)))
 }
 
-/// Changes the profile of an account that is locked, with the keys that it is found by while it is open. A concurrent account of the same email makes it fail
-/// with the unique violation of `accounts_email_key`.
+/// Changes the profile of an account that is locked, with the keys that it is found by while it is open. A concurrent
+/// account of the same email makes it fail with the unique violation of `accounts_email_key`.
 ///
 /// # Errors
 /// If the database fails or the email is taken.
@@ -105,13 +111,14 @@ pub async fn update(
     organization_id: Uuid,
     account_id: Uuid,
     profile: &Profile,
+    fingerprint: &Fingerprint,
     is_open: bool,
 ) -> Result<(), sqlx::Error> {
-    let names = duplicate::name_hashes(&profile.name);
+    let names = fingerprint.name_hashes;
     let keys = if is_open {
-        duplicate::blocking_keys(&profile.identity())
+        &fingerprint.blocking_keys[..]
     } else {
-        Vec::new()
+        &[]
     };
     sqlx::query!(
         "WITH stored AS MATERIALIZED (
@@ -150,7 +157,7 @@ pub async fn update(
         profile.locale,
         names.given,
         names.family,
-        &keys,
+        keys,
         KEYS_VERSION,
     )
     .execute(connection)
@@ -213,9 +220,9 @@ pub async fn reopen(
     connection: &mut PgConnection,
     organization_id: Uuid,
     account_id: Uuid,
-    identity: &Identity,
+    fingerprint: &Fingerprint,
 ) -> Result<(), sqlx::Error> {
-    let names = duplicate::name_hashes(&identity.name);
+    let names = fingerprint.name_hashes;
     sqlx::query!(
         "WITH added AS (
             INSERT INTO duplicate_keys (organization_id, key, account_id)
@@ -227,7 +234,7 @@ pub async fn reopen(
         WHERE organization_id = $1 AND account_id = $2",
         organization_id,
         account_id,
-        &duplicate::blocking_keys(identity),
+        &fingerprint.blocking_keys,
         names.given,
         names.family,
         KEYS_VERSION,

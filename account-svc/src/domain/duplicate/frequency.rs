@@ -4,9 +4,6 @@ use std::collections::HashMap;
 
 use usher_runtime::hidden_debug;
 
-use super::keys;
-use crate::domain::name::{Folded, PersonName};
-
 /// Accounts below which counts are too few to rely on: they are mixed with those of so many other people.
 const ENOUGH_ACCOUNTS: f64 = 100.0;
 /// What a count is too high by: the client that an entry is a duplicate of is counted with the others.
@@ -40,20 +37,11 @@ pub struct NameFrequency {
 pub struct Frequencies {
     /// Accounts of the organization; 0 if never counted.
     pub accounts: i64,
-    /// By hash ([`name_hashes`]). A name that is left out counts as one that no account has.
+    /// By hash ([`NameHashes`]). A name that is left out counts as one that no account has.
     pub names: HashMap<i64, NameFrequency>,
 }
 
 hidden_debug!(NameHashes, Frequencies { accounts });
-
-/// The hashes of a name.
-#[must_use]
-pub fn name_hashes(name: &PersonName) -> NameHashes {
-    NameHashes {
-        given: keys::name_hash(&Folded::new(&name.given)),
-        family: keys::name_hash(&Folded::new(&name.family)),
-    }
-}
 
 impl Frequencies {
     /// At least what is seen among candidates, of which the hashes of the given and family names are given: counts may

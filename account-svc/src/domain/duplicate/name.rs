@@ -1,7 +1,7 @@
 //! How a given or family name of two entries compares, and how much that speaks for one person.
 
 use super::{Nearness, evidence::Evidence, keys, typing};
-use crate::domain::name::{Folded, nicknames};
+use crate::domain::name::{Folded, Words, nicknames};
 
 /// How likely the same person's name is written in one way or another.
 pub(super) struct Weights {
@@ -136,8 +136,7 @@ pub(super) struct Name {
 }
 
 impl Name {
-    pub fn new(name: &str) -> Self {
-        let folded = Folded::new(name);
+    pub fn new(folded: Folded) -> Self {
         let latin = if folded.is_transliterated() {
             folded.latin().chars().collect()
         } else {
@@ -224,10 +223,15 @@ impl Name {
 
 /// Whether a name is one or some of the words of another.
 fn is_part(short: &Folded, long: &Folded) -> bool {
-    let words = long.words().count();
-    words > 1
-        && short.plain().len() > 1
-        && short.plain().len() < long.plain().len()
-        && (short.words().all(|word| long.words().any(|of| of == word))
-            || long.words().any(|word| word == short.plain()))
+    long.forms()
+        .filter(|long| long.count() > 1)
+        .any(|long| short.forms().any(|short| are_words_of(short, long)))
+}
+
+fn are_words_of(short: &Words, long: &Words) -> bool {
+    let letters = short.letters();
+    letters.len() > 1
+        && letters.len() < long.letters().len()
+        && (short.each().all(|word| long.each().any(|of| of == word))
+            || long.each().any(|word| word == letters))
 }

@@ -4,10 +4,9 @@ use super::{
     Nearness,
     evidence::Evidence,
     frequency::Frequencies,
-    keys,
     name::{FAMILY, GIVEN, Name, Resemblance},
 };
-use crate::domain::name::PersonName;
+use crate::domain::name::{FoldedName, PersonName};
 
 /// Share of entries with given and family name swapped.
 const SWAPPED: f64 = 0.03;
@@ -23,16 +22,18 @@ pub(super) struct FullName {
     pub given: Name,
     pub family: Name,
     /// Equal names have one of these in common.
-    whole: Vec<Vec<u8>>,
+    wholes: Vec<Vec<u8>>,
+    generation: Option<u8>,
 }
 
 impl FullName {
     pub fn new(name: &PersonName) -> Self {
-        let (given, family) = (Name::new(&name.given), Name::new(&name.family));
+        let name = FoldedName::new(name);
         Self {
-            whole: keys::whole_names(&given.folded, &family.folded),
-            given,
-            family,
+            wholes: name.wholes(),
+            generation: name.generation(),
+            given: Name::new(name.given),
+            family: Name::new(name.family),
         }
     }
 
@@ -50,16 +51,12 @@ impl FullName {
 
     /// Equal after normalization.
     fn equals(&self, other: &Self) -> bool {
-        self.whole.iter().any(|whole| other.whole.contains(whole))
-            && !self.is_of_other_generation(other)
+        let mut wholes = self.wholes.iter();
+        wholes.any(|whole| other.wholes.contains(whole)) && !self.is_of_other_generation(other)
     }
 
     fn is_of_other_generation(&self, other: &Self) -> bool {
-        let generation = |name: &Self| {
-            let of_given = name.given.folded.generation();
-            name.family.folded.generation().or(of_given)
-        };
-        match (generation(self), generation(other)) {
+        match (self.generation, other.generation) {
             (Some(one), Some(other)) => one != other,
             // A missing suffix says nothing.
             (None, _) | (_, None) => false,

@@ -1,37 +1,33 @@
 //! A given or family name without what people write differently: case, accents, vowel marks, spacing,
 //! punctuation, titles and suffixes, umlauts written out.
 
-use std::ops::Range;
-
 use unicode_normalization::{UnicodeNormalization as _, char::canonical_combining_class};
 use usher_runtime::hidden_debug;
+
+use super::{fillers::is_filler, words::Words};
 
 #[cfg(test)]
 mod tests;
 
-/// What stands behind a family name and is no part of it.
-const SUFFIXES: [&str; 16] = [
-    "jr", "jnr", "junior", "sr", "snr", "senior", "ii", "iii", "iv", "2nd", "3rd", "phd", "esq",
-    "filho", "neto", "hijo",
-];
-
-/// Which of these tell members of a family of one name apart: a senior is the first of them. A junior may be the second
-/// as well.
-const GENERATIONS: [(&str, u8); 14] = [
-    ("sr", 1),
-    ("snr", 1),
-    ("senior", 1),
-    ("jr", 2),
-    ("jnr", 2),
-    ("junior", 2),
-    ("ii", 2),
-    ("2nd", 2),
-    ("filho", 2),
-    ("hijo", 2),
-    ("iii", 3),
-    ("3rd", 3),
-    ("neto", 3),
-    ("iv", 4),
+/// What stands behind a family name and is no part of it. With a number, it tells members of a family of one name
+/// apart: a senior is the first of them, and a junior the second.
+const SUFFIXES: [(&str, Option<u8>); 16] = [
+    ("sr", Some(1)),
+    ("snr", Some(1)),
+    ("senior", Some(1)),
+    ("jr", Some(2)),
+    ("jnr", Some(2)),
+    ("junior", Some(2)),
+    ("ii", Some(2)),
+    ("2nd", Some(2)),
+    ("filho", Some(2)),
+    ("hijo", Some(2)),
+    ("iii", Some(3)),
+    ("3rd", Some(3)),
+    ("neto", Some(3)),
+    ("iv", Some(4)),
+    ("phd", None),
+    ("esq", None),
 ];
 
 /// What stands before a given name and is no part of it.
@@ -39,48 +35,19 @@ const TITLES: [&str; 11] = [
     "dr", "prof", "mr", "mrs", "ms", "miss", "mme", "mlle", "herr", "frau", "sra",
 ];
 
-/// What people type where they know no name, in folded form.
-const FILLERS: [&str; 26] = [
-    "unknown",
-    "none",
-    "null",
-    "noname",
-    "nofirstname",
-    "nolastname",
-    "notknown",
-    "notgiven",
-    "notapplicable",
-    "unbekannt",
-    "inconnu",
-    "inconnue",
-    "desconocido",
-    "desconocida",
-    "sconosciuto",
-    "desconhecido",
-    "onbekend",
-    "nieznany",
-    "неизвестно",
-    "αγνωστο",
-    "不明",
-    "fnu",
-    "lnu",
-    "tbd",
-    "tba",
-    "anonymous",
-];
-
-/// A given or family name, folded. A filler such as `-` or `N/A` is no name and folds to nothing. `Debug` shows nothing
-/// of it.
-#[derive(Clone, PartialEq, Eq, Default)]
+/// A given or family name, folded, without titles and suffixes, unless there is nothing else. A filler such as `-` or
+/// `N/A` is no name and folds to nothing. `Debug` shows nothing of it.
+#[derive(Clone, Default)]
 pub struct Folded {
-    /// The words as one, without accents.
-    plain: String,
-    /// Where each word ends in `plain`.
-    ends: Vec<usize>,
-    /// The words as one with umlauts written out, where that differs.
-    written_out: Option<String>,
+    /// Without accents.
+    plain: Words,
+    /// With umlauts written out, where that differs.
+    written_out: Option<Words>,
     /// `plain` in Latin letters, where it has others.
-    latin: Option<String>,
+    latin: Option<Words>,
+    /// What stood before the name and behind it, as one.
+    titles: String,
+    suffixes: String,
     /// See [`Folded::generation`].
     generation: Option<u8>,
 }
@@ -91,76 +58,115 @@ impl Folded {
     /// Folds a given or family name.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let Words {
-            plain,
-            ends,
-            generation,
-        } = fold_words(name);
-        if is_filler(name, &plain) {
+        let folded = Self::without_affixes(fold_words(name));
+        // `III` is none.
+        if suffix(folded.plain()).is_none() && is_filler(name, folded.plain()) {
             return Self::default();
         }
-        if plain.is_ascii() && name.is_ascii() {
-            return Self {
-                plain,
-                ends,
-                generation,
-                ..Self::default()
-            };
+        if name.is_ascii() {
+            return folded;
         }
-        let written_out = fold_words(&write_out(name)).plain;
-        let latin = (!plain.is_ascii()).then(|| {
-            let mut latin = any_ascii::any_ascii(&plain);
-            latin.retain(|character| character.is_ascii_alphanumeric());
-            latin.make_ascii_lowercase();
-            latin
-        });
+        let written_out = Self::without_affixes(fold_words(&write_out(name))).plain;
         Self {
-            written_out: (written_out != plain).then_some(written_out),
-            latin: latin.filter(|latin| !latin.is_empty()),
-            plain,
-            ends,
+            written_out: (written_out != folded.plain).then_some(written_out),
+            latin: folded.plain.in_latin(),
+            ..folded
+        }
+    }
+
+    /// The words that are left without titles and suffixes: at least one, if there are any.
+    fn without_affixes(mut words: Words) -> Self {
+        let (mut start, mut end) = (0, words.count());
+        let mut generation = None;
+        while end - start > 1
+            && let Some((_, of_suffix)) = suffix(words.word(end - 1))
+        {
+            generation = of_suffix.or(generation);
+            end -= 1;
+        }
+        while end - start > 1 && TITLES.contains(&words.word(start)) {
+            start += 1;
+        }
+        let suffixes = words.split_off(end).letters;
+        let titles = if start == 0 {
+            String::new()
+        } else {
+            let name = words.split_off(start);
+            std::mem::replace(&mut words, name).letters
+        };
+        Self {
+            plain: words,
+            titles,
+            suffixes,
             generation,
+            ..Self::default()
         }
     }
 
     /// Which member of a family of one name it is, by a suffix: 1 for `Sr.`, 2 for `Jr.` and `II`, and so on.
     #[must_use]
-    pub fn generation(&self) -> Option<u8> {
+    pub(super) fn generation(&self) -> Option<u8> {
         self.generation
+    }
+
+    /// The generation, if this is a suffix and nothing else.
+    pub(super) fn generation_alone(&self) -> Option<u8> {
+        suffix(self.plain())?.1
+    }
+
+    /// Whether this is a title or suffix and nothing else, and the `other` name may be a whole one: `Robert Downey`
+    /// `Jr.`
+    pub(super) fn is_affix_of(&self, other: &Self) -> bool {
+        other.plain.count() > 1
+            && (suffix(self.plain()).is_some() || TITLES.contains(&self.plain()))
+    }
+
+    /// The titles before the name and the suffixes behind it, each as one.
+    pub(super) fn affixes(&self) -> (&str, &str) {
+        (&self.titles, &self.suffixes)
+    }
+
+    /// The same but for titles, and for suffixes that mean the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.plain == other.plain
+            && self.written_out == other.written_out
+            && self.generation == other.generation
     }
 
     /// Whether there is no name.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        self.plain.is_empty()
+        self.plain().is_empty()
     }
 
     /// The name as one word, without accents.
     #[must_use]
     pub fn plain(&self) -> &str {
-        &self.plain
+        self.plain.letters()
     }
 
-    /// The words of [`Folded::plain`].
+    /// The words of the name, without accents.
     pub fn words(&self) -> impl Iterator<Item = &str> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(&self.ends)
-            .map(|(start, &end)| &self.plain[start..end])
+        self.plain.each()
     }
 
-    /// The ways to write it as one word: without accents, and with umlauts written out where that differs.
-    /// Two names are equal if they have one in common. A missing name has none.
-    pub fn forms(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.plain())
-            .filter(|plain| !plain.is_empty())
-            .chain(self.written_out.as_deref())
+    /// The ways to write it: without accents, and with umlauts written out where that differs. Two names are equal if
+    /// they have the letters of one in common. A missing name has none.
+    pub fn forms(&self) -> impl Iterator<Item = &Words> {
+        let plain = (!self.is_missing()).then_some(&self.plain);
+        plain.into_iter().chain(&self.written_out)
+    }
+
+    /// [`Folded::forms`] in Latin letters where they can be written so.
+    pub fn latin_forms(&self) -> impl Iterator<Item = &Words> {
+        let plain = (!self.is_missing()).then_some(self.latin.as_ref().unwrap_or(&self.plain));
+        plain.into_iter().chain(&self.written_out)
     }
 
     /// The name in Latin letters where it can be written so: what names in two scripts meet by.
     #[must_use]
     pub fn latin(&self) -> &str {
-        self.latin.as_deref().unwrap_or(&self.plain)
+        self.latin.as_ref().unwrap_or(&self.plain).letters()
     }
 
     /// Whether it is written in another script than Latin.
@@ -173,63 +179,25 @@ impl Folded {
     #[must_use]
     pub fn equals(&self, other: &Self) -> bool {
         self.forms()
-            .any(|form| other.forms().any(|other| form == other))
+            .any(|form| other.forms().any(|other| form.letters == other.letters))
     }
 }
 
-fn is_filler(name: &str, folded: &str) -> bool {
-    let name = name.trim();
-    if ["n/a", "n.a.", "n.a", "k.a.", "#n/a"]
-        .iter()
-        .any(|filler| name.eq_ignore_ascii_case(filler))
-    {
-        return true;
-    }
-    let Some(&first) = folded.as_bytes().first() else {
-        return true;
+/// A suffix with its generation.
+fn suffix(word: &str) -> Option<&'static (&'static str, Option<u8>)> {
+    SUFFIXES.iter().find(|(suffix, _)| *suffix == word)
+}
+
+pub(super) fn fold_words(name: &str) -> Words {
+    let mut words = Words {
+        letters: String::with_capacity(name.len()),
+        ends: Vec::with_capacity(2),
     };
-    let is_repeated = folded.len() >= 3 && folded.bytes().all(|byte| byte == first);
-    is_repeated || FILLERS.contains(&folded)
-}
-
-/// The folded words of a name.
-struct Words {
-    /// As one.
-    plain: String,
-    /// Where each ends.
-    ends: Vec<usize>,
-    generation: Option<u8>,
-}
-
-fn fold_words(name: &str) -> Words {
-    let mut folded = String::with_capacity(name.len());
-    let mut ends = Vec::with_capacity(2);
-    let words = name.split(separates_words).filter(|word| !word.is_empty());
-    for word in words {
-        let start = folded.len();
-        fold(word, &mut folded);
-        if folded.len() > start {
-            ends.push(folded.len());
-        }
+    for word in name.split(separates_words) {
+        fold(word, &mut words.letters);
+        words.end();
     }
-    let kept = name_itself(&folded, &ends);
-    let mut generation = None;
-    if kept.len() < ends.len() {
-        let mut suffixes = (kept.end..ends.len()).map(|at| &folded[ends[at - 1]..ends[at]]);
-        generation = suffixes.find_map(|suffix| {
-            let known = GENERATIONS.iter().find(|(known, _)| *known == suffix);
-            known.map(|(_, generation)| *generation)
-        });
-        let start = kept.start.checked_sub(1).map_or(0, |before| ends[before]);
-        folded.truncate(ends[kept.end - 1]);
-        folded.drain(..start);
-        ends = ends[kept].iter().map(|end| end - start).collect();
-    }
-    Words {
-        plain: folded,
-        ends,
-        generation,
-    }
+    words
 }
 
 fn separates_words(character: char) -> bool {
@@ -240,22 +208,6 @@ fn separates_words(character: char) -> bool {
             // Hyphens and dashes, and the middle dots between names in Catalan, Chinese and Japanese.
             | '\u{2010}'..='\u{2015}' | '\u{B7}' | '\u{30FB}' | '\u{FF65}'
         )
-}
-
-/// Which words are left without titles and suffixes: at least one, if there are any.
-fn name_itself(folded: &str, ends: &[usize]) -> Range<usize> {
-    let word = |index: usize| {
-        let start = index.checked_sub(1).map_or(0, |before| ends[before]);
-        &folded[start..ends[index]]
-    };
-    let (mut start, mut end) = (0, ends.len());
-    while end - start > 1 && SUFFIXES.contains(&word(end - 1)) {
-        end -= 1;
-    }
-    while end - start > 1 && TITLES.contains(&word(start)) {
-        start += 1;
-    }
-    start..end
 }
 
 /// Umlauts and their like as two letters, as passports write them (ICAO 9303-3, section 6).

@@ -14,7 +14,7 @@ static ROWS: LazyLock<HashMap<String, Vec<&str>>> = LazyLock::new(|| {
         let first = line.split_whitespace().next().unwrap_or_default();
         for name in line.split_whitespace() {
             for form in Folded::new(name).forms() {
-                let of_name = rows.entry(form.to_owned()).or_default();
+                let of_name = rows.entry(form.letters().to_owned()).or_default();
                 if of_name.last() != Some(&first) {
                     of_name.push(first);
                 }
@@ -24,7 +24,7 @@ static ROWS: LazyLock<HashMap<String, Vec<&str>>> = LazyLock::new(|| {
     rows
 });
 
-fn lines() -> impl Iterator<Item = &'static str> {
+pub(super) fn lines() -> impl Iterator<Item = &'static str> {
     NICKNAMES
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))

@@ -11,7 +11,7 @@ use time::{Date, macros::date};
 
 use super::*;
 use crate::domain::{
-    duplicate::{NameFrequency, Nearness, name_hashes},
+    duplicate::{Fingerprint, NameFrequency, Nearness},
     name::PersonName,
 };
 
@@ -21,7 +21,7 @@ const ACCOUNTS: i64 = 10_000;
 
 /// Of these accounts, so many have the given and the family name of `of`.
 fn frequencies(of: &Identity, given: i64, family: i64) -> Frequencies {
-    let hashes = name_hashes(&of.name);
+    let hashes = Fingerprint::new(of).name_hashes;
     let mut names: HashMap<i64, NameFrequency> = HashMap::new();
     if let Some(hash) = hashes.given {
         names.entry(hash).or_default().as_given_name = given;
@@ -138,6 +138,54 @@ fn shown(new: &Identity, existing: Identity) -> Option<Candidate> {
 )]
 #[case("Ann", "Lee", "Ann", "Quist", Nearness::Equal, Nearness::Other)]
 #[case("Madonna", "-", "Madonna", "N/A", Nearness::Equal, Nearness::Missing)]
+#[case(
+    "Robert",
+    "Downey",
+    "Robert Downey",
+    "Jr.",
+    Nearness::PartOfName,
+    Nearness::PartOfName
+)]
+#[case(
+    "João",
+    "Silva Neto",
+    "João Silva",
+    "Neto",
+    Nearness::PartOfName,
+    Nearness::PartOfName
+)]
+#[case(
+    "Dr Anna",
+    "Rossi",
+    "Dr",
+    "Anna Rossi",
+    Nearness::PartOfName,
+    Nearness::PartOfName
+)]
+#[case(
+    "Hans",
+    "Müller",
+    "Johannes",
+    "Mueller",
+    Nearness::Nickname,
+    Nearness::Equal
+)]
+#[case(
+    "Ana",
+    "Mueller",
+    "Ana",
+    "Müller-Schmidt",
+    Nearness::Equal,
+    Nearness::PartOfName
+)]
+#[case(
+    "Ana",
+    "López",
+    "Ana",
+    "García López",
+    Nearness::Equal,
+    Nearness::PartOfName
+)]
 fn similar_names_with_the_same_birth_date_are_shown(
     #[case] given: &str,
     #[case] family: &str,
@@ -192,6 +240,13 @@ fn father_and_son_of_one_name_are_two() {
         shown(&entry, identity("Robert", "Downey Sr.", other_date)),
         None
     );
+    // Wherever the suffix stands.
+    for suffix in ["Sr.", "III"] {
+        let other = identity("Robert Downey", suffix, other_date);
+        assert_eq!(shown(&entry, other), None);
+    }
+    let same = identity("Robert Downey", "Jr.", other_date);
+    assert!(shown(&entry, same).is_some());
 }
 
 #[test]

@@ -59,36 +59,6 @@ fn other_names_are_not_equal(#[case] one: &str, #[case] other: &str) {
     assert!(!Folded::new(one).equals(&Folded::new(other)));
 }
 
-#[rstest]
-fn a_filler_is_no_name(
-    #[values(
-        "-",
-        ".",
-        "--",
-        "?",
-        "…",
-        "N/A",
-        "n.a.",
-        "Unknown",
-        "UNBEKANNT",
-        "inconnu",
-        "xxx",
-        "Неизвестно",
-        "♥"
-    )]
-    filler: &str,
-) {
-    assert!(Folded::new(filler).is_missing());
-    assert!(!Folded::new(filler).equals(&Folded::new(filler)));
-}
-
-#[rstest]
-fn short_names_are_no_fillers(
-    #[values("Na", "No", "X", "Ng", "李", "Li", "\u{107B3}")] name: &str,
-) {
-    assert!(Folded::new(name).equals(&Folded::new(name)));
-}
-
 #[test]
 fn a_name_in_another_script_has_its_letters_in_latin() {
     assert_eq!(Folded::new("Иванов").latin(), "ivanov");
