@@ -43,7 +43,7 @@ enum Kind {
 /// What an entry is locked, found and counted by. `Debug` shows nothing of it.
 #[derive(Clone)]
 pub struct Fingerprint {
-    /// The keys that equal names have in common: one to eight, ascending; none without a name.
+    /// The keys that equal names have in common: one to 32, nearly always one to four, ascending; none without a name.
     ///
     /// Two names are equal if they share one: neither case, accents, spacing nor punctuation matter, nor the order of
     /// the two names, nor where the given name ends, nor titles and suffixes.

@@ -1,6 +1,8 @@
 //! A given or family name without what people write differently: case, accents, vowel marks, spacing,
 //! punctuation, titles and suffixes, umlauts written out.
 
+use std::borrow::Cow;
+
 use unicode_normalization::{UnicodeNormalization as _, char::canonical_combining_class};
 use usher_runtime::hidden_debug;
 
@@ -35,14 +37,18 @@ const TITLES: [&str; 11] = [
     "dr", "prof", "mr", "mrs", "ms", "miss", "mme", "mlle", "herr", "frau", "sra",
 ];
 
+/// Most characters of a name that are compared, when those that stand for several are written out: one character may
+/// stand for a whole sentence, and a duplicate check compares a hundred names.
+const MOST_CHARACTERS: usize = 128;
+
 /// A given or family name, folded, without titles and suffixes, unless there is nothing else. A filler such as `-` or
 /// `N/A` is no name and folds to nothing. `Debug` shows nothing of it.
 #[derive(Clone, Default)]
 pub struct Folded {
     /// Without accents.
     plain: Words,
-    /// With umlauts written out, where that differs.
-    written_out: Option<Words>,
+    /// With umlauts written out, where that differs: in each word or in some.
+    written_out: Vec<Words>,
     /// `plain` in Latin letters, where it has others.
     latin: Option<Words>,
     /// What stood before the name and behind it, as one.
@@ -58,6 +64,7 @@ impl Folded {
     /// Folds a given or family name.
     #[must_use]
     pub fn new(name: &str) -> Self {
+        let name = &*bounded(name);
         let folded = Self::without_affixes(fold_words(name));
         // `III` is none.
         if suffix(folded.plain()).is_none() && is_filler(name, folded.plain()) {
@@ -68,7 +75,7 @@ impl Folded {
         }
         let written_out = Self::without_affixes(fold_words(&write_out(name))).plain;
         Self {
-            written_out: (written_out != folded.plain).then_some(written_out),
+            written_out: written_out_forms(&folded.plain, written_out),
             latin: folded.plain.in_latin(),
             ..folded
         }
@@ -181,6 +188,41 @@ impl Folded {
         self.forms()
             .any(|form| other.forms().any(|other| form.letters == other.letters))
     }
+}
+
+/// A name without the characters that are too many.
+fn bounded(name: &str) -> Cow<'_, str> {
+    if name.is_ascii() || name.nfkc().nth(MOST_CHARACTERS).is_none() {
+        Cow::Borrowed(name)
+    } else {
+        name.nfkc().take(MOST_CHARACTERS).collect()
+    }
+}
+
+/// The ways to write a name with umlauts, but for the `plain` one: written out in each word, or in one of two, as in
+/// `Muller-Luedenscheidt`. Each further word would double them.
+fn written_out_forms(plain: &Words, written_out: Words) -> Vec<Words> {
+    let mut forms = Vec::new();
+    let words = || std::iter::zip(plain.each(), written_out.each()).enumerate();
+    let differ: Vec<_> = words()
+        .filter(|(_, (plain, written_out))| plain != written_out)
+        .map(|(index, _)| index)
+        .collect();
+    if let [first, second] = differ[..]
+        && plain.count() == written_out.count()
+    {
+        forms.extend([first, second].map(|written| {
+            Words::of(words().map(
+                |(index, (plain, out))| {
+                    if index == written { out } else { plain }
+                },
+            ))
+        }));
+    }
+    if written_out != *plain {
+        forms.push(written_out);
+    }
+    forms
 }
 
 /// A suffix with its generation.

@@ -25,7 +25,7 @@ impl FoldedName {
     }
 
     /// What two names that are equal have in common at least one of: the letters of both names, which every order and
-    /// division has in common, without titles and suffixes, and with them. One to eight; none without a name.
+    /// division has in common, without titles and suffixes, and with them. One to 32, nearly always one to four; none without a name.
     #[must_use]
     pub fn wholes(&self) -> Vec<Vec<u8>> {
         let (given, family) = (&self.given, &self.family);

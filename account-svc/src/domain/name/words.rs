@@ -14,6 +14,16 @@ pub struct Words {
 hidden_debug!(Words);
 
 impl Words {
+    /// Words that are folded already.
+    pub(super) fn of<'a>(words: impl Iterator<Item = &'a str>) -> Self {
+        let mut all = Self::default();
+        for word in words {
+            all.letters.push_str(word);
+            all.end();
+        }
+        all
+    }
+
     /// All of them as one.
     #[must_use]
     pub fn letters(&self) -> &str {

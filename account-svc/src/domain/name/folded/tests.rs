@@ -10,6 +10,8 @@ use super::*;
 #[case::stroke("Wałęsa", "walesa")]
 #[case::umlaut_written_out("Müller", "Mueller")]
 #[case::umlaut_left_out("Müller", "MULLER")]
+#[case::umlaut_written_out_in_one_word("Müller-Lüdenscheidt", "Mueller-Ludenscheidt")]
+#[case::umlaut_written_out_in_the_other("Müller-Lüdenscheidt", "Muller-Luedenscheidt")]
 #[case::decomposed("Zoe\u{308}", "Zoë")]
 #[case::sharp_s("Groß", "GROSS")]
 #[case::norse("Sølvi Næss", "Soelvi Naess")]
@@ -80,6 +82,14 @@ fn words_are_those_of_the_name() {
     let name = Folded::new("Dr. Anna-María (Rosa) Jr.");
     let words: Vec<&str> = name.words().collect();
     assert_eq!(words, ["anna", "maria", "rosa"]);
+}
+
+/// One character of Arabic stands for eighteen, and four words.
+#[test]
+fn of_a_name_that_expands_not_all_is_compared() {
+    let folded = Folded::new(&"\u{FDFA}".repeat(100));
+    assert!(folded.plain().chars().count() <= MOST_CHARACTERS);
+    assert!(folded.equals(&Folded::new(&"\u{FDFA}".repeat(90))));
 }
 
 proptest! {
