@@ -7,7 +7,7 @@ use crate::support::{Broker, TestBus, events, soon};
 async fn stop_empties_the_outbox_first() {
     let test = TestBus::rabbitmq();
     soon("connected", test.bus.connected()).await;
-    let outbox = Outbox::with(&events(4_200, TYPE)).await;
+    let outbox = Outbox::with(&events(2_200, TYPE)).await;
     let relay = outbox.relay(&test.bus);
     relay.stop().await;
     assert_eq!(outbox.count().await, 0);
