@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::ACQUIRE_LIMIT;
 
-/// Lets the calls of one organization use at most half of a pool's connections: when they wait for each other's locks,
+/// Lets the calls of one organization use at most three quarters of a pool's connections: when they wait for each other's locks,
 /// or for statements that take long, the calls of others still find connections. Clones share the counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Shares {
@@ -27,11 +27,10 @@ pub(crate) struct Shares {
 impl Shares {
     /// Of the connections of `pool`.
     pub(crate) fn of(pool: &PgPool) -> Self {
-        let connections = pool.options().get_max_connections();
+        let connections = u64::from(pool.options().get_max_connections());
+        let share = (connections * 3 / 4).max(1);
         Self {
-            share: usize::try_from(connections)
-                .unwrap_or(usize::MAX)
-                .div_ceil(2),
+            share: usize::try_from(share).unwrap_or(usize::MAX),
             free: Arc::default(),
         }
     }

@@ -301,7 +301,7 @@ async fn a_call_without_an_organization_needs_a_scope_of_its_own() {
 
 /// Its calls wait for each other's locks, and those of others would wait with them.
 #[tokio::test]
-async fn one_organization_leaves_half_of_the_connections_to_others() {
+async fn one_organization_leaves_a_quarter_of_the_connections_to_others() {
     let fixture = Fixture::new().await;
     let one = Scope::Organization(fixture.organization_id);
     let other = Scope::Organization(Uuid::now_v7());
@@ -314,12 +314,12 @@ async fn one_organization_leaves_half_of_the_connections_to_others() {
         })
     };
     let meanwhile = async {
-        let three = async {
-            while inside.load(Ordering::Relaxed) < 3 {
+        let four = async {
+            while inside.load(Ordering::Relaxed) < 4 {
                 tokio::task::yield_now().await;
             }
         };
-        soon("three calls are under way", three).await;
+        soon("four calls are under way", four).await;
         for _ in 0..10 {
             let short = fixture.store.read_in(other, async |tx| {
                 sqlx::query("SELECT 1").execute(tx).await?;
@@ -330,11 +330,12 @@ async fn one_organization_leaves_half_of_the_connections_to_others() {
         // One more of the same organization is refused when it has waited for long enough.
         let late = soon("an answer", Box::pin(long())).await;
         assert!(matches!(late, Err(CommonError::Overloaded)), "{late:?}");
-        assert_eq!(inside.load(Ordering::Relaxed), 3);
+        assert_eq!(inside.load(Ordering::Relaxed), 4);
         release.cancel();
     };
-    let (first, second, third, ()) = tokio::join!(long(), long(), long(), meanwhile);
-    first.and(second).and(third).expect("all were carried out");
+    let calls = tokio::join!(long(), long(), long(), long(), meanwhile);
+    let all = calls.0.and(calls.1).and(calls.2).and(calls.3);
+    all.expect("all were carried out");
     // Their connections are free again.
     for _ in 0..10 {
         long().await.expect("it is carried out");

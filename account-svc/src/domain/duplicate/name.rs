@@ -138,13 +138,13 @@ pub(super) struct Name {
 impl Name {
     pub fn new(folded: Folded) -> Self {
         let latin = if folded.is_transliterated() {
-            folded.latin().chars().collect()
+            characters(folded.latin())
         } else {
             Vec::new()
         };
         Self {
             rows: nicknames::rows(&folded),
-            letters: folded.plain().chars().collect(),
+            letters: characters(folded.plain()),
             hash: keys::name_hash(&folded),
             latin,
             folded,
@@ -219,6 +219,13 @@ impl Name {
     fn begins(&self, long: &Self) -> bool {
         self.letters.len() >= SHORT_FORM && long.letters.starts_with(&self.letters)
     }
+}
+
+/// The characters of a text, allocated once.
+fn characters(text: &str) -> Vec<char> {
+    let mut characters = Vec::with_capacity(text.len());
+    characters.extend(text.chars());
+    characters
 }
 
 /// Whether a name is one or some of the words of another.

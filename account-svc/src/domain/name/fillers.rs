@@ -50,8 +50,12 @@ fn is_abbreviation(name: &str) -> bool {
 
 /// What a text repeats so many times, if it does.
 fn once(text: &str, times: usize) -> Option<&str> {
-    let (once, _) = text.split_at_checked(text.len() / times)?;
-    (!once.is_empty() && once.repeat(times) == text).then_some(once)
+    let once = text.get(..text.len() / times)?;
+    let is_repeated = || {
+        let mut repeats = text.as_bytes().chunks(once.len());
+        repeats.all(|repeat| repeat == once.as_bytes())
+    };
+    (!once.is_empty() && is_repeated()).then_some(once)
 }
 
 #[cfg(test)]
