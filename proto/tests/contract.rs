@@ -275,14 +275,14 @@ fn queues_are_bound_to_events_that_exist() {
     {
         for key in routing_keys {
             assert!(known.contains(*key), "{name} is bound to {key}");
-            assert!(topology::requires_queue(key));
+            assert!(topology::is_internal(key));
         }
     }
 }
 
 #[test]
 fn news_need_no_queue() {
-    assert!(!topology::requires_queue(
+    assert!(!topology::is_internal(
         topology::routing_key::ACCOUNT_CREATED
     ));
 }

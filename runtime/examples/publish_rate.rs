@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueuePurgeOptions};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use secrecy::SecretString;
-use usher_proto::topology::{EVENTS_EXCHANGE, NOTIFY_INVITATIONS, routing_key};
+use usher_proto::topology::{INTERNAL_EXCHANGE, NOTIFY_INVITATIONS, routing_key};
 use usher_runtime::bus::{EventBus, Message};
 use usher_runtime::trace_context::TraceContext;
 use uuid::Uuid;
@@ -64,7 +64,7 @@ async fn main() -> Result<()> {
 
 async fn raw_rate(channel: &Channel) -> Result<f64> {
     let body = [7; BODY];
-    let exchange = format!("{PREFIX}{EVENTS_EXCHANGE}");
+    let exchange = format!("{PREFIX}{INTERNAL_EXCHANGE}");
     let started = Instant::now();
     let mut unconfirmed = VecDeque::with_capacity(OUTSTANDING);
     for _ in 0..EVENTS {

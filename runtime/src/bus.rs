@@ -161,7 +161,7 @@ impl EventBus {
 
     /// Publishes a batch of any size and waits for all of it. The results are in the order of the batch.
     /// `Ok` means that the event is durable in every queue that is bound for it; events that
-    /// [`requires_queue`](usher_proto::topology::requires_queue) names must find one, others need not.
+    /// [`is_internal`](usher_proto::topology::is_internal) names must find one, others need not.
     ///
     /// Bounded: an outage makes errors within seconds. An event whose result is an error may still arrive,
     /// unless the error is about the event itself ([`PublishError::InvalidEventType`], [`PublishError::TooLarge`]).

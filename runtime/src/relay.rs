@@ -3,8 +3,8 @@
 //!
 //! An event is deleted only after the bus has confirmed it, so a process that dies between the two publishes it
 //! twice and never loses it. Until then its row is locked by the transaction, which no other relay waits for, and
-//! which ends with the process. Under load two such transactions take turns: while one publishes, the other
-//! deletes its batch and claims the next.
+//! which ends with the process. Under load there are two such transactions at a time: while one waits for its last
+//! confirms, deletes its batch and claims the next, the other publishes.
 
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,8 @@ const DATABASE_DEADLINE: Duration = Duration::from_secs(10);
 /// How often the log tells that events are refused.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Longest time in which a batch is published, the turn of the other transaction included. What is not confirmed
-/// by then goes out later. Shorter than the `idle_in_transaction_session_timeout` of a connection.
+/// Longest time in which a batch is published. What is not confirmed by then goes out later. Shorter than
+/// the `idle_in_transaction_session_timeout` of a connection.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long the relay goes on after the stop signal to empty the outbox. What is being published then goes out

@@ -52,10 +52,12 @@ impl BrokerNames {
                     .await?;
             }
         }
-        let exchange = format!("{}{}", self.prefix, topology::EVENTS_EXCHANGE);
-        channel
-            .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
-            .await?;
+        for exchange in [topology::EVENTS_EXCHANGE, topology::INTERNAL_EXCHANGE] {
+            let exchange = format!("{}{exchange}", self.prefix);
+            channel
+                .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
+                .await?;
+        }
         connection.close(200, "done".into()).await?;
         Ok(())
     }

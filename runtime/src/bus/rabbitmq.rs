@@ -9,12 +9,11 @@ mod link;
 mod publisher;
 mod wire;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::Mutex;
 use usher_proto::topology::{self, Queue};
 
 pub(super) use self::consumer::{Receipt, Subscription};
@@ -40,9 +39,9 @@ struct Inner {
     publishing: Link,
     /// Opened by the first subscription: a process that only publishes needs one connection.
     consuming: OnceLock<Link>,
-    /// The channel for the next batch. One batch at a time: returned messages carry no trace of the
+    /// The channels that no batch is using. One batch at a time on each: returned messages carry no trace of the
     /// batch that they belong to.
-    publisher: Mutex<Option<Publisher>>,
+    idle_publishers: Mutex<Vec<Publisher>>,
 }
 
 impl RabbitMq {
@@ -62,7 +61,7 @@ impl RabbitMq {
             connection_name: connection_name.to_owned(),
             names: Names::new(prefix),
             consuming: OnceLock::new(),
-            publisher: Mutex::default(),
+            idle_publishers: Mutex::default(),
         })))
     }
 
@@ -71,9 +70,9 @@ impl RabbitMq {
             .iter()
             .map(|message| Outgoing {
                 message,
-                exchange: self.0.names.exchange(),
+                exchange: self.0.names.exchange(&message.event_type),
                 routing_key: &message.event_type,
-                mandatory: topology::requires_queue(&message.event_type),
+                mandatory: topology::is_internal(&message.event_type),
                 reason: None,
             })
             .collect();
@@ -98,10 +97,9 @@ impl RabbitMq {
     }
 
     async fn send(&self, batch: &[Outgoing<'_>]) -> Vec<Result<(), PublishError>> {
-        let mut slot = self.0.publisher.lock().await;
         // Taken out for the time of the batch: when this future is dropped halfway, confirms and returned
         // messages are still under way on that channel, and the next batch must not meet them.
-        let publisher = match slot.take().filter(Publisher::is_usable) {
+        let publisher = match self.idle_publisher() {
             Some(publisher) => publisher,
             None => match self.open_publisher().await {
                 Ok(publisher) => publisher,
@@ -110,10 +108,24 @@ impl RabbitMq {
         };
         let results = publisher.send(batch).await;
         // Any failure, and the next batch starts on a fresh channel, with the topology declared again.
+        let mut idle = self.idle_publishers();
         if results.iter().all(Result::is_ok) {
-            *slot = Some(publisher);
+            idle.push(publisher);
+        } else {
+            idle.clear();
         }
         results
+    }
+
+    fn idle_publisher(&self) -> Option<Publisher> {
+        let mut idle = self.idle_publishers();
+        idle.retain(Publisher::is_usable);
+        idle.pop()
+    }
+
+    fn idle_publishers(&self) -> MutexGuard<'_, Vec<Publisher>> {
+        let idle = &self.0.idle_publishers;
+        idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn open_publisher(&self) -> Result<Publisher, PublishError> {

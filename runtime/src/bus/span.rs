@@ -17,7 +17,7 @@ impl Message {
             otel.kind = "producer",
             messaging.system = "rabbitmq",
             messaging.operation.type = "send",
-            messaging.destination.name = topology::EVENTS_EXCHANGE,
+            messaging.destination.name = topology::exchange(&self.event_type),
             messaging.message.id = %self.event_id,
             event.type = self.event_type,
             trace.id = Empty,

@@ -15,6 +15,7 @@ use super::support::{Broker, amqp_url, event, events, receive, receive_one, soon
 
 const INVITATION: &str = routing_key::INVITATION_REQUESTED;
 const DELIVERY: &str = routing_key::DELIVERY_CHANGED;
+const ACCOUNT_CREATED: &str = routing_key::ACCOUNT_CREATED;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_exactly_the_events_that_found_no_queue() {
@@ -80,6 +81,27 @@ async fn a_queue_is_declared_again_though_another_takes_its_events() {
         }
     })
     .await;
+    bus.close().await;
+    broker.remove().await;
+}
+
+/// They hold addresses and sealed tokens.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_to_all_events_gets_none_of_the_internal_ones() {
+    let broker = Broker::new();
+    let bus = broker.bus(&amqp_url());
+    assert_eq!(bus.publish(&[event(ACCOUNT_CREATED)]).await, [Ok(())]);
+    let (_connection, channel) = broker.raw().await;
+    broker
+        .bind_another(&channel, "#", FieldTable::default())
+        .await;
+    let batch = [event(INVITATION), event(DELIVERY), event(ACCOUNT_CREATED)];
+    assert_eq!(bus.publish(&batch).await, [Ok(()), Ok(()), Ok(())]);
+    let queue = broker.name("another");
+    let get = || channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: true });
+    let received = get().await.expect("get").expect("an event");
+    assert_eq!(received.routing_key.as_str(), ACCOUNT_CREATED);
+    assert!(get().await.expect("get").is_none());
     bus.close().await;
     broker.remove().await;
 }

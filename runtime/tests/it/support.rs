@@ -108,7 +108,7 @@ impl Broker {
         channel
             .queue_bind(
                 name,
-                self.name(topology::EVENTS_EXCHANGE).into(),
+                self.name(topology::exchange(event_type)).into(),
                 event_type.into(),
                 QueueBindOptions::default(),
                 FieldTable::default(),
@@ -143,13 +143,12 @@ impl Broker {
             self.delete_queue(queue.dead_letter_queue).await;
         }
         let (_connection, channel) = self.raw().await;
-        channel
-            .exchange_delete(
-                self.name(topology::EVENTS_EXCHANGE).into(),
-                ExchangeDeleteOptions::default(),
-            )
-            .await
-            .expect("delete");
+        for exchange in [topology::EVENTS_EXCHANGE, topology::INTERNAL_EXCHANGE] {
+            channel
+                .exchange_delete(self.name(exchange).into(), ExchangeDeleteOptions::default())
+                .await
+                .expect("delete");
+        }
     }
 }
 

@@ -125,12 +125,12 @@ impl System {
         Program::serve(name, &[&shared, settings].concat()).await
     }
 
-    /// The exchange that the services publish to.
+    /// The exchange between the services.
     pub fn exchange(&self) -> String {
         format!(
             "{}{}",
             self.names.prefix,
-            usher_proto::topology::EVENTS_EXCHANGE
+            usher_proto::topology::INTERNAL_EXCHANGE
         )
     }
 

@@ -21,26 +21,33 @@ const DELIVERY_LIMIT: i32 = i32::MAX;
 /// The names of the topology, with the prefix of this installation.
 pub(super) struct Names {
     prefix: String,
-    exchange: String,
+    events_exchange: String,
+    internal_exchange: String,
 }
 
 impl Names {
     pub(super) fn new(prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
-            exchange: format!("{prefix}{}", topology::EVENTS_EXCHANGE),
+            events_exchange: format!("{prefix}{}", topology::EVENTS_EXCHANGE),
+            internal_exchange: format!("{prefix}{}", topology::INTERNAL_EXCHANGE),
         }
     }
 
-    pub(super) fn exchange(&self) -> &str {
-        &self.exchange
+    /// The exchange that an event is published to.
+    pub(super) fn exchange(&self, event_type: &str) -> &str {
+        if topology::is_internal(event_type) {
+            &self.internal_exchange
+        } else {
+            &self.events_exchange
+        }
     }
 
     pub(super) fn queue(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// Declares the exchange and all of Usher's queues. Repeating it changes nothing, so publishers do it
+    /// Declares the exchanges and all of Usher's queues. Repeating it changes nothing, so publishers do it
     /// as well: an event that is published before its consumer has ever started finds its queue.
     pub(super) async fn declare_all(&self, channel: &Channel) -> lapin::Result<()> {
         for queue in topology::QUEUES {
@@ -49,21 +56,9 @@ impl Names {
         Ok(())
     }
 
-    /// Declares one queue with its dead-letter queue and bindings.
+    /// Declares the exchanges, and one queue with its dead-letter queue and bindings.
     pub(super) async fn declare(&self, channel: &Channel, queue: Queue) -> lapin::Result<()> {
-        let durable = ExchangeDeclareOptions {
-            durable: true,
-            ..Default::default()
-        };
-        let exchange = ShortString::from(self.exchange());
-        channel
-            .exchange_declare(
-                exchange.clone(),
-                ExchangeKind::Topic,
-                durable,
-                FieldTable::default(),
-            )
-            .await?;
+        self.declare_exchanges(channel).await?;
         for name in [queue.name, queue.dead_letter_queue] {
             let options = QueueDeclareOptions::durable();
             channel
@@ -74,11 +69,27 @@ impl Names {
             channel
                 .queue_bind(
                     self.queue(queue.name).into(),
-                    exchange.clone(),
+                    self.internal_exchange.as_str().into(),
                     routing_key.into(),
                     QueueBindOptions::default(),
                     FieldTable::default(),
                 )
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn declare_exchanges(&self, channel: &Channel) -> lapin::Result<()> {
+        for (name, kind) in [
+            (&self.events_exchange, ExchangeKind::Topic),
+            (&self.internal_exchange, ExchangeKind::Direct),
+        ] {
+            let durable = ExchangeDeclareOptions {
+                durable: true,
+                ..Default::default()
+            };
+            channel
+                .exchange_declare(name.as_str().into(), kind, durable, FieldTable::default())
                 .await?;
         }
         Ok(())
