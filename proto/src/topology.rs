@@ -1,4 +1,4 @@
-//! The messaging topology: the exchange, the queues of Usher's own services, the routing keys.
+//! The messaging topology: the exchanges, the queues of Usher's own services, the routing keys.
 
 /// The topic exchange of the events that other services may consume.
 pub const EVENTS_EXCHANGE: &str = "usher.events";

@@ -138,7 +138,7 @@ impl EventBus {
         Self::rabbitmq_with_prefix(url, connection_name, "")
     }
 
-    /// As [`Self::rabbitmq`], with `prefix` before the name of the exchange and of every queue, so that
+    /// As [`Self::rabbitmq`], with `prefix` before the name of every exchange and queue, so that
     /// several installations (or tests) share a virtual host without meeting.
     ///
     /// # Errors

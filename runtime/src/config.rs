@@ -137,7 +137,7 @@ pub struct BrokerArgs {
     #[arg(long, env = "AMQP_URL_FILE", conflicts_with = "amqp_url")]
     pub amqp_url_file: Option<PathBuf>,
 
-    /// What the names of exchange and queues begin with, so that several installations can share a virtual
+    /// What the names of exchanges and queues begin with, so that several installations can share a virtual
     /// host; the same for both services, up to 64 letters, digits, `.`, `_` and `-`
     #[arg(long, env = "AMQP_PREFIX", default_value = "", value_parser = amqp_prefix)]
     pub amqp_prefix: String,

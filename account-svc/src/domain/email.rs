@@ -20,7 +20,7 @@ pub struct Email {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EmailError {
     /// Nothing there.
-    #[error("required: an address like `name@example.org`")]
+    #[error("empty: leave it out, or give an address like `name@example.org`")]
     Missing,
     /// No `@`, or nothing on one side of it.
     #[error("not an email address; expected `name@example.org`")]

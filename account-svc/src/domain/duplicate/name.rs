@@ -115,7 +115,7 @@ const NICKNAMES_OF_A_ROW: f64 = 8.0;
 /// How much more likely an initial is the same person's than another's: there are some fifteen common ones.
 const INITIAL_RATIO: f64 = 10.0;
 /// Share of people with a middle name or second family name that is added.
-const ADDED_NAME: f64 = 1e-3;
+const ADDED_NAME: f64 = 0.01;
 /// Likelihood of a transliteration among all ways to write a name in another script.
 const TRANSLITERATED: f64 = 0.3;
 /// Likelihood that a name is written in other characters of the same sound.
@@ -203,7 +203,7 @@ impl Name {
 
     /// How likely a name is written as a part of what is meant, or with more than that.
     fn part(&self, meant: &Self) -> f64 {
-        if is_part(&self.folded, &meant.folded) {
+        if is_part(&self.folded, &meant.folded) || is_reordered(&self.folded, &meant.folded) {
             0.5
         } else if is_part(&meant.folded, &self.folded) {
             ADDED_NAME
@@ -233,6 +233,19 @@ fn is_part(short: &Folded, long: &Folded) -> bool {
     long.forms()
         .filter(|long| long.count() > 1)
         .any(|long| short.forms().any(|short| are_words_of(short, long)))
+}
+
+/// Whether a name has the words of another in another order: `Zając-Wiśniewska`.
+fn is_reordered(one: &Folded, other: &Folded) -> bool {
+    let sorted = |words: &Words| {
+        let mut sorted: Vec<_> = words.each().map(str::to_owned).collect();
+        sorted.sort_unstable();
+        sorted
+    };
+    one.forms().filter(|one| one.count() > 1).any(|one| {
+        let mut others = other.forms();
+        others.any(|other| other.count() == one.count() && sorted(other) == sorted(one))
+    })
 }
 
 fn are_words_of(short: &Words, long: &Words) -> bool {

@@ -208,7 +208,8 @@ fn attributes(
     }
     let mut parsed = BTreeMap::new();
     for (key, value) in attributes {
-        let key = parser.take("account.attributes", text::required(&key, WORD))?;
+        let key = text::required(&key, WORD).map_err(|error| format!("a key: {error}"));
+        let key = parser.take("account.attributes", key)?;
         let field = format!("account.attributes[{key:?}]");
         let value = parser.take(&field, text::optional(&value, 1000))?;
         if parsed.insert(key, value).is_some() {

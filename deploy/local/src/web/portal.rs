@@ -134,6 +134,11 @@ pub(super) async fn login(State(web): State<Arc<Web>>, Form(form): Form<Login>) 
         source: SOURCE.to_owned(),
     };
     let (status, problem) = match web.activation.clone().authenticate(request).await {
+        // The password is right, but the client has no account here.
+        Ok(response) if response.get_ref().account_id.is_empty() => (
+            StatusCode::FORBIDDEN,
+            "You have no account with this organization.".to_owned(),
+        ),
         Ok(response) => {
             let text = match response.into_inner().previous_login_time {
                 Some(time) => {

@@ -103,6 +103,14 @@ fn shown(new: &Identity, existing: Identity) -> Option<Candidate> {
     Nearness::PartOfName
 )]
 #[case(
+    "Katarzyna",
+    "Zając-Wiśniewska",
+    "Katarzyna",
+    "Wiśniewska-Zając",
+    Nearness::Equal,
+    Nearness::PartOfName
+)]
+#[case(
     "Robert",
     "Downey",
     "Robert",
