@@ -71,6 +71,11 @@ pub enum PublishError {
     /// There is no connection, or it broke before the confirm came.
     #[error("the broker is not connected; publish again when it is back")]
     Disconnected,
+    /// The broker refuses to declare exchanges and queues.
+    #[error(
+        "the broker refuses Usher's exchanges or queues; the line before this one in the log says why"
+    )]
+    Undeclared,
     /// No confirm within the time allowed.
     #[error("no confirm in time; look for memory or disk alarms of the broker, then publish again")]
     Unconfirmed,
@@ -98,7 +103,7 @@ impl PublishError {
     pub(crate) fn is_refusal(self) -> bool {
         match self {
             Self::Refused | Self::Unroutable | Self::InvalidEventType | Self::TooLarge => true,
-            Self::Disconnected | Self::Unconfirmed | Self::Closed => false,
+            Self::Disconnected | Self::Undeclared | Self::Unconfirmed | Self::Closed => false,
         }
     }
 }

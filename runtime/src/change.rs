@@ -14,7 +14,6 @@ use std::{
 
 use prost::Message;
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Response;
 use uuid::Uuid;
 
@@ -23,7 +22,7 @@ pub use self::stored_response::get as stored_response;
 use crate::{
     audit::{self, AuditEntry},
     call::Call,
-    database::{self, Scope, Shares, Tx, within},
+    database::{self, Place, Scope, Shares, Tx, within},
     error::CommonError,
     housekeeping::Purge,
     outbox::OutboxEvent,
@@ -57,15 +56,22 @@ impl Store {
         }
     }
 
-    /// Begins a transaction on one of the connections that the organization may use. The permit is its place among them.
-    async fn begin(&self, scope: Scope) -> Result<(Tx, Option<OwnedSemaphorePermit>), CommonError> {
+    /// Begins a transaction on one of the connections that the call's organization may use; of calls that name none, the
+    /// nil UUID, on any. The place is its one among them.
+    ///
+    /// # Errors
+    /// If no connection is to be had in time or the database is away.
+    pub async fn begin(
+        &self,
+        scope: Scope,
+        organization_id: Uuid,
+    ) -> Result<(Tx, Option<Place>), CommonError> {
         within(BEGIN_LIMIT, async {
-            let place = match scope {
-                Scope::Organization(organization_id) => {
-                    let place = self.shares.enter(organization_id).await;
-                    Some(place.ok_or(CommonError::Overloaded)?)
-                }
-                Scope::Platform => None,
+            let place = if organization_id.is_nil() {
+                None
+            } else {
+                let place = self.shares.enter(organization_id).await;
+                Some(place.ok_or(CommonError::Overloaded)?)
             };
             Ok((database::begin(&self.pool, scope).await?, place))
         })
@@ -95,7 +101,11 @@ impl Store {
         scope: Scope,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (mut tx, _place) = self.begin(scope).await?;
+        let organization_id = match scope {
+            Scope::Organization(organization_id) => organization_id,
+            Scope::Platform => Uuid::nil(),
+        };
+        let (mut tx, _place) = self.begin(scope, organization_id).await?;
         // Nothing is changed: dropped, the transaction is rolled back while the caller has its answer already.
         work(&mut tx).await
     }
@@ -142,7 +152,7 @@ impl Store {
         organization_id: Uuid,
         work: impl AsyncFnOnce(&mut Change) -> Result<R, E>,
     ) -> Result<Changed<R>, E> {
-        let (tx, place) = self.begin(scope).await?;
+        let (tx, place) = self.begin(scope, organization_id).await?;
         let mut change = Change::new(tx, call, organization_id);
         let result = match work(&mut change).await {
             Ok(response) => {

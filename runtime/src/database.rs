@@ -15,6 +15,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
+pub use self::shares::Place;
 pub(crate) use self::shares::Shares;
 pub use self::transaction::{Tx, begin};
 

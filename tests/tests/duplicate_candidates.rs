@@ -15,7 +15,10 @@ use std::collections::BTreeSet;
 
 use account_svc::{
     db,
-    domain::duplicate::{ENOUGH_CANDIDATES, Fingerprint, Identity, KEYS_VERSION, MAX_POSTINGS},
+    domain::{
+        duplicate::{ENOUGH_CANDIDATES, Fingerprint, Identity, KEYS_VERSION, MAX_POSTINGS},
+        name::PersonName,
+    },
 };
 use index::{Index, account_id};
 use people::People;
@@ -43,6 +46,19 @@ async fn the_service_and_the_measure_choose_the_same_accounts() {
     for copy in 0..=MAX_POSTINGS + 20 {
         accounts[copy * 7] = namesake.clone();
     }
+    // More that share one of two keys of an equal name each, than are read of one.
+    let name = |family: &str| Identity {
+        name: PersonName {
+            given: "Ottokar".to_owned(),
+            family: family.to_owned(),
+        },
+        ..namesake.clone()
+    };
+    for copy in 0..MAX_POSTINGS {
+        let family = ["Muller", "Mueller"][copy % 2];
+        accounts[copy * 7 + 1] = name(family);
+        accounts[copy * 7 + 2] = name(family);
+    }
     let database = Database::migrated(ServiceName::Account, &db::MIGRATIONS).await;
     let database = database.expect("database");
     let mut admin = database.admin().await.expect("connect");
@@ -53,7 +69,7 @@ async fn the_service_and_the_measure_choose_the_same_accounts() {
     let strangers: Vec<Identity> = (0..ENTRIES)
         .map(|_| people.person(&mut random, None))
         .collect();
-    for entry in strangers.iter().chain([&namesake]) {
+    for entry in strangers.iter().chain([&namesake, &name("Müller")]) {
         let fingerprint = Fingerprint::new(entry);
         let read =
             db::account::find_candidates(&mut admin, ORGANIZATION_ID, &fingerprint, None).await;

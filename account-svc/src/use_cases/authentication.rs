@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio::{sync::oneshot, time::sleep};
 use usher_runtime::{
     backoff::Backoff,
-    database::{self, Scope},
+    database::{self, Place, Scope, Tx},
     error::CommonError,
 };
 use uuid::Uuid;
@@ -168,10 +168,16 @@ impl Attempt {
         }
     }
 
+    /// Of all organizations, on one of the connections that this one's calls may use.
+    async fn begin(&self) -> Result<(Tx, Option<Place>), CommonError> {
+        let store = &self.context.store;
+        store.begin(Scope::Platform, self.organization_id).await
+    }
+
     /// Counts the attempt before it is made, so that many at once are slowed too. Answers what it was counted under,
     /// and what to check the password against.
     async fn count(&self) -> Result<(Vec<Counted<'_>>, Option<Credentials>), Error> {
-        let mut tx = database::begin(&self.context.store.pool, Scope::Platform).await?;
+        let (mut tx, _place) = self.begin().await?;
         organizations::read(&mut tx, self.organization_id).await?;
         let counted = match count_under(&mut tx, &self.keys).await? {
             Ok(counted) => counted,
@@ -201,7 +207,7 @@ impl Attempt {
     /// The password was right: records the login, takes back what was counted, forgets wrong passwords from the same
     /// source, and remembers the source.
     async fn succeed(&self, counted: &[Counted<'_>], person_id: Uuid) -> Result<Login, Error> {
-        let mut tx = database::begin(&self.context.store.pool, Scope::Platform).await?;
+        let (mut tx, _place) = self.begin().await?;
         // The account first: while it waits for that, it keeps no row of the limits from others.
         let login = if self.is_login {
             db::account::record_login(&mut tx, self.organization_id, person_id).await?
@@ -223,10 +229,10 @@ impl Attempt {
     }
 
     /// Takes back what was counted: whoever repeats the call, as told, must not use up attempts.
-    async fn give_back(&self, counted: &[Counted<'_>]) -> Result<(), sqlx::Error> {
-        let mut tx = database::begin(&self.context.store.pool, Scope::Platform).await?;
+    async fn give_back(&self, counted: &[Counted<'_>]) -> Result<(), CommonError> {
+        let (mut tx, _place) = self.begin().await?;
         db::login_throttle::give_back(&mut tx, counted).await?;
-        tx.commit().await
+        Ok(tx.commit().await?)
     }
 
     /// Tries that again for a minute or so: the database was away, or busy.

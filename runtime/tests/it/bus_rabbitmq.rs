@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use lapin::options::BasicGetOptions;
+use lapin::ExchangeKind;
+use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, ExchangeDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use secrecy::SecretString;
-use usher_proto::topology::{ACCOUNT_DELIVERIES, CONTENT_TYPE, NOTIFY_INVITATIONS, routing_key};
+use usher_proto::topology::{
+    ACCOUNT_DELIVERIES, CONTENT_TYPE, INTERNAL_EXCHANGE, NOTIFY_INVITATIONS, routing_key,
+};
 use usher_runtime::bus::{BusError, EventBus, PublishError};
 use usher_runtime::trace_context::TraceContext;
 use usher_tests::proxy::{Mode, Proxy};
@@ -102,6 +105,32 @@ async fn who_listens_to_all_events_gets_none_of_the_internal_ones() {
     let received = get().await.expect("get").expect("an event");
     assert_eq!(received.routing_key.as_str(), ACCOUNT_CREATED);
     assert!(get().await.expect("get").is_none());
+    bus.close().await;
+    broker.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_of_another_type_is_no_lost_connection() {
+    let broker = Broker::new();
+    let (_connection, channel) = broker.raw().await;
+    let exchange = broker.name(INTERNAL_EXCHANGE);
+    channel
+        .exchange_declare(
+            exchange.as_str().into(),
+            ExchangeKind::Fanout,
+            ExchangeDeclareOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .expect("declare");
+    let bus = broker.bus(&amqp_url());
+    let refused = bus.publish(&[event(DELIVERY)]).await;
+    assert_eq!(refused, [Err(PublishError::Undeclared)]);
+    channel
+        .exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default())
+        .await
+        .expect("delete");
+    assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
     bus.close().await;
     broker.remove().await;
 }

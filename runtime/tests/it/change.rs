@@ -1,8 +1,9 @@
 //! The unit of work of a mutation: all of it is committed, or nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use secrecy::SecretString;
 use sqlx::migrate::Migrator;
 use time::OffsetDateTime;
@@ -203,7 +204,7 @@ async fn of_calls_with_one_request_id_at_a_moment_one_is_carried_out() {
                 .expect("answer")
         }
     });
-    let answers = futures::future::join_all(calls).await;
+    let answers = join_all(calls).await;
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0], answers[2]);
     assert_eq!(fixture.counts().await, [1, 1, 1]);
@@ -328,8 +329,14 @@ async fn one_organization_leaves_a_quarter_of_the_connections_to_others() {
             short.await.expect("the others have connections");
         }
         // One more of the same organization is refused when it has waited for long enough.
-        let late = soon("an answer", Box::pin(long())).await;
+        let late = Box::pin(long());
+        // Also where it works on the whole platform.
+        let platform = fixture
+            .store
+            .begin(Scope::Platform, fixture.organization_id);
+        let (late, platform) = soon("answers", async { tokio::join!(late, platform) }).await;
         assert!(matches!(late, Err(CommonError::Overloaded)), "{late:?}");
+        assert!(matches!(platform, Err(CommonError::Overloaded)));
         assert_eq!(inside.load(Ordering::Relaxed), 4);
         release.cancel();
     };
@@ -340,4 +347,30 @@ async fn one_organization_leaves_a_quarter_of_the_connections_to_others() {
     for _ in 0..10 {
         long().await.expect("it is carried out");
     }
+}
+
+/// Each holds one of the places that all organizations share.
+#[tokio::test]
+async fn of_very_many_calls_that_would_wait_the_rest_is_refused_at_once() {
+    let fixture = Fixture::new().await;
+    let one = Scope::Organization(fixture.organization_id);
+    let begin = || fixture.store.begin(one, fixture.organization_id);
+    let mut places = Vec::new();
+    for _ in 0..4 {
+        places.push(begin().await.expect("a connection"));
+    }
+    let waiting = join_all((0..128).map(|_| begin()));
+    let refused = async {
+        // Those before it have been polled once.
+        tokio::task::yield_now().await;
+        let started = Instant::now();
+        assert!(matches!(begin().await, Err(CommonError::Overloaded)));
+        assert!(started.elapsed() < Duration::from_secs(1));
+        places.clear();
+    };
+    let (waited, ()) = tokio::join!(
+        async { waiting.await.into_iter().filter(Result::is_ok).count() },
+        refused
+    );
+    assert!(waited > 0);
 }

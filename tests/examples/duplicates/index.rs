@@ -1,7 +1,7 @@
 //! The accounts that an entry is compared with, chosen in memory as the service chooses them in SQL: a test compares
 //! the two (`tests/tests/duplicate_candidates.rs`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use account_svc::domain::duplicate::{
     ENOUGH_CANDIDATES, Fingerprint, Frequencies, Identity, MAX_POSTINGS, NameFrequency,
@@ -63,12 +63,13 @@ impl<'a> Index<'a> {
         }
         // Keys are ascending, and stay so where as many accounts have them.
         postings.sort_by_key(|(is_exact, postings)| (!is_exact, postings.len()));
+        let equal = postings.iter().filter(|(is_exact, _)| *is_exact);
+        let equal: BTreeSet<usize> = equal.flat_map(|(_, postings)| *postings).copied().collect();
+        let newest = equal.into_iter().rev().take(MAX_POSTINGS + 1);
+        let mut seen: HashSet<usize> = newest.collect();
         let mut read = 0;
-        let mut seen = HashSet::new();
         for (is_exact, postings) in postings {
-            if is_exact {
-                seen.extend(postings);
-            } else if read < ENOUGH_CANDIDATES {
+            if !is_exact && read < ENOUGH_CANDIDATES {
                 seen.extend(postings);
                 read += postings.len();
             }

@@ -93,8 +93,8 @@ pub struct CheckData {
 
 /// Reads what the duplicate check of an entry judges, in one statement: whether its email is taken, and the open
 /// accounts that share a key with it, for about [`ENOUGH_CANDIDATES`], rarest keys first. A key of more than
-/// [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of the keys of equal names, the
-/// newest accounts are read in any case. The same ones every time, for callers acknowledge those that they were
+/// [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of the accounts
+/// that share a key of equal names, the newest are read in any case, as many as of one key. The same ones every time, for callers acknowledge those that they were
 /// shown. `tests/examples/duplicates/index.rs` chooses in the same way, and a test compares the two.
 ///
 /// # Errors
@@ -142,7 +142,9 @@ pub async fn find_candidates(
         LEFT JOIN name_frequencies AS given ON given.organization_id = $1 AND given.name_hash = $6
         LEFT JOIN name_frequencies AS family ON family.organization_id = $1 AND family.name_hash = $7
         LEFT JOIN accounts AS account ON account.organization_id = $1 AND account.account_id = ANY (ARRAY(
-            SELECT unnest(account_ids) FROM used WHERE is_exact OR coalesce(read_before, 0) < $5))
+            (SELECT DISTINCT id FROM used, unnest(account_ids) AS id WHERE is_exact ORDER BY id DESC LIMIT $4::bigint + 1)
+            UNION ALL
+            SELECT unnest(account_ids) FROM used WHERE NOT is_exact AND coalesce(read_before, 0) < $5))
             AND account.close_time IS NULL
         ORDER BY account.account_id"#,
         organization_id,

@@ -7,6 +7,7 @@ use unicode_normalization::{UnicodeNormalization as _, char::canonical_combining
 use usher_runtime::hidden_debug;
 
 use super::{fillers::is_filler, words::Words};
+use crate::domain::text::is_invisible;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,9 @@ const TITLES: [&str; 11] = [
 /// Most characters of a name that are compared, when those that stand for several are written out: one character may
 /// stand for a whole sentence, and a duplicate check compares a hundred names.
 const MOST_CHARACTERS: usize = 128;
+
+const DIAERESIS: char = '\u{308}';
+const RING_ABOVE: char = '\u{30A}';
 
 /// A given or family name, folded, without titles and suffixes, unless there is nothing else. A filler such as `-` or
 /// `N/A` is no name and folds to nothing. `Debug` shows nothing of it.
@@ -255,13 +259,22 @@ fn separates_words(character: char) -> bool {
 /// Umlauts and their like as two letters, as passports write them (ICAO 9303-3, section 6).
 fn write_out(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 4);
-    for character in name.nfc().flat_map(char::to_lowercase) {
-        match character {
-            'ä' | 'æ' => text.push_str("ae"),
-            'ö' | 'ø' | 'œ' => text.push_str("oe"),
-            'ü' => text.push_str("ue"),
-            'å' => text.push_str("aa"),
-            other => text.push(other),
+    // A letter comes before its marks, of which there may be more.
+    let mut letter = '\0';
+    for character in name.nfd().flat_map(char::to_lowercase).nfd() {
+        match (letter, character) {
+            ('a' | 'o' | 'u', DIAERESIS) => text.push('e'),
+            ('a', RING_ABOVE) => text.push('a'),
+            (_, 'æ') => text.push_str("ae"),
+            (_, 'ø' | 'œ') => text.push_str("oe"),
+            (_, other) => text.push(other),
+        }
+        if canonical_combining_class(character) == 0 {
+            // Also of full width.
+            letter = std::iter::once(character)
+                .nfkd()
+                .next()
+                .unwrap_or(character);
         }
     }
     text
@@ -278,12 +291,15 @@ fn fold(word: &str, folded: &mut String) {
         .nfkc()
         .flat_map(char::to_lowercase)
         .nfkd()
-        .filter(|&character| !is_left_out(character))
+        .filter(|&character| !is_left_out(character) && !is_invisible(character))
         .collect();
     for character in letters.nfc() {
         match character {
             'ς' => folded.push('σ'),
-            'ى' => folded.push('ي'),
+            // Arabic and Persian letters that are one.
+            'ى' | 'ی' => folded.push('ي'),
+            'ک' => folded.push('ك'),
+            'ٱ' => folded.push('ا'),
             'ة' => folded.push('ه'),
             // Katakana as hiragana, which stands 0x60 before it.
             '\u{30A1}'..='\u{30F6}' => {

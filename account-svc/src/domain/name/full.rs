@@ -65,7 +65,8 @@ impl FoldedName {
             let alone = || name.generation_alone().filter(|_| name.is_affix_of(other));
             name.generation().or_else(alone)
         };
-        of(&self.family, &self.given).or_else(|| of(&self.given, &self.family))
+        // The greater of two, for equal names in another order have the same.
+        of(&self.family, &self.given).max(of(&self.given, &self.family))
     }
 }
 
@@ -85,7 +86,8 @@ fn whole(parts: &[&str]) -> Vec<u8> {
 
 /// Where the least of all rotations of a text begins (Duval's way to a minimal rotation).
 fn least_rotation(text: &[u8]) -> usize {
-    let at = |index: usize| text[index % text.len()];
+    // No index is twice as great as the length: a division for each letter costs more than all else.
+    let at = |index: usize| text[index.checked_sub(text.len()).unwrap_or(index)];
     let (mut least, mut other, mut length) = (0, 1, 0);
     while least < text.len() && other < text.len() && length < text.len() {
         let (one, two) = (at(least + length), at(other + length));

@@ -38,7 +38,22 @@ impl Publisher {
             Ok(channel)
         };
         let declared = Instant::now();
-        let channel = answer(&live, opening).await?;
+        // Such as permissions that are missing, or an exchange of that name and another type.
+        let refused = |error: &lapin::Error| {
+            let is_refusal = live.is_usable();
+            if is_refusal {
+                tracing::warn!(%error, "the broker refuses Usher's exchanges or queues");
+            }
+            is_refusal
+        };
+        let opening = async { Ok(opening.await.map_err(|error| refused(&error))) };
+        let channel = answer(&live, opening).await?.map_err(|is_refusal| {
+            if is_refusal {
+                PublishError::Undeclared
+            } else {
+                PublishError::Disconnected
+            }
+        })?;
         Ok(Self {
             live,
             channel,

@@ -248,6 +248,11 @@ fn father_and_son_of_one_name_are_two() {
         shown(&entry, identity("Robert", "Downey Sr.", other_date)),
         None
     );
+    // Equal names in another order are of one generation.
+    for (given, family) in [("Junior", "da Silva Neto"), ("Ana Neto", "Silva Junior")] {
+        let swapped = identity(family, given, other_date);
+        assert!(shown(&identity(given, family, BORN), swapped).is_some());
+    }
     // Wherever the suffix stands.
     for suffix in ["Sr.", "III"] {
         let other = identity("Robert Downey", suffix, other_date);
