@@ -143,6 +143,23 @@ CREATE TABLE suppressions (
     PRIMARY KEY (organization_id, recipient)
 );
 
+-- When emails to a recipient went or are to go: no period holds more than the limit. An email whose answer was lost may
+-- have arrived, and has another slot for being sent once more.
+CREATE TABLE recipient_slots (
+    delivery_id uuid NOT NULL,
+    slot_number integer NOT NULL,
+    -- Hash of limit and address, across organizations: no address stands here.
+    recipient_key bigint NOT NULL,
+    limit_name text NOT NULL CHECK (limit_name IN ('MAIL', 'SECURITY')),
+    -- GOING: the sender has it, and it may arrive at any moment. GONE: it has arrived, or may have.
+    state text NOT NULL CHECK (state IN ('WAITING', 'GOING', 'GONE')),
+    -- Not before, because the relay refused it for now.
+    from_time timestamptz NOT NULL,
+    slot_time timestamptz NOT NULL,
+    PRIMARY KEY (delivery_id, slot_number)
+) WITH (fillfactor = 80);
+CREATE INDEX recipient_slots_key ON recipient_slots (recipient_key);
+
 -- Limits (GCRA), one row for each key that was used.
 CREATE TABLE throttles (
     -- Which limit, for example `recipient`.
@@ -217,7 +234,7 @@ BEGIN
             '(organization_id = (SELECT usher_organization()) OR (SELECT usher_is_platform()))', owned);
     END LOOP;
     -- What belongs to no organization is for the service's own work.
-    FOREACH internal IN ARRAY ARRAY['inbox', 'throttles'] LOOP
+    FOREACH internal IN ARRAY ARRAY['inbox', 'recipient_slots', 'throttles'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', internal);
         EXECUTE format('CREATE POLICY platform ON %I USING ((SELECT usher_is_platform()))', internal);
     END LOOP;
@@ -230,5 +247,5 @@ CREATE POLICY present ON audit_events AS RESTRICTIVE FOR INSERT
     WITH CHECK (occur_time > now() - interval '1 hour' AND occur_time < now() + interval '1 minute');
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON inbox, deliveries, revocations, suppressions, throttles, stored_responses, outbox TO notify_service;
+    ON inbox, deliveries, revocations, suppressions, recipient_slots, throttles, stored_responses, outbox TO notify_service;
 GRANT SELECT, INSERT, DELETE ON audit_events TO notify_service;

@@ -42,6 +42,7 @@ pub struct Application<T> {
     grpc: grpc::Service,
     metrics: Metrics,
     delivery_retention: Duration,
+    slot_memory: Duration,
 }
 
 impl<T: MailTransport> Application<T> {
@@ -64,7 +65,7 @@ impl<T: MailTransport> Application<T> {
         Ok(Self {
             intake: Arc::new(Intake {
                 pool: pools.workers.clone(),
-                limits: args.recipient_limits()?,
+                limits: args.recipient_limits(),
                 due: due.clone(),
                 outbox: outbox.clone(),
                 metrics: metrics.clone(),
@@ -76,7 +77,7 @@ impl<T: MailTransport> Application<T> {
                 keys: args.keys()?,
                 envelope: args.envelope(),
                 settings,
-                due,
+                due: due.clone(),
                 outbox: outbox.clone(),
                 metrics: metrics.clone(),
             }),
@@ -85,12 +86,15 @@ impl<T: MailTransport> Application<T> {
                 renderer,
                 envelope: args.envelope(),
                 metrics: metrics.clone(),
+                recipient_limits: args.recipient_limits(),
+                due,
             },
             pools,
             server: server.clone(),
             callers: Callers::from_args(&server.callers)?,
             metrics,
             delivery_retention: args.delivery_retention()?,
+            slot_memory: args.recipient_limits().memory(),
         })
     }
 
@@ -117,7 +121,7 @@ impl<T: MailTransport> Application<T> {
         });
         let (pool, purges) = (
             self.pools.workers.clone(),
-            retention::purges(self.delivery_retention),
+            retention::purges(self.delivery_retention, self.slot_memory),
         );
         workers.spawn("housekeeping", move |stop| {
             housekeeping::run(pool.clone(), Arc::clone(&purges), stop)

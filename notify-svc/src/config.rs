@@ -15,7 +15,8 @@ use usher_runtime::{
 };
 
 use crate::{
-    limits::{RecipientLimits, SharedLimits},
+    domain::{RecipientLimits, Window},
+    limits::SharedLimits,
     mail::Envelope,
     smtp::{RelayUrl, SmtpLogin, SmtpSettings, SmtpTimeouts, SmtpTransport},
     throttle::Limit,
@@ -115,12 +116,12 @@ pub struct NotifyArgs {
     )]
     pub token_private_key_file: Option<PathBuf>,
 
-    /// Invitations to one recipient, for example `5/24h`: five at once, then one for each fifth of a day
+    /// Invitations to one recipient in any period, for example `5/24h`
     #[arg(long, env = "RECIPIENT_LIMIT", default_value = "5/24h")]
     pub recipient_limit: Limit,
 
-    /// Time between two invitations to one recipient; `0s` for none
-    #[arg(long, env = "RECIPIENT_GAP", default_value = "60s", value_parser = duration)]
+    /// Least time between two invitations to one recipient; `0s` for none
+    #[arg(long, env = "RECIPIENT_GAP", default_value = "60s", value_parser = recipient_gap)]
     pub recipient_gap: Duration,
 
     /// Security mail to one recipient, which does not wait behind invitations
@@ -269,20 +270,13 @@ impl NotifyArgs {
     }
 
     /// What a recipient can be sent.
-    ///
-    /// # Errors
-    /// If the gap is longer than the limit would space emails: it would be the limit then.
-    pub fn recipient_limits(&self) -> anyhow::Result<RecipientLimits> {
-        anyhow::ensure!(
-            self.recipient_gap <= self.recipient_limit.interval(),
-            "RECIPIENT_GAP is longer than RECIPIENT_LIMIT spaces emails; shorten it"
-        );
-        let gap = (!self.recipient_gap.is_zero()).then(|| Limit::new(1, self.recipient_gap));
-        Ok(RecipientLimits {
-            mail: self.recipient_limit,
-            gap: gap.transpose().context("RECIPIENT_GAP")?,
-            security: self.security_limit,
-        })
+    #[must_use]
+    pub fn recipient_limits(&self) -> RecipientLimits {
+        let window = |limit: Limit, gap| Window::new(limit.burst(), limit.period(), gap);
+        RecipientLimits {
+            mail: window(self.recipient_limit, self.recipient_gap),
+            security: window(self.security_limit, Duration::ZERO),
+        }
     }
 
     /// How the sender works; `drain` is the time that it has at the end.
@@ -306,6 +300,7 @@ impl NotifyArgs {
             retry_max: self.retry_max,
             unknown_policy: self.unknown_outcome,
             unknown_delay: self.unknown_delay,
+            recipient_limits: self.recipient_limits(),
             limits: SharedLimits {
                 domain: self.domain_limit,
                 organization: self.organization_limit,
@@ -384,6 +379,15 @@ impl SmtpArgs {
 fn mail_from(text: &str) -> Result<Address, &'static str> {
     text.parse()
         .map_err(|_| "expected an address without a name, for example `no-reply@example.org`")
+}
+
+/// Bounded, so that no time is beyond what can be reckoned with.
+fn recipient_gap(text: &str) -> Result<Duration, String> {
+    let gap = duration(text)?;
+    if gap > Duration::from_hours(30 * 24) {
+        return Err("must be at most 30 days".to_owned());
+    }
+    Ok(gap)
 }
 
 /// A domain, or an address literal (RFC 5321, section 4.1.3).

@@ -5,6 +5,7 @@
 
 pub mod delivery;
 pub mod inbox;
+pub mod recipient_slot;
 pub mod revocation;
 pub mod suppression;
 pub mod throttle;

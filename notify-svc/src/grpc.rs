@@ -10,9 +10,9 @@ use tonic::service::Routes;
 use usher_proto::notify::v1::{
     delivery_service_server::DeliveryServiceServer, template_service_server::TemplateServiceServer,
 };
-use usher_runtime::change::Store;
+use usher_runtime::{change::Store, wake::Wake};
 
-use crate::{mail::Envelope, metrics::Metrics, render::Renderer};
+use crate::{domain::RecipientLimits, mail::Envelope, metrics::Metrics, render::Renderer};
 
 /// Serves every gRPC service.
 #[derive(Clone)]
@@ -21,6 +21,9 @@ pub struct Service {
     pub renderer: Arc<Renderer>,
     pub envelope: Envelope,
     pub metrics: Metrics,
+    pub recipient_limits: RecipientLimits,
+    /// Wakes the sender: emails are due.
+    pub due: Wake,
 }
 
 impl Service {

@@ -1,37 +1,9 @@
-//! Which limits an email is under. Limits of the recipient are reserved when the email arrives, so that it
-//! has its exact time at once; the others when it is about to go, because they change with what else is sent.
+//! Which limits an email is under besides its recipient's.
 
 use crate::{
-    domain::{MailClass, MailRequest, Recipient},
+    domain::Recipient,
     throttle::{Key, Limit},
 };
-
-/// What a recipient can be sent. Their limits hold across organizations: they protect a person.
-#[derive(Debug, Clone, Copy)]
-pub struct RecipientLimits {
-    /// Invitations.
-    pub mail: Limit,
-    /// Time between two invitations.
-    pub gap: Option<Limit>,
-    /// Security mail, which must not wait behind invitations.
-    pub security: Limit,
-}
-
-impl RecipientLimits {
-    /// The limits of one email.
-    #[must_use]
-    pub fn of(&self, request: &MailRequest) -> Vec<(Key, Limit)> {
-        let recipient = request.recipient.canonical();
-        if request.mail_class == MailClass::Security {
-            return vec![(Key::new("recipient_security", &recipient), self.security)];
-        }
-        let mut limits = vec![(Key::new("recipient", &recipient), self.mail)];
-        if let Some(gap) = self.gap {
-            limits.push((Key::new("recipient_gap", &recipient), gap));
-        }
-        limits
-    }
-}
 
 /// What may be sent to a domain, for an organization and through the relay; `None` means as much as there is.
 #[derive(Debug, Clone, Copy, Default)]

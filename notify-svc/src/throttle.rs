@@ -80,6 +80,18 @@ impl Limit {
         }
     }
 
+    /// Most emails in the period.
+    #[must_use]
+    pub fn burst(&self) -> u32 {
+        self.burst
+    }
+
+    /// The period.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
     /// The time between two emails of a key that has used up its burst.
     #[must_use]
     pub fn interval(&self) -> Duration {

@@ -2,5 +2,6 @@
 
 pub mod deliveries;
 pub mod intake;
+pub mod recipient_throttle;
 pub mod sending;
 pub mod templates;

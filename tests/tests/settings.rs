@@ -93,11 +93,7 @@ const WRONG: [(&str, &str, &str); 66] = [
     ("TOKEN_PRIVATE_KEY", "AAAA", "not an X25519 key"),
     ("TOKEN_PRIVATE_KEY_FILE", "/nowhere", NO_FILE),
     ("RECIPIENT_LIMIT", "5", A_LIMIT),
-    (
-        "RECIPIENT_GAP",
-        "12h",
-        "longer than RECIPIENT_LIMIT spaces emails",
-    ),
+    ("RECIPIENT_GAP", "31days", "at most 30 days"),
     ("SECURITY_LIMIT", "5/day", A_LIMIT),
     ("DOMAIN_LIMIT", "0/1h", "at least 1 email"),
     ("ORGANIZATION_LIMIT", "many", A_LIMIT),

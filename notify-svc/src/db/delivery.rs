@@ -6,6 +6,7 @@ mod change;
 mod cancel;
 mod outcome;
 mod queue;
+mod schedule;
 
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use uuid::Uuid;
 
 pub use self::{
     cancel::{Locked, cancel, cancel_revoked, lock},
-    outcome::{Next, Outcome, record},
+    outcome::{Attempt, Next, Outcome, Recorded, record},
     queue::{Claim, ClaimStatus, Lane, Mail, Mark, claim, mark, next_due, note_slots},
+    schedule::{lock_waiting, move_forward, postpone, refuse, throttle},
 };
 use crate::domain::{DeliveryState, MailClass, MailKind, MailRequest, Recipient};
 
@@ -77,6 +79,9 @@ pub async fn insert(
     fn column<T>(rows: &[NewRow<'_>], value: impl Fn(&MailRequest) -> T) -> Vec<T> {
         rows.iter().map(|row| value(row.request)).collect()
     }
+    if requests.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows = NewRow::of_requests(requests);
     let contents = column(&rows, |request| serde_json::to_value(&request.content));
     let contents = contents.into_iter().collect::<Result<Vec<_>, _>>();
@@ -128,30 +133,6 @@ pub async fn insert(
     // The order in which they were asked for decides who gets the earlier slot.
     new.sort_unstable_by_key(|delivery| delivery.index);
     Ok(new)
-}
-
-/// Lets new emails wait for their slots.
-///
-/// # Errors
-/// If the database fails.
-pub async fn throttle(
-    connection: &mut PgConnection,
-    slots: &[(Uuid, OffsetDateTime)],
-) -> Result<(), sqlx::Error> {
-    if slots.is_empty() {
-        return Ok(());
-    }
-    let (delivery_ids, times): (Vec<_>, Vec<_>) = slots.iter().copied().unzip();
-    sqlx::query!(
-        "UPDATE deliveries SET state = 'THROTTLED', next_attempt_time = slot.time
-         FROM unnest($1::uuid[], $2::timestamptz[]) AS slot (delivery_id, time)
-         WHERE deliveries.delivery_id = slot.delivery_id",
-        &delivery_ids,
-        &times
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// An email as staff see it.

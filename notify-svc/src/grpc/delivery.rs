@@ -6,12 +6,15 @@ use usher_proto::notify::v1::{
     GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
     delivery_service_server::DeliveryService,
 };
-use usher_runtime::{call::Call, fields::parse_uuid, page::Page, timestamp};
+use usher_runtime::{
+    call::Call, change::Change, database::Scope, fields::parse_uuid, page::Page, timestamp,
+};
 
 use super::Service;
 use crate::{
     db::delivery::{Delivery, DeliveryFilter},
     domain::{DeliveryState, UnknownValue},
+    error::Error,
     mail::Envelope,
     use_cases::deliveries,
 };
@@ -77,14 +80,19 @@ impl DeliveryService for Service {
         let (call, mut fields, request) = Call::open(request)?;
         let delivery_id = fields.take("delivery_id", parse_uuid(&request.delivery_id));
         let (delivery_id,) = fields.finish((delivery_id,))?;
-        self.store
-            .change(&call, async |change| {
-                let delivery = deliveries::cancel(change, &self.metrics, delivery_id).await?;
-                Ok(CancelDeliveryResponse {
-                    delivery: Some(encode(delivery, &self.envelope)),
-                })
+        let (limits, metrics) = (&self.recipient_limits, &self.metrics);
+        let work = async |change: &mut Change| {
+            let delivery = deliveries::cancel(change, limits, metrics, delivery_id).await?;
+            Ok::<_, Error>(CancelDeliveryResponse {
+                delivery: Some(encode(delivery, &self.envelope)),
             })
-            .await
+        };
+        let changed = self
+            .store
+            .change_in(&call, Scope::Platform, call.organization_id, work)
+            .await?;
+        self.due.notify();
+        Ok(Response::new(changed.into_response()))
     }
 }
 

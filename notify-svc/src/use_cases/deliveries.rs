@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use crate::{
     db::delivery::{self, Delivery, DeliveryFilter},
-    domain::DeliveryState,
+    domain::{DeliveryState, RecipientLimits},
     error::Error,
     events,
     metrics::Metrics,
+    use_cases::recipient_throttle,
 };
 
 /// Reads an email.
@@ -40,14 +41,15 @@ pub async fn list(
     Ok(delivery::list(connection, organization_id, filter, after, limit).await?)
 }
 
-/// Stops an email that was not sent yet: nothing of it is handed to the relay any more. One that was cancelled
-/// before stays as it is.
+/// Stops an email that was not sent yet: nothing of it is handed to the relay any more, and its recipient's later emails
+/// move forward, whoever sends them: so it needs the platform's scope. One that was cancelled before stays as it is.
 ///
 /// # Errors
 /// If there is none in this organization, it is being handed over at this moment, or it was sent or ended
 /// otherwise.
 pub async fn cancel(
     change: &mut Change,
+    limits: &RecipientLimits,
     metrics: &Metrics,
     delivery_id: Uuid,
 ) -> Result<Delivery, Error> {
@@ -73,7 +75,11 @@ pub async fn cancel(
             .detail("invitation_id", cancelled.invitation_id.to_string())
             .detail("state_before", before.state.as_str()),
     );
-    metrics.states([cancelled.state]);
-    change.emit(events::delivery_changed(cancelled));
+    let now = cancelled.change_time;
+    let moved = recipient_throttle::free(change, limits, now, &[delivery_id]).await?;
+    for changed in [cancelled].into_iter().chain(moved) {
+        metrics.states([changed.state]);
+        change.emit(events::delivery_changed(changed));
+    }
     read(change, organization_id, delivery_id).await
 }

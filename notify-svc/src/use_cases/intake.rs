@@ -17,12 +17,12 @@ use self::decode::Command;
 use crate::{
     db::{
         delivery::{self, NewDelivery},
-        inbox, revocation, throttle,
+        inbox, revocation,
     },
-    domain::{DeliveryChange, DeliveryState, MailRequest, Revocation},
+    domain::{DeliveryChange, DeliveryState, MailRequest, RecipientLimits, Revocation},
     events,
-    limits::RecipientLimits,
     metrics::Metrics,
+    use_cases::recipient_throttle::{self, NewEmail, Slots},
 };
 
 /// Takes events in.
@@ -72,15 +72,17 @@ impl EventHandler for Intake {
         if !revocations.is_empty() {
             revocation::insert(&mut tx, &revocations).await?;
         }
-        let mut changes = Vec::new();
-        if !requests.is_empty() {
-            let (inserted, revoked) = self.insert_requests(&mut tx, &requests).await?;
-            changes.extend(inserted);
-            revocations.extend(revoked);
-        }
-        if !revocations.is_empty() {
-            changes.extend(delivery::cancel_revoked(&mut tx, &revocations).await?);
-        }
+        let new = delivery::insert(&mut tx, &requests).await?;
+        let (revoked, live): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|delivery| delivery.revoked);
+        let revoked = revoked.iter();
+        revocations.extend(revoked.map(|delivery| revocation_of(&requests[delivery.index])));
+        let mut changes = delivery::cancel_revoked(&mut tx, &revocations).await?;
+        let cancelled = changes.clone();
+        changes.extend(
+            self.give_slots(&mut tx, &requests, &live, &cancelled)
+                .await?,
+        );
         let states: Vec<_> = changes.iter().map(|change| change.state).collect();
         outbox::add(
             &mut tx,
@@ -97,64 +99,72 @@ impl EventHandler for Intake {
 }
 
 impl Intake {
-    /// Inserts what is new and reserves its slots. Returns the changes, and what was revoked before it came.
-    async fn insert_requests(
+    /// Frees the slots of what was cancelled, and gives new emails theirs. An email that was revoked before it came takes
+    /// none from the others.
+    async fn give_slots(
         &self,
         connection: &mut PgConnection,
         requests: &[MailRequest],
-    ) -> Result<(Vec<DeliveryChange>, Vec<Revocation>), sqlx::Error> {
-        let new = delivery::insert(connection, requests).await?;
-        // A revoked email takes no slot from the others.
-        let (revoked, live): (Vec<_>, Vec<_>) =
-            new.into_iter().partition(|delivery| delivery.revoked);
-        let limits: Vec<_> = live
+        new: &[NewDelivery],
+        cancelled: &[DeliveryChange],
+    ) -> Result<Vec<DeliveryChange>, sqlx::Error> {
+        let times = new.iter().map(|delivery| delivery.create_time);
+        let times = times.chain(cancelled.iter().map(|change| change.change_time));
+        let Some(now) = times.max() else {
+            return Ok(Vec::new());
+        };
+        let emails: Vec<_> = new
             .iter()
-            .map(|delivery| self.limits.of(&requests[delivery.index]))
+            .map(|delivery| {
+                let request = &requests[delivery.index];
+                NewEmail {
+                    delivery_id: delivery.delivery_id,
+                    mail_class: request.mail_class,
+                    recipient: &request.recipient,
+                    expire_time: request.expire_time,
+                }
+            })
             .collect();
-        let slots = throttle::reserve(connection, &limits).await?;
-        let throttled: Vec<_> = live
-            .iter()
-            .zip(&slots)
-            .filter_map(|(delivery, slot)| Some((delivery.delivery_id, (*slot)?)))
-            .collect();
-        delivery::throttle(connection, &throttled).await?;
-
-        let changes: Vec<_> = live
-            .iter()
-            .zip(slots)
-            .map(|(delivery, slot)| arrival(&requests[delivery.index], delivery, slot))
-            .collect();
-        for change in &changes {
-            if let Some(slot) = change.throttled_until {
-                self.metrics.throttled(slot - change.change_time);
+        let freed: Vec<_> = cancelled.iter().map(|change| change.delivery_id).collect();
+        let keys = emails.iter().map(NewEmail::key);
+        let mut slots = Slots::lock(connection, &self.limits, now, &freed, keys).await?;
+        slots.free(connection, &freed).await?;
+        let (mut throttled, mut refused, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        for (delivery, email) in new.iter().zip(&emails) {
+            let mut change = arrival(&requests[delivery.index], delivery);
+            match slots.reserve(email) {
+                None => {
+                    change.state = DeliveryState::Failed;
+                    change.reason = Some(recipient_throttle::EXPIRES_BEFORE.to_owned());
+                    refused.push(delivery.delivery_id);
+                }
+                Some(slot) if slot > now => {
+                    change.state = DeliveryState::Throttled;
+                    change.throttled_until = Some(slot);
+                    throttled.push((delivery.delivery_id, slot));
+                    self.metrics.throttled(slot - now);
+                }
+                Some(_) => {}
             }
+            changes.push(change);
         }
-        let revoked = revoked
-            .iter()
-            .map(|delivery| revocation_of(&requests[delivery.index]))
-            .collect();
-        Ok((changes, revoked))
+        delivery::throttle(connection, &throttled).await?;
+        delivery::refuse(connection, &refused, recipient_throttle::EXPIRES_BEFORE).await?;
+        changes.extend(slots.write(connection).await?);
+        Ok(changes)
     }
 }
 
-/// The change that the arrival of an email is.
-fn arrival(
-    request: &MailRequest,
-    delivery: &NewDelivery,
-    throttled_until: Option<time::OffsetDateTime>,
-) -> DeliveryChange {
+/// The change that the arrival of an email is, if it waits for nothing.
+fn arrival(request: &MailRequest, delivery: &NewDelivery) -> DeliveryChange {
     DeliveryChange {
         organization_id: request.organization_id,
         delivery_id: delivery.delivery_id,
         invitation_id: request.invitation_id,
         send_number: request.send_number,
-        state: if throttled_until.is_some() {
-            DeliveryState::Throttled
-        } else {
-            DeliveryState::Queued
-        },
+        state: DeliveryState::Queued,
         revision: 1,
-        throttled_until,
+        throttled_until: None,
         smtp_status: None,
         reason: None,
         change_time: delivery.create_time,

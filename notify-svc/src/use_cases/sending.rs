@@ -38,12 +38,13 @@ use crate::{
         delivery::{self, Claim, ClaimStatus, Lane, Next, Outcome},
         throttle,
     },
-    domain::DeliveryState,
+    domain::{DeliveryChange, DeliveryState, RecipientLimits},
     events,
     limits::SharedLimits,
     mail::{Envelope, MailTransport},
     metrics::Metrics,
     render::Renderer,
+    use_cases::recipient_throttle::{self, Slots, Turn},
 };
 
 /// How often due emails are looked for without being woken: what other replicas took in.
@@ -84,6 +85,8 @@ pub struct SenderSettings {
     pub unknown_policy: UnknownPolicy,
     /// How long to wait before an email whose answer was lost is sent once more.
     pub unknown_delay: Duration,
+    /// What a recipient can be sent.
+    pub recipient_limits: RecipientLimits,
     /// Limits of domains, organizations and the relay.
     pub limits: SharedLimits,
     /// Longest that emails under way are waited for at the end.
@@ -116,7 +119,7 @@ impl<T: MailTransport> Sender<T> {
     /// Sends until `stop`, then waits for what is under way.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let relay = CircuitBreaker::new(&self.transport.name());
-        let recorder = Recorder::new(self.pool.clone(), self.outbox.clone(), self.metrics.clone());
+        let recorder = Recorder::new(&self);
         let attempts = Arc::new(Attempts::new(&self, relay.clone(), recorder, stop.clone()));
         let mut lanes = Lanes::new(self.settings.capacity);
         let mut tasks = JoinSet::new();
@@ -186,8 +189,62 @@ impl<T: MailTransport> Sender<T> {
             self.metrics.claimed(claim.claim_time - claim.due_time);
         }
         let claims = self.reserve_slots(&mut tx, claims).await?;
+        let claims = self.take_turns(&mut tx, claims).await?;
         tx.commit().await?;
         Ok(claims)
+    }
+
+    /// Lets those go whose recipients can be written to now.
+    async fn take_turns(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        claims: Vec<Claim>,
+    ) -> Result<Vec<Claim>, sqlx::Error> {
+        let limits = &self.settings.recipient_limits;
+        let Some(now) = claims.first().map(|claim| claim.claim_time) else {
+            return Ok(claims);
+        };
+        let (sendable, mut going): (Vec<_>, Vec<_>) = claims
+            .into_iter()
+            .partition(|claim| claim.status == ClaimStatus::Sendable && claim.mail.is_ok());
+        let ids: Vec<_> = sendable.iter().map(|claim| claim.delivery_id).collect();
+        let mut slots = Slots::lock(connection, limits, now, &ids, []).await?;
+        let (mut waiting, mut expired) = (Vec::new(), Vec::new());
+        for claim in sendable {
+            match slots.take_turn(claim.delivery_id) {
+                Turn::Now => going.push(claim),
+                Turn::At(slot) if slot < claim.expire_time => {
+                    self.metrics.throttled(slot - now);
+                    waiting.push((claim, throttled(slot)));
+                }
+                Turn::At(_) => {
+                    expired.push(claim.delivery_id);
+                    let reason = recipient_throttle::EXPIRES_BEFORE;
+                    waiting.push((claim, Outcome::ended(DeliveryState::Failed, reason)));
+                }
+            }
+        }
+        slots.free(connection, &expired).await?;
+        let mut changes = slots.write(connection).await?;
+        if !waiting.is_empty() {
+            changes.extend(delivery::record(connection, &waiting).await?.changes);
+        }
+        self.publish(connection, changes).await?;
+        Ok(going)
+    }
+
+    async fn publish(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        changes: Vec<DeliveryChange>,
+    ) -> Result<(), sqlx::Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.metrics
+            .states(changes.iter().map(|change| change.state));
+        let events = changes.into_iter().map(events::delivery_changed).collect();
+        outbox::add(connection, events).await
     }
 
     async fn reserve_slots(
@@ -227,14 +284,8 @@ impl<T: MailTransport> Sender<T> {
                 }
             }
         }
-        let changes = delivery::record(connection, &waiting).await?;
-        self.metrics
-            .states(changes.iter().map(|change| change.state));
-        outbox::add(
-            connection,
-            changes.into_iter().map(events::delivery_changed).collect(),
-        )
-        .await?;
+        let recorded = delivery::record(connection, &waiting).await?;
+        self.publish(connection, recorded.changes).await?;
         Ok(sendable)
     }
 
@@ -255,13 +306,9 @@ impl<T: MailTransport> Sender<T> {
 
 fn throttled(slot: time::OffsetDateTime) -> Outcome {
     Outcome {
-        state: DeliveryState::Throttled,
         next: Some(Next::At(slot)),
-        attempted: false,
-        smtp_status: None,
         reason: None,
-        suppress: false,
-        publish: true,
+        ..Outcome::ended(DeliveryState::Throttled, "")
     }
 }
 

@@ -23,25 +23,33 @@ async fn abandon(service: &Service, request: &Request, handing_over: bool) {
         .await
         .unwrap();
     assert_eq!(done.rows_affected(), 1);
+    // Its limit does not delay it any more.
+    sqlx::query("UPDATE recipient_slots SET slot_time = slot_time - interval '2 days'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
 }
+
+/// Lets an email wait for the two before it.
+const LIMIT: &str = "--recipient-limit=2/24h";
 
 /// An email that waits for its limit, so that a test can do with it what it likes.
 async fn waiting(service: &Service) -> Request {
-    let first = service.request("zoe@example.org");
-    let second = service.request("zoe@example.org");
+    let [first, second, third] = [(); 3].map(|()| service.request("zoe@example.org"));
+    let messages = [&first, &second, &third].map(Request::message);
+    service.publish_all(&messages).await;
+    for sent in [first, second] {
+        service.reaches(&sent, proto::DeliveryState::Sent).await;
+    }
     service
-        .publish_all(&[first.message(), second.message()])
+        .reaches(&third, proto::DeliveryState::Throttled)
         .await;
-    service.reaches(&first, proto::DeliveryState::Sent).await;
-    service
-        .reaches(&second, proto::DeliveryState::Throttled)
-        .await;
-    second
+    third
 }
 
 #[tokio::test]
 async fn an_email_that_was_not_handed_over_goes_again() {
-    let service = Service::start(&[]).await;
+    let service = Service::start(&[LIMIT]).await;
     let request = waiting(&service).await;
     abandon(&service, &request, false).await;
     let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
@@ -55,7 +63,7 @@ async fn an_email_that_was_not_handed_over_goes_again() {
 
 #[tokio::test]
 async fn an_email_that_was_being_handed_over_is_unknown_first() {
-    let service = Service::start(&[]).await;
+    let service = Service::start(&[LIMIT]).await;
     let request = waiting(&service).await;
     abandon(&service, &request, true).await;
     service.reaches(&request, proto::DeliveryState::Sent).await;
@@ -73,13 +81,13 @@ async fn an_email_that_was_being_handed_over_is_unknown_first() {
 
 #[tokio::test]
 async fn or_is_given_up_where_the_policy_says_so() {
-    let service = Service::start(&["--unknown-outcome=fail"]).await;
+    let service = Service::start(&[LIMIT, "--unknown-outcome=fail"]).await;
     let request = waiting(&service).await;
     abandon(&service, &request, true).await;
     service
         .reaches(&request, proto::DeliveryState::Failed)
         .await;
-    assert_eq!(service.smtp.taken().len(), 1);
+    assert_eq!(service.smtp.taken().len(), 2);
     service.stop().await;
 }
 
@@ -88,7 +96,7 @@ async fn whoever_lost_the_lease_records_nothing() {
     use notify_svc::db::delivery::{self, Lane, Mark};
     use usher_runtime::database::{Scope, begin};
 
-    let service = Service::start(&[]).await;
+    let service = Service::start(&[LIMIT]).await;
     let request = waiting(&service).await;
     service.stop_working().await;
     let pool = pool(&service.database);

@@ -41,6 +41,7 @@ const EXCEPTIONS: Exceptions<'_> = Exceptions {
                 "deliveries",
                 "revocations",
                 "suppressions",
+                "recipient_slots",
                 "throttles",
                 "stored_responses",
                 "outbox",
@@ -86,7 +87,8 @@ async fn rows_show_in_their_scope_only() {
         INSERT INTO revocations (organization_id, invitation_id, send_number)
             VALUES (gen_random_uuid(), gen_random_uuid(), 1);
         INSERT INTO suppressions (organization_id, recipient, reason)
-            VALUES (gen_random_uuid(), 'ann@example.org', 'STAFF')",
+            VALUES (gen_random_uuid(), 'ann@example.org', 'STAFF');
+        INSERT INTO throttles (limit_name, key_hash, arrival_micros) VALUES ('domain', 'h', 9e15)",
     )
     .execute(&mut service.database.admin().await.unwrap())
     .await
@@ -130,9 +132,9 @@ async fn rows_show_in_their_scope_only() {
 
 #[tokio::test]
 async fn no_table_ever_holds_a_token_and_final_states_no_seal() {
-    let service = Service::start(&["--recipient-gap=0s", "--recipient-limit=2/24h"]).await;
+    let service = Service::start(&["--recipient-gap=0s", "--recipient-limit=1/24h"]).await;
     let sent = service.request("zoe@example.org");
-    let failed = service.request("zoe@example.org");
+    let failed = service.request("ann@example.org");
     let waiting = service.request("zoe@example.org");
     service.publish(sent.message()).await;
     service.reaches(&sent, proto::DeliveryState::Sent).await;

@@ -78,6 +78,7 @@ fn args(key: &PrivateKey, more: &[&str]) -> TestArgs {
         &key,
         "--retry-base=100ms",
         "--unknown-delay=100ms",
+        "--recipient-gap=0s",
         "--smtp-command-timeout=500ms",
         "--smtp-data-timeout=500ms",
         "--smtp-connect-timeout=500ms",

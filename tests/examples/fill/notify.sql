@@ -22,7 +22,12 @@ SELECT gen_random_uuid(), now() - n * interval '3 seconds' FROM generate_series(
 
 INSERT INTO throttles (limit_name, key_hash, arrival_micros)
 SELECT name, sha256(n::text::bytea), (extract(epoch FROM now()) * 1000000)::bigint + (n % 7200 - 3600) * 1000000::bigint
-FROM generate_series(1, 300000) AS n, unnest(ARRAY['recipient', 'recipient gap']) AS name;
+FROM generate_series(1, 300000) AS n, unnest(ARRAY['domain', 'organization']) AS name;
+
+INSERT INTO recipient_slots (delivery_id, slot_number, recipient_key, limit_name, state, from_time, slot_time)
+SELECT delivery_id, 1, hashtextextended(recipient, 0), 'MAIL',
+    CASE WHEN next_attempt_time IS NULL THEN 'GONE' ELSE 'WAITING' END, create_time, coalesce(next_attempt_time, sent_time)
+FROM deliveries WHERE next_attempt_time IS NOT NULL OR sent_time IS NOT NULL;
 
 INSERT INTO suppressions (organization_id, recipient, reason)
 SELECT lpad('', 32, '0')::uuid, 'client' || n * 20 || '@mail.example', 'BOUNCE'

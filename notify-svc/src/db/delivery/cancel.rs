@@ -15,6 +15,9 @@ pub async fn cancel_revoked(
     connection: &mut PgConnection,
     revocations: &[Revocation],
 ) -> Result<Vec<DeliveryChange>, sqlx::Error> {
+    if revocations.is_empty() {
+        return Ok(Vec::new());
+    }
     let organization_ids: Vec<_> = revocations.iter().map(|row| row.organization_id).collect();
     let invitation_ids: Vec<_> = revocations.iter().map(|row| row.invitation_id).collect();
     let rows = change_deliveries!(

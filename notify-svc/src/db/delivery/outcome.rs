@@ -1,9 +1,10 @@
 //! What became of claimed emails, with the events that tell of it.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{
     Claim,
@@ -18,8 +19,8 @@ pub struct Outcome {
     pub state: DeliveryState,
     /// When it is taken up again; `None` is final, and wipes its token.
     pub next: Option<Next>,
-    /// The attempt reached the relay.
-    pub attempted: bool,
+    /// What the relay made of it.
+    pub attempt: Attempt,
     /// Reply of the relay.
     pub smtp_status: Option<String>,
     /// Why, in words for staff. No personal data.
@@ -29,6 +30,17 @@ pub struct Outcome {
     /// Staff should see it: the change is published. False for what concerns all emails, like a relay that
     /// is away.
     pub publish: bool,
+}
+
+/// How far an attempt went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// The relay did not see the email.
+    None,
+    /// It did not take it.
+    Refused,
+    /// It took it, or may have: the email has arrived, or may.
+    MayHaveArrived,
 }
 
 /// When an email is taken up again.
@@ -41,6 +53,15 @@ pub enum Next {
 }
 
 impl Next {
+    /// When that is, for an outcome that is recorded at `now`.
+    #[must_use]
+    pub fn time_after(self, now: OffsetDateTime) -> OffsetDateTime {
+        match self {
+            Self::After(delay) => now + delay,
+            Self::At(time) => time,
+        }
+    }
+
     /// In seconds.
     fn delay(self) -> Option<f64> {
         match self {
@@ -64,7 +85,7 @@ impl Outcome {
         Self {
             state,
             next: None,
-            attempted: false,
+            attempt: Attempt::None,
             smtp_status: None,
             reason: Some(reason),
             suppress: false,
@@ -78,7 +99,7 @@ impl Outcome {
         Self {
             state: DeliveryState::Queued,
             next: Some(Next::After(delay)),
-            attempted: false,
+            attempt: Attempt::None,
             smtp_status: None,
             reason: None,
             suppress: false,
@@ -87,15 +108,26 @@ impl Outcome {
     }
 }
 
-/// Records what became of emails whose lease is still ours, and returns the changes to publish. Emails that
-/// another process took over meanwhile are left to it.
+/// What was recorded.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// The emails, in no particular order.
+    pub delivery_ids: HashSet<Uuid>,
+    /// When.
+    pub time: Option<OffsetDateTime>,
+    /// The changes to publish.
+    pub changes: Vec<DeliveryChange>,
+}
+
+/// Records what became of emails whose lease is still ours. Emails that another process took over meanwhile are left
+/// to it.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn record(
     connection: &mut PgConnection,
     outcomes: &[(Claim, Outcome)],
-) -> Result<Vec<DeliveryChange>, sqlx::Error> {
+) -> Result<Recorded, sqlx::Error> {
     fn column<T>(outcomes: &[(Claim, Outcome)], value: impl Fn(&Outcome) -> T) -> Vec<T> {
         outcomes.iter().map(|(_, outcome)| value(outcome)).collect()
     }
@@ -126,12 +158,16 @@ pub async fn record(
         &column(outcomes, |outcome| outcome.state.as_str().to_owned()),
         &column(outcomes, |outcome| outcome.next.and_then(Next::delay)) as &[Option<f64>],
         &column(outcomes, |outcome| outcome.next.and_then(Next::time)) as &[Option<OffsetDateTime>],
-        &column(outcomes, |outcome| outcome.attempted),
+        &column(outcomes, |outcome| outcome.attempt != Attempt::None),
         &column(outcomes, |outcome| outcome.smtp_status.clone()) as &[Option<String>],
         &column(outcomes, |outcome| outcome.reason.map(str::to_owned)) as &[Option<String>],
         &column(outcomes, |outcome| outcome.publish)
     )
     .fetch_all(connection)
     .await?;
-    Ok(to_publish(rows))
+    Ok(Recorded {
+        delivery_ids: rows.iter().map(|row| row.delivery_id).collect(),
+        time: rows.first().map(|row| row.update_time),
+        changes: to_publish(rows),
+    })
 }

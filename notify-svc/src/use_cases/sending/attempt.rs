@@ -18,7 +18,7 @@ use super::{
     record::{Marker, Recorder},
 };
 use crate::{
-    db::delivery::{Claim, ClaimStatus, Mark, Next, Outcome},
+    db::delivery::{Attempt, Claim, ClaimStatus, Mark, Next, Outcome},
     domain::{DeliveryState, Reply, Verdict, classify},
     mail::{Envelope, MailConnection as _, MailTransport, MessageHeaders, OutgoingMail, SendError},
     metrics::Metrics,
@@ -192,7 +192,7 @@ impl<T: MailTransport> Attempts<T> {
                 self.relay.works();
                 Outcome {
                     smtp_status: Some(reply.to_string()),
-                    attempted: true,
+                    attempt: Attempt::MayHaveArrived,
                     reason: None,
                     ..Outcome::ended(DeliveryState::Sent, "")
                 }
@@ -221,7 +221,7 @@ impl<T: MailTransport> Attempts<T> {
 
     fn refused(&self, claim: &Claim, verdict: Verdict, reply: &Reply) -> Outcome {
         let ended = |reason| Outcome {
-            attempted: true,
+            attempt: Attempt::Refused,
             smtp_status: Some(reply.to_string()),
             ..Outcome::ended(DeliveryState::Failed, reason)
         };
@@ -259,7 +259,7 @@ impl<T: MailTransport> Attempts<T> {
             DeliveryState::Failed,
             "the relay's answer was lost; the email may have arrived, and is not sent again",
         );
-        outcome.attempted = true;
+        outcome.attempt = Attempt::MayHaveArrived;
         if resend {
             outcome.state = DeliveryState::Unknown;
             outcome.next = Some(Next::After(jittered(self.settings.unknown_delay)));

@@ -11,14 +11,16 @@ use usher_runtime::{
 };
 use uuid::Uuid;
 
-use super::{DATABASE_DEADLINE, batch::Batcher};
+use super::{DATABASE_DEADLINE, Sender, batch::Batcher};
 use crate::{
     db::{
         delivery::{self, Claim, Mark, Outcome},
         suppression,
     },
+    domain::RecipientLimits,
     events,
     metrics::Metrics,
+    use_cases::recipient_throttle,
 };
 
 /// Records outcomes.
@@ -26,12 +28,18 @@ use crate::{
 pub(super) struct Recorder(Batcher<(Claim, Outcome), ()>);
 
 impl Recorder {
-    pub(super) fn new(pool: PgPool, outbox: Wake, metrics: Metrics) -> Self {
+    pub(super) fn new<T>(sender: &Sender<T>) -> Self {
+        let record = Record {
+            pool: sender.pool.clone(),
+            recipient_limits: sender.settings.recipient_limits,
+            metrics: sender.metrics.clone(),
+            due: sender.due.clone(),
+            outbox: sender.outbox.clone(),
+        };
         Self(Batcher::spawn(move |outcomes: Vec<(Claim, Outcome)>| {
-            let (pool, outbox, metrics) = (pool.clone(), outbox.clone(), metrics.clone());
+            let record = record.clone();
             async move {
-                record_until_durable(&pool, &metrics, &outcomes).await;
-                outbox.notify();
+                record.until_durable(&outcomes).await;
                 outcomes.into_iter().map(|_| ()).collect()
             }
         }))
@@ -44,33 +52,46 @@ impl Recorder {
     }
 }
 
-/// What a relay answered cannot be asked again: it is recorded as soon as the database is back.
-async fn record_until_durable(pool: &PgPool, metrics: &Metrics, outcomes: &[(Claim, Outcome)]) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    while let Err(error) = within(DATABASE_DEADLINE, record(pool, metrics, outcomes)).await {
-        let error = without_data(&error);
-        tracing::warn!(error, "outcomes cannot be recorded; trying again");
-        tokio::time::sleep(backoff.next_delay()).await;
-    }
+/// What recording needs.
+#[derive(Clone)]
+struct Record {
+    pool: PgPool,
+    recipient_limits: RecipientLimits,
+    metrics: Metrics,
+    due: Wake,
+    outbox: Wake,
 }
 
-async fn record(
-    pool: &PgPool,
-    metrics: &Metrics,
-    outcomes: &[(Claim, Outcome)],
-) -> Result<(), sqlx::Error> {
-    let mut tx = begin(pool, Scope::Platform).await?;
-    let changes = delivery::record(&mut tx, outcomes).await?;
-    suppression::insert(&mut tx, outcomes).await?;
-    let states: Vec<_> = changes.iter().map(|change| change.state).collect();
-    outbox::add(
-        &mut tx,
-        changes.into_iter().map(events::delivery_changed).collect(),
-    )
-    .await?;
-    tx.commit().await?;
-    metrics.states(states);
-    Ok(())
+impl Record {
+    /// What a relay answered cannot be asked again: it is recorded as soon as the database is back.
+    async fn until_durable(&self, outcomes: &[(Claim, Outcome)]) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        while let Err(error) = within(DATABASE_DEADLINE, self.record(outcomes)).await {
+            let error = without_data(&error);
+            tracing::warn!(error, "outcomes cannot be recorded; trying again");
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+        self.outbox.notify();
+    }
+
+    async fn record(&self, outcomes: &[(Claim, Outcome)]) -> Result<(), sqlx::Error> {
+        let mut tx = begin(&self.pool, Scope::Platform).await?;
+        let recorded = delivery::record(&mut tx, outcomes).await?;
+        suppression::insert(&mut tx, outcomes).await?;
+        let limits = &self.recipient_limits;
+        let moved = recipient_throttle::settle(&mut tx, limits, outcomes, &recorded).await?;
+        let are_moved = !moved.is_empty();
+        let changes: Vec<_> = recorded.changes.into_iter().chain(moved).collect();
+        let states: Vec<_> = changes.iter().map(|change| change.state).collect();
+        let events = changes.into_iter().map(events::delivery_changed).collect();
+        outbox::add(&mut tx, events).await?;
+        tx.commit().await?;
+        self.metrics.states(states);
+        if are_moved {
+            self.due.notify();
+        }
+        Ok(())
+    }
 }
 
 /// Marks emails that are about to be handed over.

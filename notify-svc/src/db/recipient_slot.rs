@@ -1,0 +1,191 @@
+//! Slots of recipients: when their emails went or are to go. The arithmetic is in [`crate::domain::Window`].
+//!
+//! A transaction locks rows of `deliveries` first and the recipients after them, and never waits for a row of
+//! `deliveries` while it holds a recipient: so nobody waits in a circle.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::{LimitName, RecipientKey};
+
+/// Whether an email has used its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum SlotState {
+    /// It waits for it.
+    Waiting,
+    /// The sender has it: it may arrive at any moment.
+    Going,
+    /// It has arrived, or may have.
+    Gone,
+}
+
+impl SlotState {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "WAITING",
+            Self::Going => "GOING",
+            Self::Gone => "GONE",
+        }
+    }
+}
+
+/// One slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// The email.
+    pub delivery_id: Uuid,
+    /// Counts the slots of an email, of which only the last can be waiting.
+    pub slot_number: i32,
+    /// Whose it is.
+    pub recipient_key: RecipientKey,
+    /// The limit that it is under.
+    pub limit_name: LimitName,
+    /// Whether it is used.
+    pub state: SlotState,
+    /// The email does not go before this.
+    pub from_time: OffsetDateTime,
+    /// When it goes or went.
+    pub slot_time: OffsetDateTime,
+}
+
+/// Locks recipients until the end of the transaction, and reads all their slots, the earliest first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn lock(
+    connection: &mut PgConnection,
+    recipients: &[RecipientKey],
+) -> Result<Vec<Slot>, sqlx::Error> {
+    let mut keys: Vec<i64> = recipients.iter().map(|key| key.0).collect();
+    // In one order, so that two replicas wait for each other instead of deadlocking.
+    keys.sort_unstable();
+    keys.dedup();
+    sqlx::query!(
+        "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key",
+        &keys
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    // A statement of its own sees what the others wrote.
+    sqlx::query_as!(
+        Slot,
+        r#"SELECT delivery_id, slot_number, recipient_key AS "recipient_key: RecipientKey",
+                limit_name AS "limit_name: LimitName", state AS "state: SlotState", from_time, slot_time
+           FROM recipient_slots WHERE recipient_key = ANY ($1)
+           ORDER BY slot_time, delivery_id, slot_number"#,
+        &keys
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The recipients of emails.
+///
+/// # Errors
+/// If the database fails.
+pub async fn recipients(
+    connection: &mut PgConnection,
+    delivery_ids: &[Uuid],
+) -> Result<Vec<RecipientKey>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"SELECT DISTINCT recipient_key AS "key: RecipientKey" FROM recipient_slots
+           WHERE delivery_id = ANY ($1)"#,
+        delivery_ids
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Writes slots of recipients that are locked.
+///
+/// # Errors
+/// If the database fails.
+pub async fn write(connection: &mut PgConnection, slots: &[Slot]) -> Result<(), sqlx::Error> {
+    fn column<T>(slots: &[Slot], value: impl Fn(&Slot) -> T) -> Vec<T> {
+        slots.iter().map(value).collect()
+    }
+    if slots.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "INSERT INTO recipient_slots (
+            delivery_id, slot_number, recipient_key, limit_name, state, from_time, slot_time)
+         SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::text[],
+            $6::timestamptz[], $7::timestamptz[])
+         ON CONFLICT (delivery_id, slot_number) DO UPDATE SET
+            state = excluded.state, from_time = excluded.from_time, slot_time = excluded.slot_time",
+        &column(slots, |slot| slot.delivery_id),
+        &column(slots, |slot| slot.slot_number),
+        &column(slots, |slot| slot.recipient_key.0),
+        &column(slots, |slot| slot.limit_name.as_str().to_owned()),
+        &column(slots, |slot| slot.state.as_str().to_owned()),
+        &column(slots, |slot| slot.from_time),
+        &column(slots, |slot| slot.slot_time)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes the unused slots of emails that go no more.
+///
+/// # Errors
+/// If the database fails.
+pub async fn free(connection: &mut PgConnection, delivery_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "DELETE FROM recipient_slots WHERE delivery_id = ANY ($1) AND state <> 'GONE'",
+        delivery_ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that emails have arrived, or may have. Needs no lock: until then they count as arriving now.
+///
+/// # Errors
+/// If the database fails.
+pub async fn arrived(
+    connection: &mut PgConnection,
+    delivery_ids: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "UPDATE recipient_slots SET state = 'GONE', slot_time = clock_timestamp()
+         WHERE delivery_id = ANY ($1) AND state = 'GOING'",
+        delivery_ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes at most `limit` slots that count no more: used longer than `memory` ago.
+///
+/// # Errors
+/// If the database fails.
+pub async fn purge(
+    connection: &mut PgConnection,
+    memory: Duration,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query!(
+        // Ids are UUIDv7, and no slot is before its email was asked for: the primary key finds the oldest.
+        "DELETE FROM recipient_slots WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM recipient_slots
+            WHERE delivery_id < (lpad(to_hex(
+                    (extract(epoch FROM now() - make_interval(secs => $1)) * 1000)::bigint), 12, '0')
+                    || repeat('0', 20))::uuid
+                AND state = 'GONE' AND slot_time < now() - make_interval(secs => $1)
+            ORDER BY delivery_id LIMIT $2
+            FOR UPDATE SKIP LOCKED))",
+        memory.as_secs_f64(),
+        limit
+    )
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected())
+}
