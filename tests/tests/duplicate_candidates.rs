@@ -46,7 +46,7 @@ async fn the_service_and_the_measure_choose_the_same_accounts() {
     for copy in 0..=MAX_POSTINGS + 20 {
         accounts[copy * 7] = namesake.clone();
     }
-    // More that share one of two keys of an equal name each, than are read of one.
+    // Of each of two equal names more than are read, so that none but the keys of equal names finds them.
     let name = |family: &str| Identity {
         name: PersonName {
             given: "Ottokar".to_owned(),
@@ -54,7 +54,7 @@ async fn the_service_and_the_measure_choose_the_same_accounts() {
         },
         ..namesake.clone()
     };
-    for copy in 0..MAX_POSTINGS {
+    for copy in 0..MAX_POSTINGS + 20 {
         let family = ["Muller", "Mueller"][copy % 2];
         accounts[copy * 7 + 1] = name(family);
         accounts[copy * 7 + 2] = name(family);

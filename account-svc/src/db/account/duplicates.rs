@@ -93,9 +93,9 @@ pub struct CheckData {
 
 /// Reads what the duplicate check of an entry judges, in one statement: whether its email is taken, and the open
 /// accounts that share a key with it, for about [`ENOUGH_CANDIDATES`], rarest keys first. A key of more than
-/// [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of the accounts
-/// that share a key of equal names, the newest are read in any case, as many as of one key. The same ones every time, for callers acknowledge those that they were
-/// shown. `tests/examples/duplicates/index.rs` chooses in the same way, and a test compares the two.
+/// [`MAX_POSTINGS`] accounts says little and is left out, unless there is no other. Of the accounts that
+/// share a key of equal names, the newest are read in any case, as many as of one key. The same ones every time, for
+/// callers acknowledge those that they were shown. `tests/examples/duplicates/index.rs` chooses in the same way, and a test compares the two.
 ///
 /// # Errors
 /// If the database fails.
