@@ -150,7 +150,8 @@ CREATE TABLE recipient_slots (
     slot_number integer NOT NULL,
     -- Hash of limit and address, across organizations: no address stands here.
     recipient_key bigint NOT NULL,
-    limit_name text NOT NULL CHECK (limit_name IN ('MAIL', 'SECURITY')),
+    -- Decides the limit, and bulk mail goes last.
+    mail_class text NOT NULL CHECK (mail_class IN ('INTERACTIVE', 'BULK', 'SECURITY')),
     -- GOING: the sender has it, and it may arrive at any moment. GONE: it has arrived, or may have.
     state text NOT NULL CHECK (state IN ('WAITING', 'GOING', 'GONE')),
     -- Not before, because the relay refused it for now.
@@ -162,7 +163,7 @@ CREATE INDEX recipient_slots_key ON recipient_slots (recipient_key);
 
 -- Limits (GCRA), one row for each key that was used.
 CREATE TABLE throttles (
-    -- Which limit, for example `recipient`.
+    -- Which limit, for example `domain`.
     limit_name text NOT NULL,
     -- SHA-256 of what is limited: no address stands here.
     key_hash bytea NOT NULL,

@@ -19,7 +19,7 @@ use crate::{
     limits::SharedLimits,
     mail::Envelope,
     smtp::{RelayUrl, SmtpLogin, SmtpSettings, SmtpTimeouts, SmtpTransport},
-    throttle::Limit,
+    throttle::{InvalidLimit, Limit},
     use_cases::sending::{SenderSettings, UnknownPolicy},
 };
 
@@ -116,16 +116,16 @@ pub struct NotifyArgs {
     )]
     pub token_private_key_file: Option<PathBuf>,
 
-    /// Invitations to one recipient in any period, for example `5/24h`
-    #[arg(long, env = "RECIPIENT_LIMIT", default_value = "5/24h")]
+    /// Invitations to one recipient in any period, for example `5/24h`; at most 1000
+    #[arg(long, env = "RECIPIENT_LIMIT", default_value = "5/24h", value_parser = recipient_limit)]
     pub recipient_limit: Limit,
 
     /// Least time between two invitations to one recipient; `0s` for none
     #[arg(long, env = "RECIPIENT_GAP", default_value = "60s", value_parser = recipient_gap)]
     pub recipient_gap: Duration,
 
-    /// Security mail to one recipient, which does not wait behind invitations
-    #[arg(long, env = "SECURITY_LIMIT", default_value = "5/1h")]
+    /// Security mail to one recipient, which does not wait behind invitations; at most 1000
+    #[arg(long, env = "SECURITY_LIMIT", default_value = "5/1h", value_parser = recipient_limit)]
     pub security_limit: Limit,
 
     /// Emails to one domain, for example `100/1m`; none means no limit
@@ -379,6 +379,17 @@ impl SmtpArgs {
 fn mail_from(text: &str) -> Result<Address, &'static str> {
     text.parse()
         .map_err(|_| "expected an address without a name, for example `no-reply@example.org`")
+}
+
+/// Bounded, because all emails of a period are read to find the next slot.
+fn recipient_limit(text: &str) -> Result<Limit, String> {
+    let limit: Limit = text
+        .parse()
+        .map_err(|error: InvalidLimit| error.to_string())?;
+    if limit.burst() > 1_000 {
+        return Err("must be at most 1000 emails; expected for example 5/24h".to_owned());
+    }
+    Ok(limit)
 }
 
 /// Bounded, so that no time is beyond what can be reckoned with.

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 pub use self::{
     cancel::{Locked, cancel, cancel_revoked, lock},
-    outcome::{Attempt, Next, Outcome, Recorded, record},
+    outcome::{Attempt, Next, Outcome, lock_held, record},
     queue::{Claim, ClaimStatus, Lane, Mail, Mark, claim, mark, next_due, note_slots},
-    schedule::{lock_waiting, move_forward, postpone, refuse, throttle},
+    schedule::{lock_waiting, refuse, reschedule, throttle},
 };
 use crate::domain::{DeliveryState, MailClass, MailKind, MailRequest, Recipient};
 

@@ -6,51 +6,9 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::{LimitName, RecipientKey};
-
-/// Whether an email has used its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
-#[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum SlotState {
-    /// It waits for it.
-    Waiting,
-    /// The sender has it: it may arrive at any moment.
-    Going,
-    /// It has arrived, or may have.
-    Gone,
-}
-
-impl SlotState {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "WAITING",
-            Self::Going => "GOING",
-            Self::Gone => "GONE",
-        }
-    }
-}
-
-/// One slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    /// The email.
-    pub delivery_id: Uuid,
-    /// Counts the slots of an email, of which only the last can be waiting.
-    pub slot_number: i32,
-    /// Whose it is.
-    pub recipient_key: RecipientKey,
-    /// The limit that it is under.
-    pub limit_name: LimitName,
-    /// Whether it is used.
-    pub state: SlotState,
-    /// The email does not go before this.
-    pub from_time: OffsetDateTime,
-    /// When it goes or went.
-    pub slot_time: OffsetDateTime,
-}
+use crate::domain::{MailClass, RecipientKey, Slot, SlotState};
 
 /// Locks recipients until the end of the transaction, and reads all their slots, the earliest first.
 ///
@@ -74,7 +32,7 @@ pub async fn lock(
     sqlx::query_as!(
         Slot,
         r#"SELECT delivery_id, slot_number, recipient_key AS "recipient_key: RecipientKey",
-                limit_name AS "limit_name: LimitName", state AS "state: SlotState", from_time, slot_time
+                mail_class AS "mail_class: MailClass", state AS "state: SlotState", from_time, slot_time
            FROM recipient_slots WHERE recipient_key = ANY ($1)
            ORDER BY slot_time, delivery_id, slot_number"#,
         &keys
@@ -113,7 +71,7 @@ pub async fn write(connection: &mut PgConnection, slots: &[Slot]) -> Result<(), 
     }
     sqlx::query!(
         "INSERT INTO recipient_slots (
-            delivery_id, slot_number, recipient_key, limit_name, state, from_time, slot_time)
+            delivery_id, slot_number, recipient_key, mail_class, state, from_time, slot_time)
          SELECT * FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::text[],
             $6::timestamptz[], $7::timestamptz[])
          ON CONFLICT (delivery_id, slot_number) DO UPDATE SET
@@ -121,7 +79,7 @@ pub async fn write(connection: &mut PgConnection, slots: &[Slot]) -> Result<(), 
         &column(slots, |slot| slot.delivery_id),
         &column(slots, |slot| slot.slot_number),
         &column(slots, |slot| slot.recipient_key.0),
-        &column(slots, |slot| slot.limit_name.as_str().to_owned()),
+        &column(slots, |slot| slot.mail_class.as_str().to_owned()),
         &column(slots, |slot| slot.state.as_str().to_owned()),
         &column(slots, |slot| slot.from_time),
         &column(slots, |slot| slot.slot_time)
@@ -131,14 +89,22 @@ pub async fn write(connection: &mut PgConnection, slots: &[Slot]) -> Result<(), 
     Ok(())
 }
 
-/// Deletes the unused slots of emails that go no more.
+/// Deletes slots, by email and number, of recipients that are locked.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn free(connection: &mut PgConnection, delivery_ids: &[Uuid]) -> Result<(), sqlx::Error> {
+pub async fn free(connection: &mut PgConnection, slots: &[(Uuid, i32)]) -> Result<(), sqlx::Error> {
+    if slots.is_empty() {
+        return Ok(());
+    }
+    let (delivery_ids, slot_numbers): (Vec<_>, Vec<_>) = slots.iter().copied().unzip();
     sqlx::query!(
-        "DELETE FROM recipient_slots WHERE delivery_id = ANY ($1) AND state <> 'GONE'",
-        delivery_ids
+        "DELETE FROM recipient_slots
+         USING unnest($1::uuid[], $2::integer[]) AS freed (delivery_id, slot_number)
+         WHERE recipient_slots.delivery_id = freed.delivery_id
+           AND recipient_slots.slot_number = freed.slot_number",
+        &delivery_ids,
+        &slot_numbers
     )
     .execute(connection)
     .await?;
@@ -153,8 +119,11 @@ pub async fn arrived(
     connection: &mut PgConnection,
     delivery_ids: &[Uuid],
 ) -> Result<(), sqlx::Error> {
+    if delivery_ids.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
-        "UPDATE recipient_slots SET state = 'GONE', slot_time = clock_timestamp()
+        "UPDATE recipient_slots SET state = 'GONE', slot_time = greatest(slot_time, clock_timestamp())
          WHERE delivery_id = ANY ($1) AND state = 'GOING'",
         delivery_ids
     )

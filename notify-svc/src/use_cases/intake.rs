@@ -22,7 +22,7 @@ use crate::{
     domain::{DeliveryChange, DeliveryState, MailRequest, RecipientLimits, Revocation},
     events,
     metrics::Metrics,
-    use_cases::recipient_throttle::{self, NewEmail, Slots},
+    use_cases::recipient_throttle::{self, Email, Slots},
 };
 
 /// Takes events in.
@@ -84,6 +84,11 @@ impl EventHandler for Intake {
                 .await?,
         );
         let states: Vec<_> = changes.iter().map(|change| change.state).collect();
+        let waits = changes.iter().filter_map(|change| {
+            let slot = change.throttled_until?;
+            Some(slot - change.change_time)
+        });
+        let waits: Vec<_> = waits.collect();
         outbox::add(
             &mut tx,
             changes.into_iter().map(events::delivery_changed).collect(),
@@ -94,6 +99,9 @@ impl EventHandler for Intake {
         self.outbox.notify();
         self.due.notify();
         self.metrics.states(states);
+        for wait in waits {
+            self.metrics.throttled(wait);
+        }
         Ok(())
     }
 }
@@ -113,43 +121,44 @@ impl Intake {
         let Some(now) = times.max() else {
             return Ok(Vec::new());
         };
-        let emails: Vec<_> = new
+        let mut emails: Vec<_> = new
             .iter()
             .map(|delivery| {
                 let request = &requests[delivery.index];
-                NewEmail {
+                let email = Email {
                     delivery_id: delivery.delivery_id,
                     mail_class: request.mail_class,
                     recipient: &request.recipient,
                     expire_time: request.expire_time,
-                }
+                };
+                (email, arrival(request, delivery))
             })
             .collect();
+        emails.sort_by_key(|(email, _)| email.order());
         let freed: Vec<_> = cancelled.iter().map(|change| change.delivery_id).collect();
-        let keys = emails.iter().map(NewEmail::key);
+        let keys: Vec<_> = emails.iter().map(|(email, _)| email.key()).collect();
         let mut slots = Slots::lock(connection, &self.limits, now, &freed, keys).await?;
         slots.free(connection, &freed).await?;
         let (mut throttled, mut refused, mut changes) = (Vec::new(), Vec::new(), Vec::new());
-        for (delivery, email) in new.iter().zip(&emails) {
-            let mut change = arrival(&requests[delivery.index], delivery);
-            match slots.reserve(email) {
+        for (email, mut change) in emails {
+            match slots.reserve(&email) {
                 None => {
                     change.state = DeliveryState::Failed;
-                    change.reason = Some(recipient_throttle::EXPIRES_BEFORE.to_owned());
-                    refused.push(delivery.delivery_id);
+                    change.reason = Some(recipient_throttle::expires_before(false).to_owned());
+                    refused.push(email.delivery_id);
                 }
                 Some(slot) if slot > now => {
                     change.state = DeliveryState::Throttled;
                     change.throttled_until = Some(slot);
-                    throttled.push((delivery.delivery_id, slot));
-                    self.metrics.throttled(slot - now);
+                    throttled.push((email.delivery_id, slot));
                 }
                 Some(_) => {}
             }
             changes.push(change);
         }
         delivery::throttle(connection, &throttled).await?;
-        delivery::refuse(connection, &refused, recipient_throttle::EXPIRES_BEFORE).await?;
+        let reason = recipient_throttle::expires_before(false);
+        delivery::refuse(connection, &refused, reason).await?;
         changes.extend(slots.write(connection).await?);
         Ok(changes)
     }

@@ -1,8 +1,8 @@
 //! The throttle per recipient: it delays emails and never drops them, and each has an exact time at which it goes.
 //!
 //! An email gets its slot when it is asked for. The slot is checked when the sender takes the email, for others may have
-//! gone later than planned: after an outage they do not leave all at once. What goes no more frees its slot, and later
-//! emails of the recipient move forward.
+//! gone later than planned: after an outage they do not leave all at once. The arithmetic is in
+//! [`RecipientQueue`](crate::domain::RecipientQueue).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,21 +12,36 @@ use uuid::Uuid;
 
 use crate::{
     db::{
-        delivery::{self, Attempt, Claim, Outcome, Recorded},
-        recipient_slot::{self, Slot, SlotState},
+        delivery::{self, Attempt, Claim, Next, Outcome},
+        recipient_slot,
     },
-    domain::{DeliveryChange, LimitName, MailClass, Recipient, RecipientKey, RecipientLimits},
+    domain::{
+        DeliveryChange, DeliveryState, MailClass, NOTICEABLE, Recipient, RecipientKey,
+        RecipientLimits, RecipientQueue, Slot, SlotState, Turn,
+    },
 };
 
-/// Why an email fails that would have to wait for too long.
-pub const EXPIRES_BEFORE: &str =
+const EXPIRES: &str =
     "so many emails go to this recipient that the link would expire before this one may go";
 
+const LOST_AND_EXPIRES: &str = "the relay's answer was lost; the email may have arrived, and the link would expire before it may be sent once more";
+
+/// Why an email fails that would have to wait for too long.
+#[must_use]
+pub const fn expires_before(may_have_arrived: bool) -> &'static str {
+    if may_have_arrived {
+        LOST_AND_EXPIRES
+    } else {
+        EXPIRES
+    }
+}
+
 /// An email that needs a slot.
-pub struct NewEmail<'a> {
+#[derive(Clone, Copy)]
+pub struct Email<'a> {
     /// Its id.
     pub delivery_id: Uuid,
-    /// What decides its limit.
+    /// Decides its limit and its place among the others.
     pub mail_class: MailClass,
     /// To whom it goes.
     pub recipient: &'a Recipient,
@@ -34,25 +49,18 @@ pub struct NewEmail<'a> {
     pub expire_time: OffsetDateTime,
 }
 
-impl NewEmail<'_> {
-    fn limit_name(&self) -> LimitName {
-        self.mail_class.into()
-    }
-
+impl Email<'_> {
     /// What it is counted by.
     #[must_use]
     pub fn key(&self) -> RecipientKey {
-        RecipientKey::new(self.limit_name(), self.recipient)
+        RecipientKey::new(self.mail_class.into(), self.recipient)
     }
-}
 
-/// Whether an email that is due may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// It may go now, and counts as going.
-    Now,
-    /// It has another slot.
-    At(OffsetDateTime),
+    /// In which order emails are to be given slots: bulk mail last.
+    #[must_use]
+    pub fn order(&self) -> (bool, Uuid) {
+        (self.mail_class == MailClass::Bulk, self.delivery_id)
+    }
 }
 
 /// Some recipients, locked until the end of the transaction, with all their slots. Nothing is written before
@@ -61,17 +69,18 @@ pub struct Slots<'a> {
     limits: &'a RecipientLimits,
     /// Of the transaction.
     now: OffsetDateTime,
-    of_recipients: BTreeMap<RecipientKey, Vec<Slot>>,
+    queues: BTreeMap<RecipientKey, RecipientQueue>,
     /// Where an email is found.
     recipients: HashMap<Uuid, RecipientKey>,
-    changed: HashSet<(Uuid, i32)>,
-    freed: Vec<Uuid>,
+    loaded: HashMap<(Uuid, i32), Slot>,
+    /// Emails that got their times here, which the caller writes.
+    given: HashSet<Uuid>,
     moved: BTreeMap<Uuid, OffsetDateTime>,
 }
 
 impl<'a> Slots<'a> {
-    /// Locks the recipients of emails, and those of `more`. All at once: who locked some and then others would wait in a
-    /// circle.
+    /// Locks the recipients of emails that have slots, and those of `more`. All at once: who locked some and then others
+    /// would wait in a circle.
     ///
     /// # Errors
     /// If the database fails.
@@ -89,85 +98,38 @@ impl<'a> Slots<'a> {
         let mut slots = Self {
             limits,
             now,
-            of_recipients: BTreeMap::new(),
+            queues: BTreeMap::new(),
             recipients: HashMap::new(),
-            changed: HashSet::new(),
-            freed: Vec::new(),
+            loaded: HashMap::new(),
+            given: HashSet::new(),
             moved: BTreeMap::new(),
         };
         if !keys.is_empty() {
             for slot in recipient_slot::lock(connection, &keys).await? {
-                slots.put(slot);
+                slots
+                    .loaded
+                    .insert((slot.delivery_id, slot.slot_number), slot);
+                slots
+                    .recipients
+                    .insert(slot.delivery_id, slot.recipient_key);
+                slots.queue(slot.recipient_key, slot.mail_class).load(slot);
             }
         }
         Ok(slots)
     }
 
-    /// Gives a new email its slot. Answers when it goes, or `None` if it would have to wait until it expires: such an
-    /// email gets no slot.
-    pub fn reserve(&mut self, email: &NewEmail<'_>) -> Option<OffsetDateTime> {
-        let mut slot = Slot {
-            delivery_id: email.delivery_id,
-            slot_number: 1,
-            recipient_key: email.key(),
-            limit_name: email.limit_name(),
-            state: SlotState::Waiting,
-            from_time: self.now,
-            slot_time: self.now,
-        };
-        slot.slot_time = self.next_slot(&slot, |_| true);
-        // What has expired already is not the limit's fault.
-        if slot.slot_time >= email.expire_time && slot.slot_time > self.now {
-            return None;
-        }
-        self.change(slot);
-        Some(slot.slot_time)
+    /// Gives a new email its slot. Answers when it goes, or `None` if its link would expire before.
+    pub fn reserve(&mut self, email: &Email<'_>) -> Option<OffsetDateTime> {
+        let slot = self.new_slot(email);
+        self.queue(slot.recipient_key, slot.mail_class)
+            .reserve(slot, email.expire_time)
     }
 
-    /// Checks the slot of an email that is due against the times at which others went. An email without a slot may go.
-    pub fn take_turn(&mut self, delivery_id: Uuid) -> Turn {
-        let Some(mut slot) = self.last(delivery_id) else {
-            return Turn::Now;
-        };
-        slot.from_time = slot.from_time.max(self.now);
-        let is_used = |other: &Slot| other.state != SlotState::Waiting;
-        let turn = if self.next_slot(&slot, is_used) <= self.now {
-            slot.state = SlotState::Going;
-            slot.slot_time = self.now;
-            Turn::Now
-        } else {
-            slot.state = SlotState::Waiting;
-            slot.slot_time = self.next_slot(&slot, |_| true);
-            Turn::At(slot.slot_time)
-        };
-        self.change(slot);
-        turn
-    }
-
-    /// Gives an email that the sender did not get rid of a slot from `until` on, and answers its time. One that may have
-    /// arrived all the same has used the slot that it had.
-    pub fn put_off(
-        &mut self,
-        delivery_id: Uuid,
-        until: OffsetDateTime,
-        may_have_arrived: bool,
-    ) -> OffsetDateTime {
-        let Some(mut slot) = self.last(delivery_id) else {
-            return until;
-        };
-        if may_have_arrived {
-            self.change(Slot {
-                state: SlotState::Gone,
-                slot_time: self.now,
-                ..slot
-            });
-            slot.slot_number += 1;
-        }
-        slot.state = SlotState::Waiting;
-        slot.from_time = until;
-        slot.slot_time = self.next_slot(&slot, |_| true);
-        self.change(slot);
-        slot.slot_time
+    /// Whether an email that is due may go at this moment.
+    pub fn take_turn(&mut self, email: &Email<'_>) -> Turn {
+        let slot = self.new_slot(email);
+        self.queue(slot.recipient_key, slot.mail_class)
+            .take_turn(slot, email.expire_time)
     }
 
     /// Frees the slots of emails that go no more, and moves later emails of their recipients forward, before others are
@@ -180,107 +142,113 @@ impl<'a> Slots<'a> {
         connection: &mut PgConnection,
         delivery_ids: &[Uuid],
     ) -> Result<(), sqlx::Error> {
-        let keys = delivery_ids.iter().filter_map(|id| self.recipients.get(id));
-        let keys: HashSet<_> = keys.copied().collect();
-        let mut waiting = Vec::new();
-        for key in &keys {
-            let slots = self.of_recipients.entry(*key).or_default();
-            slots.retain(|slot| {
-                slot.state == SlotState::Gone || !delivery_ids.contains(&slot.delivery_id)
-            });
-            let later = slots.iter().filter(|slot| slot.slot_time > self.now);
-            waiting.extend(
-                later
-                    .filter(|slot| slot.state == SlotState::Waiting)
-                    .copied(),
-            );
-        }
-        self.freed.extend_from_slice(delivery_ids);
-        waiting.sort_unstable_by_key(|slot| (slot.slot_time, slot.delivery_id));
-        let ids: Vec<_> = waiting.iter().map(|slot| slot.delivery_id).collect();
-        // What somebody else has at this moment stays where it is.
-        let movable = delivery::lock_waiting(connection, &ids).await?;
-        for mut slot in waiting {
-            slot.from_time = slot.from_time.max(self.now);
-            let slot_time = self.next_slot(&slot, |_| true);
-            if slot_time < slot.slot_time && movable.contains(&slot.delivery_id) {
-                slot.slot_time = slot_time;
-                self.change(slot);
-                self.moved.insert(slot.delivery_id, slot_time);
+        for delivery_id in delivery_ids {
+            if let Some(queue) = self.queue_of(*delivery_id) {
+                queue.free(*delivery_id);
             }
         }
-        Ok(())
+        self.plan(connection).await
     }
 
-    /// Writes all of it. Answers the emails that were moved forward.
+    /// Lets an email that the sender did not get rid of wait for its next slot, as its outcome then says.
+    fn put_off(&mut self, claim: &Claim, outcome: &mut Outcome, next: Next) {
+        let until = next.time_after(self.now);
+        let may_have_arrived = outcome.attempt == Attempt::MayHaveArrived;
+        self.given.insert(claim.delivery_id);
+        let slot_time = match self.queue_of(claim.delivery_id) {
+            Some(queue) => queue.put_off(
+                claim.delivery_id,
+                until,
+                claim.expire_time,
+                may_have_arrived,
+            ),
+            None => Some(until),
+        };
+        match slot_time {
+            Some(slot_time) => outcome.wait_until(slot_time, slot_time - until >= NOTICEABLE),
+            None => {
+                outcome.give_up(expires_before(may_have_arrived || claim.unknown_count > 0));
+            }
+        }
+    }
+
+    /// Writes all of it. Answers the emails whose times changed.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn write(
-        self,
+        mut self,
         connection: &mut PgConnection,
     ) -> Result<Vec<DeliveryChange>, sqlx::Error> {
-        if !self.freed.is_empty() {
-            recipient_slot::free(connection, &self.freed).await?;
-        }
-        let slots = self.of_recipients.values().flatten();
-        let changed: Vec<_> = slots
-            .filter(|slot| self.changed.contains(&(slot.delivery_id, slot.slot_number)))
-            .copied()
-            .collect();
-        recipient_slot::write(connection, &changed).await?;
-        delivery::move_forward(connection, &self.moved).await
-    }
-
-    /// The first time from `slot.from_time` on at which its email may go beside the others of the recipient that
-    /// `counts` says. What is going may arrive at any moment from now on.
-    fn next_slot(&self, slot: &Slot, counts: impl Fn(&Slot) -> bool) -> OffsetDateTime {
-        let others = self.of_recipients.get(&slot.recipient_key);
-        let mut taken: Vec<_> = others
-            .into_iter()
-            .flatten()
-            .filter(|other| !is_same(other, slot) && counts(other))
-            .map(|other| match other.state {
-                SlotState::Going => other.slot_time.max(self.now),
-                SlotState::Waiting | SlotState::Gone => other.slot_time,
-            })
-            .collect();
-        taken.sort_unstable();
-        self.limits
-            .get(slot.limit_name)
-            .next_slot(&taken, slot.from_time)
-    }
-
-    /// The last slot of an email.
-    fn last(&self, delivery_id: Uuid) -> Option<Slot> {
-        let slots = self.of_recipients.get(self.recipients.get(&delivery_id)?)?;
-        slots
+        self.plan(connection).await?;
+        let changes =
+            delivery::reschedule(connection, &self.moved, EXPIRES, LOST_AND_EXPIRES).await?;
+        let failed = changes
             .iter()
-            .filter(|slot| slot.delivery_id == delivery_id)
-            .max_by_key(|slot| slot.slot_number)
-            .copied()
+            .filter(|change| change.state == DeliveryState::Failed);
+        for delivery_id in failed.map(|change| change.delivery_id) {
+            if let Some(queue) = self.queue_of(delivery_id) {
+                queue.free(delivery_id);
+            }
+        }
+        let mut unused = self.loaded;
+        let mut written = Vec::new();
+        for slot in self.queues.values().flat_map(RecipientQueue::slots) {
+            if unused.remove(&(slot.delivery_id, slot.slot_number)) != Some(*slot) {
+                written.push(*slot);
+            }
+        }
+        let freed: Vec<_> = unused.into_keys().collect();
+        recipient_slot::free(connection, &freed).await?;
+        recipient_slot::write(connection, &written).await?;
+        Ok(changes)
     }
 
-    fn change(&mut self, slot: Slot) {
-        self.changed.insert((slot.delivery_id, slot.slot_number));
-        self.put(slot);
+    /// Plans the emails anew that others have at this moment not.
+    async fn plan(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let given = &self.given;
+        let is_waiting = |delivery_id| !given.contains(&delivery_id);
+        let queues = self.queues.values();
+        let movable: Vec<_> = queues
+            .flat_map(|queue| queue.clone().plan(is_waiting))
+            .map(|(delivery_id, _)| delivery_id)
+            .collect();
+        if movable.is_empty() {
+            return Ok(());
+        }
+        let movable = delivery::lock_waiting(connection, &movable).await?;
+        for queue in self.queues.values_mut() {
+            self.moved
+                .extend(queue.plan(|delivery_id| movable.contains(&delivery_id)));
+        }
+        Ok(())
     }
 
-    /// Adds a slot, or puts it in the place of what it was.
-    fn put(&mut self, slot: Slot) {
-        self.recipients.insert(slot.delivery_id, slot.recipient_key);
-        let slots = self.of_recipients.entry(slot.recipient_key).or_default();
-        slots.retain(|other| !is_same(other, &slot));
-        slots.push(slot);
+    fn new_slot(&mut self, email: &Email<'_>) -> Slot {
+        let recipient_key = email.key();
+        self.recipients.insert(email.delivery_id, recipient_key);
+        self.given.insert(email.delivery_id);
+        Slot {
+            delivery_id: email.delivery_id,
+            slot_number: 1,
+            recipient_key,
+            mail_class: email.mail_class,
+            state: SlotState::Waiting,
+            from_time: self.now,
+            slot_time: self.now,
+        }
     }
-}
 
-fn is_same(one: &Slot, other: &Slot) -> bool {
-    (one.delivery_id, one.slot_number) == (other.delivery_id, other.slot_number)
-}
+    fn queue(&mut self, key: RecipientKey, mail_class: MailClass) -> &mut RecipientQueue {
+        let (window, now) = (*self.limits.get(mail_class.into()), self.now);
+        self.queues
+            .entry(key)
+            .or_insert_with(|| RecipientQueue::new(window, now))
+    }
 
-fn may_have_arrived(outcome: &Outcome) -> bool {
-    outcome.attempt == Attempt::MayHaveArrived
+    fn queue_of(&mut self, delivery_id: Uuid) -> Option<&mut RecipientQueue> {
+        self.queues.get_mut(self.recipients.get(&delivery_id)?)
+    }
 }
 
 /// Frees the slots of emails that go no more. Answers the emails that were moved forward.
@@ -298,49 +266,41 @@ pub async fn free(
     slots.write(connection).await
 }
 
-/// Settles the slots of emails whose outcomes were recorded: those that may have arrived have used theirs, those that are
-/// tried again get another, and the others free theirs. Answers the changes to publish.
+/// Settles the slots of emails whose outcomes are to be recorded, of rows that are locked: those that may have arrived
+/// have used theirs, those that are tried again get another, which their outcomes then say, and the others free theirs.
+/// Answers the changes to publish.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn settle(
     connection: &mut PgConnection,
     limits: &RecipientLimits,
-    outcomes: &[(Claim, Outcome)],
-    recorded: &Recorded,
+    now: OffsetDateTime,
+    outcomes: &mut [(Claim, Outcome)],
 ) -> Result<Vec<DeliveryChange>, sqlx::Error> {
-    let Some(now) = recorded.time else {
-        return Ok(Vec::new());
-    };
-    let ours = outcomes
-        .iter()
-        .filter(|(claim, _)| recorded.delivery_ids.contains(&claim.delivery_id))
-        .map(|(claim, outcome)| (claim.delivery_id, outcome));
     // Most emails arrive, and need no lock.
-    let (arrived, others): (Vec<_>, Vec<_>) =
-        ours.partition(|(_, outcome)| may_have_arrived(outcome) && outcome.next.is_none());
-    if !arrived.is_empty() {
-        let arrived: Vec<_> = arrived.iter().map(|(id, _)| *id).collect();
-        recipient_slot::arrived(connection, &arrived).await?;
-    }
-    if others.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<_> = others.iter().map(|(id, _)| *id).collect();
-    let mut slots = Slots::lock(connection, limits, now, &ids, []).await?;
-    let (mut later, mut freed) = (Vec::new(), Vec::new());
-    for (delivery_id, outcome) in others {
-        let Some(next) = outcome.next else {
-            freed.push(delivery_id);
-            continue;
-        };
-        let until = next.time_after(now);
-        let slot = slots.put_off(delivery_id, until, may_have_arrived(outcome));
-        if slot > until {
-            later.push((delivery_id, slot));
+    let has_arrived =
+        |outcome: &Outcome| outcome.attempt == Attempt::MayHaveArrived && outcome.next.is_none();
+    let mut arrived = Vec::new();
+    let (mut freed, mut others) = (Vec::new(), Vec::new());
+    for (claim, outcome) in outcomes {
+        match outcome.next {
+            _ if has_arrived(outcome) => arrived.push(claim.delivery_id),
+            None => freed.push(claim.delivery_id),
+            Some(next) => others.push((claim, outcome, next)),
         }
     }
-    delivery::postpone(connection, &later).await?;
+    recipient_slot::arrived(connection, &arrived).await?;
+    if freed.is_empty() && others.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = others.iter().map(|(claim, ..)| claim.delivery_id);
+    let ids: Vec<_> = ids.chain(freed.iter().copied()).collect();
+    let mut slots = Slots::lock(connection, limits, now, &ids, []).await?;
     slots.free(connection, &freed).await?;
+    others.sort_unstable_by_key(|(claim, ..)| (claim.lane, claim.delivery_id));
+    for (claim, outcome, next) in others {
+        slots.put_off(claim, outcome, next);
+    }
     slots.write(connection).await
 }

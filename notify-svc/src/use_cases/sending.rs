@@ -35,16 +35,16 @@ use self::{
 };
 use crate::{
     db::{
-        delivery::{self, Claim, ClaimStatus, Lane, Next, Outcome},
+        delivery::{self, Claim, ClaimStatus, Lane, Outcome},
         throttle,
     },
-    domain::{DeliveryChange, DeliveryState, RecipientLimits},
+    domain::{DeliveryChange, DeliveryState, NOTICEABLE, RecipientLimits, Turn},
     events,
     limits::SharedLimits,
     mail::{Envelope, MailTransport},
     metrics::Metrics,
     render::Renderer,
-    use_cases::recipient_throttle::{self, Slots, Turn},
+    use_cases::recipient_throttle::{self, Email, Slots},
 };
 
 /// How often due emails are looked for without being woken: what other replicas took in.
@@ -204,30 +204,36 @@ impl<T: MailTransport> Sender<T> {
         let Some(now) = claims.first().map(|claim| claim.claim_time) else {
             return Ok(claims);
         };
-        let (sendable, mut going): (Vec<_>, Vec<_>) = claims
+        let (mut sendable, mut going): (Vec<_>, Vec<_>) = claims
             .into_iter()
             .partition(|claim| claim.status == ClaimStatus::Sendable && claim.mail.is_ok());
-        let ids: Vec<_> = sendable.iter().map(|claim| claim.delivery_id).collect();
-        let mut slots = Slots::lock(connection, limits, now, &ids, []).await?;
-        let (mut waiting, mut expired) = (Vec::new(), Vec::new());
+        sendable.sort_unstable_by_key(|claim| (claim.lane, claim.delivery_id));
+        let keys: Vec<_> = sendable
+            .iter()
+            .filter_map(email)
+            .map(|it| it.key())
+            .collect();
+        let mut slots = Slots::lock(connection, limits, now, &[], keys).await?;
+        let mut waiting = Vec::new();
         for claim in sendable {
-            match slots.take_turn(claim.delivery_id) {
+            match email(&claim).map_or(Turn::Now, |email| slots.take_turn(&email)) {
                 Turn::Now => going.push(claim),
-                Turn::At(slot) if slot < claim.expire_time => {
+                Turn::At(slot) => {
                     self.metrics.throttled(slot - now);
-                    waiting.push((claim, throttled(slot)));
+                    let mut outcome = Outcome::throttled(slot);
+                    outcome.publish =
+                        slot - now >= NOTICEABLE && claim.state != DeliveryState::Unknown;
+                    waiting.push((claim, outcome));
                 }
-                Turn::At(_) => {
-                    expired.push(claim.delivery_id);
-                    let reason = recipient_throttle::EXPIRES_BEFORE;
+                Turn::Never => {
+                    let reason = recipient_throttle::expires_before(claim.unknown_count > 0);
                     waiting.push((claim, Outcome::ended(DeliveryState::Failed, reason)));
                 }
             }
         }
-        slots.free(connection, &expired).await?;
         let mut changes = slots.write(connection).await?;
         if !waiting.is_empty() {
-            changes.extend(delivery::record(connection, &waiting).await?.changes);
+            changes.extend(delivery::record(connection, &waiting).await?);
         }
         self.publish(connection, changes).await?;
         Ok(going)
@@ -280,12 +286,12 @@ impl<T: MailTransport> Sender<T> {
                 None => sendable.push(claim),
                 Some(slot) => {
                     self.metrics.throttled(slot - claim.claim_time);
-                    waiting.push((claim, throttled(slot)));
+                    waiting.push((claim, Outcome::throttled(slot)));
                 }
             }
         }
-        let recorded = delivery::record(connection, &waiting).await?;
-        self.publish(connection, recorded.changes).await?;
+        let changes = delivery::record(connection, &waiting).await?;
+        self.publish(connection, changes).await?;
         Ok(sendable)
     }
 
@@ -304,12 +310,15 @@ impl<T: MailTransport> Sender<T> {
     }
 }
 
-fn throttled(slot: time::OffsetDateTime) -> Outcome {
-    Outcome {
-        next: Some(Next::At(slot)),
-        reason: None,
-        ..Outcome::ended(DeliveryState::Throttled, "")
-    }
+/// What the throttle has to know of an email; `None` if it cannot be read.
+fn email(claim: &Claim) -> Option<Email<'_>> {
+    let mail = claim.mail.as_ref().ok()?;
+    Some(Email {
+        delivery_id: claim.delivery_id,
+        mail_class: claim.mail_class,
+        recipient: &mail.recipient,
+        expire_time: claim.expire_time,
+    })
 }
 
 /// One attempt, in the trace of the event that asked for the email.

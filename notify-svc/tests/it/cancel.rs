@@ -70,7 +70,7 @@ async fn a_waiting_email_is_cancelled_once_and_never_sent() {
     let expected = ("anonymous".to_owned(), "delivery.cancelled".to_owned());
     assert_eq!(entries, [expected]);
 
-    // Its slot passes, and the next one's comes.
+    // Its slot is free, and the next email goes.
     service.reaches(&later, proto::DeliveryState::Sent).await;
     assert_eq!(service.smtp.taken().len(), 2);
     eventually("its states are published", async || {

@@ -191,7 +191,7 @@ async fn old_rows_are_deleted_and_others_stay() {
         "INSERT INTO inbox (event_id, receive_time)
             SELECT gen_random_uuid(), now() - age FROM unnest(ARRAY['29 days', '31 days']::interval[]) AS age;
          INSERT INTO throttles (limit_name, key_hash, arrival_micros)
-            SELECT 'recipient', sha256(age::text::bytea),
+            SELECT 'domain', sha256(age::text::bytea),
                 (extract(epoch FROM now() - age) * 1000000)::bigint
             FROM unnest(ARRAY['0 hours', '2 hours']::interval[]) AS age;
          INSERT INTO revocations (organization_id, invitation_id, send_number, receive_time)

@@ -236,6 +236,127 @@ async fn an_email_whose_answer_was_lost_counts() {
     service.stop().await;
 }
 
+/// Its next slot is a day later.
+#[tokio::test]
+async fn an_email_whose_answer_was_lost_fails_if_its_link_expires_before_its_next_slot() {
+    let service = Service::start(&["--recipient-limit=1/24h"]).await;
+    service.smtp.fail_once(At::Dot, Fault::TakeAndCut);
+    let request = service
+        .request("zoe@example.org")
+        .expiring_in(Duration::hours(23));
+    service.publish(request.message()).await;
+    let failed = service
+        .reaches(&request, proto::DeliveryState::Failed)
+        .await;
+    assert!(
+        failed.reason.contains("may have arrived"),
+        "{}",
+        failed.reason
+    );
+    assert!(failed.reason.contains("expire"), "{}", failed.reason);
+    eventually("it is published", async || {
+        service.published(&request) == [DeliveryState::Queued, DeliveryState::Failed]
+    })
+    .await;
+    service.stop().await;
+}
+
+/// It may have arrived: "cancelled" would say that it was never sent.
+#[tokio::test]
+async fn an_email_whose_answer_was_lost_fails_at_once_when_it_is_revoked() {
+    let service = Service::start(&["--recipient-limit=1/24h"]).await;
+    service.smtp.fail_once(At::Dot, Fault::TakeAndCut);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    service
+        .reaches(&request, proto::DeliveryState::Unknown)
+        .await;
+    service.publish(request.revocation()).await;
+    let failed = service
+        .reaches(&request, proto::DeliveryState::Failed)
+        .await;
+    assert!(
+        failed.reason.contains("answer was lost"),
+        "{}",
+        failed.reason
+    );
+    // What it used stays used, and what it waited for is free.
+    let next = service.request("zoe@example.org");
+    service.publish(next.message()).await;
+    let next = service
+        .reaches(&next, proto::DeliveryState::Throttled)
+        .await;
+    let wait = instant(next.next_attempt_time) - now();
+    assert!(wait < Duration::hours(24), "{wait}");
+    service.stop().await;
+}
+
+/// It waits for the relay then, and for no limit.
+#[tokio::test]
+async fn an_email_whose_slot_has_come_is_queued_while_the_relay_is_away() {
+    let service = Service::start(&[
+        "--recipient-limit=1/1s",
+        "--recipient-gap=0s",
+        "--retry-base=1h",
+    ])
+    .await;
+    let first = service.request("zoe@example.org");
+    service.publish(first.message()).await;
+    service.reaches(&first, proto::DeliveryState::Sent).await;
+    service.smtp.fail_once(At::Data, Fault::Cut);
+    let second = service.request("zoe@example.org");
+    service.publish(second.message()).await;
+    service
+        .reaches(&second, proto::DeliveryState::Throttled)
+        .await;
+    let queued = service.reaches(&second, proto::DeliveryState::Queued).await;
+    assert!(instant(queued.next_attempt_time) > now() + Duration::minutes(20));
+    eventually("it is published", async || {
+        service.published(&second) == [DeliveryState::Throttled, DeliveryState::Queued]
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_single_email_goes_before_waiting_bulk_mail() {
+    let service = Service::start(&["--recipient-limit=1/24h"]).await;
+    let bulk: Vec<_> = (0..3)
+        .map(|_| service.request("zoe@example.org").bulk())
+        .collect();
+    for request in &bulk {
+        service.publish(request.message()).await;
+        eventually("it is taken in", async || {
+            service.delivery(request).await.is_some()
+        })
+        .await;
+    }
+    let first = service.reaches(&bulk[0], proto::DeliveryState::Sent).await;
+    let single = service.request("zoe@example.org");
+    service.publish(single.message()).await;
+    let single = service
+        .reaches(&single, proto::DeliveryState::Throttled)
+        .await;
+    let days = |delivery: &proto::Delivery| {
+        (instant(delivery.next_attempt_time) - instant(first.sent_time) + Duration::HOUR)
+            .whole_days()
+    };
+    assert_eq!(days(&single), 1);
+    for (request, expected) in bulk[1..].iter().zip([2, 3]) {
+        let waiting = service.delivery(request).await.unwrap();
+        assert_eq!(days(&waiting), expected);
+        eventually("the later time is published", async || {
+            let changes = service.changes.lock().unwrap().clone();
+            changes.iter().any(|(change, _)| {
+                change.delivery_id == waiting.delivery_id
+                    && change.throttled_until == waiting.next_attempt_time
+            })
+        })
+        .await;
+    }
+    service.stop().await;
+}
+
 #[tokio::test]
 async fn the_limit_survives_a_restart() {
     let limit = &["--recipient-limit=1/24h", "--recipient-gap=0s"];

@@ -24,8 +24,8 @@ INSERT INTO throttles (limit_name, key_hash, arrival_micros)
 SELECT name, sha256(n::text::bytea), (extract(epoch FROM now()) * 1000000)::bigint + (n % 7200 - 3600) * 1000000::bigint
 FROM generate_series(1, 300000) AS n, unnest(ARRAY['domain', 'organization']) AS name;
 
-INSERT INTO recipient_slots (delivery_id, slot_number, recipient_key, limit_name, state, from_time, slot_time)
-SELECT delivery_id, 1, hashtextextended(recipient, 0), 'MAIL',
+INSERT INTO recipient_slots (delivery_id, slot_number, recipient_key, mail_class, state, from_time, slot_time)
+SELECT delivery_id, 1, hashtextextended(recipient, 0), mail_class,
     CASE WHEN next_attempt_time IS NULL THEN 'GONE' ELSE 'WAITING' END, create_time, coalesce(next_attempt_time, sent_time)
 FROM deliveries WHERE next_attempt_time IS NOT NULL OR sent_time IS NOT NULL;
 

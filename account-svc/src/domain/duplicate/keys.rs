@@ -1,7 +1,7 @@
 //! What accounts that may be the same client are found by: keys that both have, hashed, under one index.
 //!
 //! The hashes are stored. Whoever changes a key, a row of nicknames or fillers, or how names are folded (`any_ascii`
-//! and `unicode-normalization` take part in that), raises [`KEYS_VERSION`].
+//! and `unicode-normalization` take part in that), raises [`KEYS_VERSION`], once there is a release.
 
 use usher_runtime::hidden_debug;
 

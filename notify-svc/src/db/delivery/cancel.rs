@@ -7,7 +7,8 @@ use super::change::{ChangedRow, to_publish};
 use crate::domain::{DeliveryChange, DeliveryState, Revocation};
 
 /// Cancels the waiting emails that `revocations` make void. One that is with the sender at this
-/// moment is left to it: it looks once more before it hands the email over.
+/// moment is left to it: it looks once more before it hands the email over. One whose answer was lost in an earlier attempt
+/// may have arrived, and fails instead.
 ///
 /// # Errors
 /// If the database fails.
@@ -22,8 +23,10 @@ pub async fn cancel_revoked(
     let invitation_ids: Vec<_> = revocations.iter().map(|row| row.invitation_id).collect();
     let rows = change_deliveries!(
         r#"UPDATE deliveries AS delivery
-           SET state = 'CANCELLED', reason = 'the invitation was revoked or replaced by a newer one', next_attempt_time = NULL,
-               encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1,
+           SET state = CASE WHEN unknown_count = 0 THEN 'CANCELLED' ELSE 'FAILED' END,
+               reason = CASE WHEN unknown_count = 0 THEN 'the invitation was revoked or replaced by a newer one'
+                   ELSE 'the relay''s answer was lost, and the invitation was revoked or replaced by a newer one before another attempt' END,
+               next_attempt_time = NULL, encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1,
                lease_token = NULL, lease_expire_time = NULL, update_time = now()
            FROM revocations AS revocation
            WHERE revocation.organization_id = delivery.organization_id
@@ -32,7 +35,7 @@ pub async fn cancel_revoked(
              AND (delivery.organization_id, delivery.invitation_id) IN (
                 SELECT organization_id, invitation_id FROM unnest($1::uuid[], $2::uuid[])
                     AS revoked (organization_id, invitation_id))
-             AND delivery.state IN ('QUEUED', 'THROTTLED')
+             AND delivery.next_attempt_time IS NOT NULL
              AND (delivery.lease_expire_time IS NULL
                 OR delivery.lease_expire_time < now() AND NOT delivery.handing_over)"#,
         "true",

@@ -4,7 +4,6 @@ use std::{collections::HashSet, time::Duration};
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::{
     Claim,
@@ -93,6 +92,20 @@ impl Outcome {
         }
     }
 
+    /// Waits until `time`, for a limit.
+    #[must_use]
+    pub fn throttled(time: OffsetDateTime) -> Self {
+        Self {
+            state: DeliveryState::Throttled,
+            next: Some(Next::At(time)),
+            attempt: Attempt::None,
+            smtp_status: None,
+            reason: None,
+            suppress: false,
+            publish: true,
+        }
+    }
+
     /// Back to the queue for `delay`, through no fault of the email.
     #[must_use]
     pub fn put_back(delay: Duration) -> Self {
@@ -106,28 +119,64 @@ impl Outcome {
             publish: false,
         }
     }
+
+    /// Is taken up at `time`. If that is later than it would be but for a limit, staff should see it.
+    pub fn wait_until(&mut self, time: OffsetDateTime, for_a_limit: bool) {
+        self.next = Some(Next::At(time));
+        if for_a_limit && self.state == DeliveryState::Queued {
+            self.state = DeliveryState::Throttled;
+            self.publish = true;
+        }
+    }
+
+    /// Is not taken up again after all.
+    pub fn give_up(&mut self, reason: &'static str) {
+        self.state = DeliveryState::Failed;
+        self.next = None;
+        self.reason = Some(reason);
+        self.publish = true;
+    }
 }
 
-/// What was recorded.
-#[derive(Debug, Default)]
-pub struct Recorded {
-    /// The emails, in no particular order.
-    pub delivery_ids: HashSet<Uuid>,
-    /// When.
-    pub time: Option<OffsetDateTime>,
-    /// The changes to publish.
-    pub changes: Vec<DeliveryChange>,
+/// Locks those of the emails whose lease is still ours: what became of the others is left to whoever took them over.
+/// Answers the time of the transaction.
+///
+/// # Errors
+/// If the database fails.
+pub async fn lock_held(
+    connection: &mut PgConnection,
+    outcomes: &mut Vec<(Claim, Outcome)>,
+) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    let (delivery_ids, lease_tokens): (Vec<_>, Vec<_>) = outcomes
+        .iter()
+        .map(|(claim, _)| (claim.delivery_id, claim.lease_token))
+        .unzip();
+    let held = sqlx::query!(
+        r#"SELECT delivery.delivery_id, now() AS "now!"
+           FROM deliveries AS delivery
+           JOIN unnest($1::uuid[], $2::uuid[]) AS held (delivery_id, lease_token)
+             ON delivery.delivery_id = held.delivery_id AND delivery.lease_token = held.lease_token
+           ORDER BY delivery.delivery_id
+           FOR UPDATE OF delivery"#,
+        &delivery_ids,
+        &lease_tokens
+    )
+    .fetch_all(connection)
+    .await?;
+    let ids: HashSet<_> = held.iter().map(|row| row.delivery_id).collect();
+    outcomes.retain(|(claim, _)| ids.contains(&claim.delivery_id));
+    Ok(held.first().map(|row| row.now))
 }
 
-/// Records what became of emails whose lease is still ours. Emails that another process took over meanwhile are left
-/// to it.
+/// Records what became of emails whose lease is still ours, and answers the changes to publish. Emails that another
+/// process took over meanwhile are left to it.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn record(
     connection: &mut PgConnection,
     outcomes: &[(Claim, Outcome)],
-) -> Result<Recorded, sqlx::Error> {
+) -> Result<Vec<DeliveryChange>, sqlx::Error> {
     fn column<T>(outcomes: &[(Claim, Outcome)], value: impl Fn(&Outcome) -> T) -> Vec<T> {
         outcomes.iter().map(|(_, outcome)| value(outcome)).collect()
     }
@@ -165,9 +214,5 @@ pub async fn record(
     )
     .fetch_all(connection)
     .await?;
-    Ok(Recorded {
-        delivery_ids: rows.iter().map(|row| row.delivery_id).collect(),
-        time: rows.first().map(|row| row.update_time),
-        changes: to_publish(rows),
-    })
+    Ok(to_publish(rows))
 }

@@ -7,10 +7,10 @@ use time::OffsetDateTime;
 use usher_runtime::{seal::Sealed, trace_context::TraceContext};
 use uuid::Uuid;
 
-use crate::domain::{MailContent, MailKind, Recipient};
+use crate::domain::{DeliveryState, MailClass, MailContent, MailKind, Recipient};
 
 /// Who shares the sender: mails that somebody waits for, and the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
     /// Interactive and security mail.
     Urgent,
@@ -33,6 +33,10 @@ pub struct Claim {
     pub lease_token: Uuid,
     /// Which share of the sender it takes.
     pub lane: Lane,
+    /// How urgent it is.
+    pub mail_class: MailClass,
+    /// Where it stood.
+    pub state: DeliveryState,
     /// What has to be known to send it; `Err` if this version cannot read the row.
     pub mail: Result<Mail, &'static str>,
     /// What was found out about it in the same moment.
@@ -106,7 +110,8 @@ pub async fn claim(
            SET lease_token = gen_random_uuid(), lease_expire_time = now() + make_interval(secs => $2)
            WHERE delivery_id = ANY ($1)
            RETURNING organization_id, delivery_id, invitation_id, send_number,
-                lease_token AS "lease_token!", kind, locale, recipient, content, expire_time, slots_reserved,
+                lease_token AS "lease_token!", mail_class AS "mail_class: MailClass",
+                state AS "state: DeliveryState", kind, locale, recipient, content, expire_time, slots_reserved,
                 encapsulated_key AS "encapsulated_key!", ciphertext AS "ciphertext!",
                 trace_context, attempt_count, unknown_count, handing_over, now() AS "claim_time!",
                 next_attempt_time AS "due_time!", expire_time <= now() AS "expired!",
@@ -135,6 +140,8 @@ struct ClaimedRow {
     invitation_id: Uuid,
     send_number: i32,
     lease_token: Uuid,
+    mail_class: MailClass,
+    state: DeliveryState,
     kind: String,
     locale: String,
     recipient: String,
@@ -163,6 +170,8 @@ impl ClaimedRow {
             send_number: self.send_number,
             lease_token: self.lease_token,
             lane,
+            mail_class: self.mail_class,
+            state: self.state,
             status: self.status(),
             attempt_count: self.attempt_count,
             unknown_count: self.unknown_count,

@@ -57,30 +57,6 @@ pub async fn refuse(
     Ok(())
 }
 
-/// Lets emails that are tried again wait until these times.
-///
-/// # Errors
-/// If the database fails.
-pub async fn postpone(
-    connection: &mut PgConnection,
-    times: &[(Uuid, OffsetDateTime)],
-) -> Result<(), sqlx::Error> {
-    if times.is_empty() {
-        return Ok(());
-    }
-    let (delivery_ids, times): (Vec<_>, Vec<_>) = times.iter().copied().unzip();
-    sqlx::query!(
-        "UPDATE deliveries SET next_attempt_time = slot.time
-         FROM unnest($1::uuid[], $2::timestamptz[]) AS slot (delivery_id, time)
-         WHERE deliveries.delivery_id = slot.delivery_id AND next_attempt_time IS NOT NULL",
-        &delivery_ids,
-        &times
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Locks those of the emails that wait and that nobody has at this moment. Waits for nobody.
 ///
 /// # Errors
@@ -103,13 +79,16 @@ pub async fn lock_waiting(
     Ok(locked.into_iter().collect())
 }
 
-/// Gives emails that are locked an earlier time, and answers the changes to publish.
+/// Gives emails that are locked another time, and answers the changes to publish. An email whose link expires before
+/// fails, for `too_late`, or for `lost` if it may have arrived.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn move_forward(
+pub async fn reschedule(
     connection: &mut PgConnection,
     times: &BTreeMap<Uuid, OffsetDateTime>,
+    too_late: &str,
+    lost: &str,
 ) -> Result<Vec<DeliveryChange>, sqlx::Error> {
     if times.is_empty() {
         return Ok(Vec::new());
@@ -117,14 +96,23 @@ pub async fn move_forward(
     let (delivery_ids, times): (Vec<_>, Vec<_>) = times.iter().unzip();
     let rows = change_deliveries!(
         r#"UPDATE deliveries AS delivery
-           SET next_attempt_time = slot.time, revision = revision + 1, update_time = now(),
-               state = CASE WHEN delivery.state = 'THROTTLED' AND slot.time <= now() THEN 'QUEUED'
-                   ELSE delivery.state END
+           SET next_attempt_time = CASE WHEN slot.time < expire_time THEN slot.time END,
+               encapsulated_key = CASE WHEN slot.time < expire_time THEN encapsulated_key END,
+               ciphertext = CASE WHEN slot.time < expire_time THEN ciphertext END,
+               state = CASE WHEN slot.time >= expire_time THEN 'FAILED'
+                   WHEN delivery.state = 'UNKNOWN' THEN 'UNKNOWN'
+                   WHEN slot.time > now() THEN 'THROTTLED'
+                   ELSE 'QUEUED' END,
+               reason = CASE WHEN slot.time < expire_time THEN reason
+                   WHEN unknown_count = 0 THEN $3 ELSE $4 END,
+               revision = revision + 1, update_time = now()
            FROM unnest($1::uuid[], $2::timestamptz[]) AS slot (delivery_id, time)
            WHERE delivery.delivery_id = slot.delivery_id"#,
         "true",
         &delivery_ids,
-        &times
+        &times,
+        too_late,
+        lost
     )
     .fetch_all(connection)
     .await?;

@@ -17,7 +17,7 @@ use crate::{
         delivery::{self, Claim, Mark, Outcome},
         suppression,
     },
-    domain::RecipientLimits,
+    domain::{DeliveryState, RecipientLimits},
     events,
     metrics::Metrics,
     use_cases::recipient_throttle,
@@ -76,12 +76,20 @@ impl Record {
 
     async fn record(&self, outcomes: &[(Claim, Outcome)]) -> Result<(), sqlx::Error> {
         let mut tx = begin(&self.pool, Scope::Platform).await?;
-        let recorded = delivery::record(&mut tx, outcomes).await?;
-        suppression::insert(&mut tx, outcomes).await?;
+        let mut outcomes = outcomes.to_vec();
+        let Some(now) = delivery::lock_held(&mut tx, &mut outcomes).await? else {
+            return Ok(());
+        };
+        for (claim, outcome) in &mut outcomes {
+            // Its slot has come; what it waits for now is the relay.
+            outcome.publish |= claim.state == DeliveryState::Throttled;
+        }
         let limits = &self.recipient_limits;
-        let moved = recipient_throttle::settle(&mut tx, limits, outcomes, &recorded).await?;
+        let moved = recipient_throttle::settle(&mut tx, limits, now, &mut outcomes).await?;
         let are_moved = !moved.is_empty();
-        let changes: Vec<_> = recorded.changes.into_iter().chain(moved).collect();
+        let recorded = delivery::record(&mut tx, &outcomes).await?;
+        suppression::insert(&mut tx, &outcomes).await?;
+        let changes: Vec<_> = recorded.into_iter().chain(moved).collect();
         let states: Vec<_> = changes.iter().map(|change| change.state).collect();
         let events = changes.into_iter().map(events::delivery_changed).collect();
         outbox::add(&mut tx, events).await?;
