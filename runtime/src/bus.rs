@@ -72,9 +72,7 @@ pub enum PublishError {
     #[error("the broker is not connected; publish again when it is back")]
     Disconnected,
     /// The broker refuses to declare exchanges and queues.
-    #[error(
-        "the broker refuses Usher's exchanges or queues; the line before this one in the log says why"
-    )]
+    #[error("the broker refuses Usher's exchanges or queues; the log and /readyz say why")]
     Undeclared,
     /// No confirm within the time allowed.
     #[error("no confirm in time; look for memory or disk alarms of the broker, then publish again")]

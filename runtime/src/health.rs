@@ -57,7 +57,7 @@ impl Readiness {
         problems.extend(self.database.clone().err());
         if let Err(why) = &self.broker {
             problems.push(format!(
-                "the broker is not connected, events wait in the outbox: {why}"
+                "the broker cannot be used, events wait in the outbox: {why}"
             ));
         }
         for worker in &self.workers_down {

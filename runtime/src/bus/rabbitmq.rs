@@ -7,6 +7,7 @@ mod consumer;
 mod dead_letters;
 mod link;
 mod publisher;
+mod refusals;
 mod wire;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,6 +20,7 @@ use usher_proto::topology::{self, Queue};
 pub(super) use self::consumer::{Receipt, Subscription};
 use self::link::Link;
 use self::publisher::Publisher;
+use self::refusals::Refusals;
 use self::wire::{Names, Outgoing};
 use super::{BusError, Message, PublishError};
 
@@ -42,6 +44,7 @@ struct Inner {
     /// The channels that no batch is using. One batch at a time on each: returned messages carry no trace of the
     /// batch that they belong to.
     idle_publishers: Mutex<Vec<Publisher>>,
+    refusals: Refusals,
 }
 
 impl RabbitMq {
@@ -62,6 +65,7 @@ impl RabbitMq {
             names: Names::new(prefix),
             consuming: OnceLock::new(),
             idle_publishers: Mutex::default(),
+            refusals: Refusals::default(),
         })))
     }
 
@@ -133,7 +137,7 @@ impl RabbitMq {
             .await
             .map_err(|_| PublishError::Disconnected)?
             .ok_or(PublishError::Closed)?;
-        Publisher::open(connection, &self.0.names).await
+        Publisher::open(connection, &self.0.names, &self.0.refusals).await
     }
 
     pub(super) fn subscribe(&self, queue: Queue) -> Subscription {
@@ -146,6 +150,10 @@ impl RabbitMq {
         })
     }
 
+    fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+
     fn names(&self) -> &Names {
         &self.0.names
     }
@@ -153,7 +161,12 @@ impl RabbitMq {
     /// Why events do not flow; `None` if they do.
     pub(super) fn problem(&self) -> Option<String> {
         let consuming = || self.0.consuming.get().and_then(Link::problem);
-        self.0.publishing.problem().or_else(consuming)
+        let refusal = || self.0.refusals.problem();
+        self.0
+            .publishing
+            .problem()
+            .or_else(consuming)
+            .or_else(refusal)
     }
 
     pub(super) async fn connected(&self) {

@@ -126,11 +126,14 @@ async fn an_exchange_of_another_type_is_no_lost_connection() {
     let bus = broker.bus(&amqp_url());
     let refused = bus.publish(&[event(DELIVERY)]).await;
     assert_eq!(refused, [Err(PublishError::Undeclared)]);
+    let problem = bus.problem().expect("it is shown by readiness");
+    assert!(problem.contains("refuses"), "{problem}");
     channel
         .exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default())
         .await
         .expect("delete");
     assert_eq!(bus.publish(&[event(DELIVERY)]).await, [Ok(())]);
+    assert_eq!(bus.problem(), None);
     bus.close().await;
     broker.remove().await;
 }

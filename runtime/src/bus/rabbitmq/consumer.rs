@@ -73,14 +73,14 @@ impl QueueConsumer {
             match self.start(&live).await {
                 Ok((consumer, channel)) => {
                     backoff.reset();
+                    self.bus.refusals().clear(self.queue.name);
                     tokio::select! {
                         () = self.pass_on(consumer, channel, received) => {}
                         () = live.lost() => {}
                     }
                 }
                 Err(error) if live.is_usable() => {
-                    let queue = self.queue.name;
-                    tracing::warn!(queue, error, "cannot subscribe; trying again");
+                    self.bus.refusals().note(self.queue.name, error);
                 }
                 Err(_) => {} // The link tells of it.
             }

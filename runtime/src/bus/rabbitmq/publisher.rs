@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::super::PublishError;
 use super::ANSWER_TIMEOUT;
 use super::link::Live;
+use super::refusals::Refusals;
 use super::wire::{self, Names, Outgoing};
 
 /// Messages that are sent ahead of their confirms. More gains little and makes outages more expensive.
@@ -20,6 +21,9 @@ const OUTSTANDING_CONFIRMS: usize = 500;
 /// another queue takes its events too, nothing fails: the broker confirms what is lost to Usher.
 const DECLARATION_LIFETIME: Duration = Duration::from_secs(15);
 
+/// What is refused when the broker does not declare the topology.
+const PUBLISHING: &str = "publishing";
+
 /// A channel on which the topology was declared.
 pub(super) struct Publisher {
     live: Arc<Live>,
@@ -28,32 +32,30 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) async fn open(live: Arc<Live>, names: &Names) -> Result<Self, PublishError> {
+    pub(super) async fn open(
+        live: Arc<Live>,
+        names: &Names,
+        refusals: &Refusals,
+    ) -> Result<Self, PublishError> {
         let opening = async {
             let channel = live.channel().await?;
             names.declare_all(&channel).await?;
             channel
                 .confirm_select(ConfirmSelectOptions::default())
                 .await?;
-            Ok(channel)
+            Ok::<_, lapin::Error>(channel)
         };
         let declared = Instant::now();
-        // Such as permissions that are missing, or an exchange of that name and another type.
-        let refused = |error: &lapin::Error| {
-            let is_refusal = live.is_usable();
-            if is_refusal {
-                tracing::warn!(%error, "the broker refuses Usher's exchanges or queues");
+        let opening = async { Ok(opening.await) };
+        let channel = match answer(&live, opening).await? {
+            Ok(channel) => channel,
+            Err(error) if live.is_usable() => {
+                refusals.note(PUBLISHING, error.to_string());
+                return Err(PublishError::Undeclared);
             }
-            is_refusal
+            Err(_) => return Err(PublishError::Disconnected),
         };
-        let opening = async { Ok(opening.await.map_err(|error| refused(&error))) };
-        let channel = answer(&live, opening).await?.map_err(|is_refusal| {
-            if is_refusal {
-                PublishError::Undeclared
-            } else {
-                PublishError::Disconnected
-            }
-        })?;
+        refusals.clear(PUBLISHING);
         Ok(Self {
             live,
             channel,
