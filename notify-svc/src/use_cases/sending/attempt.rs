@@ -231,7 +231,7 @@ impl<T: MailTransport> Attempts<T> {
                 suppress: true,
                 ..ended("the mailbox does not exist")
             },
-            Verdict::Retry => {
+            Verdict::Retry | Verdict::Policy => {
                 let delay = self.retry_delay(claim.attempt_count);
                 if claim.claim_time + delay >= claim.expire_time {
                     return ended("the relay refused the email for so long that its link expires");
