@@ -12,7 +12,8 @@ run: ## Brings up both services in one process, to try them out
 	cargo run $$features
 
 test: ## Runs all tests on a PostgreSQL and a RabbitMQ of their own
-	tests/servers cargo test --workspace
+	@tests/tools/ensure smtp-sink >/dev/null
+	PATH="$$PATH:$$(tests/tools/ensure smtp-sink)" tests/servers cargo test --workspace
 	tests/e2e/run
 	tests/browser/run
 

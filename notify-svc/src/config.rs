@@ -145,8 +145,9 @@ pub struct NotifyArgs {
     pub send_concurrency: usize,
 
     /// Time after which an email that was being handed over is taken from a process that does not answer any
-    /// more; longer than sending one email may take
-    #[arg(long, env = "SEND_LEASE", default_value = "3m", value_parser = positive_duration)]
+    /// more; longer than sending one email may take, which is four times `SMTP_COMMAND_TIMEOUT` plus
+    /// `SMTP_DATA_TIMEOUT`. Only emails that a process was handing over when it was killed wait so long
+    #[arg(long, env = "SEND_LEASE", default_value = "15m", value_parser = positive_duration)]
     pub send_lease: Duration,
 
     /// Delay before an email that was refused for now is tried again; doubles with each refusal
@@ -175,8 +176,9 @@ pub struct NotifyArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "SMTP relay")]
 pub struct SmtpArgs {
-    /// The relay: `smtp://host[:port]` (STARTTLS where offered), `smtp+starttls://` (STARTTLS required),
-    /// `smtps://` (TLS from the first byte) or `smtp+plaintext://` (never encrypted)
+    /// The relay: `smtp://host[:port]` (port 25) or `smtp+starttls://` (587), both with STARTTLS, which only
+    /// `smtp://localhost` and other addresses of this machine go without where it is not offered; `smtps://` (465, TLS
+    /// from the first byte); or `smtp+plaintext://` (25, never encrypted), for a relay in a network that is trusted
     #[arg(
         long,
         env = "SMTP_URL",
@@ -231,16 +233,19 @@ pub struct SmtpArgs {
     #[arg(long, env = "SMTP_IDLE_TIMEOUT", default_value = "30s", value_parser = positive_duration)]
     pub smtp_idle_timeout: Duration,
 
-    /// Longest wait for the connection, and for the TLS handshake
-    #[arg(long, env = "SMTP_CONNECT_TIMEOUT", default_value = "10s", value_parser = positive_duration)]
+    /// Longest wait for a connection to one address of the relay, and for the TLS handshake; all addresses together
+    /// have twice that
+    #[arg(long, env = "SMTP_CONNECT_TIMEOUT", default_value = "30s", value_parser = positive_duration)]
     pub smtp_connect_timeout: Duration,
 
-    /// Longest wait for the reply to a command
-    #[arg(long, env = "SMTP_COMMAND_TIMEOUT", default_value = "15s", value_parser = positive_duration)]
+    /// Longest wait for the whole reply to a command. RFC 5321 has five minutes; but nothing is accepted before the
+    /// content, so giving up sooner costs another attempt and no more, and other emails need the connection
+    #[arg(long, env = "SMTP_COMMAND_TIMEOUT", default_value = "1m", value_parser = positive_duration)]
     pub smtp_command_timeout: Duration,
 
-    /// Longest wait for the reply to an email
-    #[arg(long, env = "SMTP_DATA_TIMEOUT", default_value = "1m", value_parser = positive_duration)]
+    /// Longest wait for the reply to an email. Ten minutes (RFC 5321): with less, an email that the relay takes long
+    /// to store is sent twice
+    #[arg(long, env = "SMTP_DATA_TIMEOUT", default_value = "10m", value_parser = positive_duration)]
     pub smtp_data_timeout: Duration,
 }
 

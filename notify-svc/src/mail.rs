@@ -38,7 +38,12 @@ pub enum SendError {
     /// The relay cannot be reached or does not let us in: no email can go.
     #[error("{0}")]
     Relay(String),
-    /// The relay went before it could accept the email: it was not accepted for certain.
+    /// The relay closed a connection that was kept open, before anything of the email was accepted: nothing is said
+    /// about the relay or the email, which goes at once over a new connection.
+    #[error("the connection was closed while it was not used")]
+    Stale,
+    /// The relay went before it could accept the email, or said that it is going (421): it was not accepted for
+    /// certain.
     #[error("the connection was lost before the end of the email")]
     Interrupted,
     /// The relay refused it.
@@ -73,9 +78,10 @@ pub trait MailTransport: Clone + Send + Sync + 'static {
 
 /// An open way for emails. Takes care of itself when it is dropped.
 pub trait MailConnection: Send {
-    /// Hands an email over and waits for the answer: `Ok` means that the relay has taken responsibility.
+    /// Hands an email over and waits for the answer: `Ok` means that the relay has taken responsibility. Never
+    /// [`SendError::Stale`].
     ///
-    /// Not to be cancelled: the connection would be out of step.
+    /// Not to be cancelled: nobody would know whether the email was accepted.
     fn send(self, mail: &OutgoingMail) -> impl Future<Output = Result<Reply, SendError>> + Send;
 }
 

@@ -1,14 +1,20 @@
 //! The SMTP relay: where it is, how it is spoken to, and a pool of connections to it.
 //!
-//! The protocol and its parser are lettre's; the pool is ours. lettre's own cannot be told how many
-//! connections to open, gives no timeout to a single command, and returns a connection that is out of
-//! step to the pool when a `send` is cancelled.
+//! A small client of our own for one email to one recipient at a time: what a library leaves open is what decides
+//! whether an email is sent twice or never. It knows whether the final dot may have left, reads the replies of
+//! pipelined commands, and never takes anything that came before TLS for an answer. `reply` reads what a relay says,
+//! `domain/reply.rs` judges what it means for the email.
 
 mod address;
-mod bounded;
 mod connection;
+mod content;
+mod dial;
+mod extensions;
 mod pool;
+mod reply;
 mod tls;
+mod transaction;
+mod wire;
 
 pub use address::{InvalidRelayUrl, RelayUrl, Security};
 pub use connection::SmtpTimeouts;

@@ -1,17 +1,18 @@
 //! Where the relay is, in one setting.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 /// How the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
-    /// `smtp://`: with STARTTLS where the relay offers it.
+    /// `smtp://` to this machine: with STARTTLS where the relay offers it.
     Opportunistic,
-    /// `smtp+starttls://`: with STARTTLS, or not at all.
+    /// `smtp+starttls://`, and `smtp://` to another machine: with STARTTLS, or not at all. Whoever is between could
+    /// take the offer out of the relay's answer.
     StartTls,
     /// `smtps://`: TLS from the first byte (RFC 8314).
     Implicit,
-    /// `smtp+plaintext://`: never; for a relay in the same pod or a test.
+    /// `smtp+plaintext://`: never; for a relay without TLS in a network that is trusted.
     Plaintext,
 }
 
@@ -22,7 +23,7 @@ pub struct RelayUrl {
     pub security: Security,
     /// Name or address, without brackets.
     pub host: String,
-    /// Port; 465 for implicit TLS, 587 for STARTTLS, else 25.
+    /// Port; by default 465 for `smtps://`, 587 for `smtp+starttls://`, else 25.
     pub port: u16,
 }
 
@@ -31,8 +32,8 @@ pub struct RelayUrl {
 pub enum InvalidRelayUrl {
     /// It has another shape.
     #[error(
-        "expected smtp://host[:port] (STARTTLS where offered), smtp+starttls:// (required), smtps:// (TLS \
-         from the first byte) or smtp+plaintext:// (never)"
+        "expected smtp://host[:port] or smtp+starttls:// (STARTTLS; smtp://localhost where it is offered), smtps:// \
+         (TLS from the first byte) or smtp+plaintext:// (never)"
     )]
     Malformed,
     /// It holds a login.
@@ -61,11 +62,24 @@ impl FromStr for RelayUrl {
             return Err(InvalidRelayUrl::Malformed);
         }
         let port = port.map_or(Some(default_port), |port| port.parse().ok());
+        let security = match security {
+            Security::Opportunistic if !is_this_machine(host) => Security::StartTls,
+            security => security,
+        };
         Ok(Self {
             security,
             host: host.to_owned(),
             port: port.ok_or(InvalidRelayUrl::Malformed)?,
         })
+    }
+}
+
+/// `localhost` and names under it (RFC 6761, section 6.3), 127.0.0.0/8 and `::1`.
+fn is_this_machine(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
 }
 
@@ -110,6 +124,28 @@ mod tests {
     #[rstest]
     #[case("smtp://localhost", Security::Opportunistic, "localhost", 25)]
     #[case("smtp://127.0.0.1:2525/", Security::Opportunistic, "127.0.0.1", 2525)]
+    #[case(
+        "smtp://Relay.Localhost.",
+        Security::Opportunistic,
+        "Relay.Localhost.",
+        25
+    )]
+    #[case(
+        "smtp://[::ffff:127.0.0.9]",
+        Security::Opportunistic,
+        "::ffff:127.0.0.9",
+        25
+    )]
+    #[case("smtp://relay", Security::StartTls, "relay", 25)]
+    #[case(
+        "smtp://localhost.example.org",
+        Security::StartTls,
+        "localhost.example.org",
+        25
+    )]
+    #[case("smtp://192.0.2.1:587", Security::StartTls, "192.0.2.1", 587)]
+    #[case("smtp://[2001:db8::1]", Security::StartTls, "2001:db8::1", 25)]
+    #[case("smtp+plaintext://relay", Security::Plaintext, "relay", 25)]
     #[case(
         "smtp+starttls://mail.example.org",
         Security::StartTls,

@@ -1,303 +1,200 @@
-//! One SMTP connection: every command with a timeout, every error dropping what is out of step.
+//! Opens an SMTP connection: greeting, EHLO, TLS, login.
 
-use std::{
-    error::Error as _,
-    fmt::Display,
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use lettre::transport::smtp::{
-    Error,
-    authentication::{Credentials, Mechanism},
-    client::{AsyncSmtpConnection, AsyncTokioStream},
-    commands::{Data, Mail, Noop, Quit, Rcpt, Rset},
-    extension::{ClientId, Extension, MailBodyParameter, MailParameter},
-    response::Response,
-};
-use secrecy::ExposeSecret as _;
-use tokio::{net::TcpStream, time::timeout};
+use data_encoding::BASE64;
+use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
+use tokio::time::Instant;
 
 use super::{
-    Security, SmtpSettings,
-    bounded::{Allowance, BoundedStream},
+    Security, SmtpLogin, SmtpSettings,
+    dial::dial,
+    extensions::Extensions,
+    reply::ServerReply,
     tls::Tls,
+    wire::{NoReply, Wire},
 };
-use crate::{
-    domain::{Reply, Stage},
-    mail::{OutgoingMail, SendError},
-};
+use crate::{domain::Stage, mail::SendError};
 
-const TLS_FAILED: &str =
-    "the TLS handshake failed; for a certificate of an authority of your own set SMTP_CA_FILE";
-
-/// How long the relay may take. RFC 5321, section 4.5.3.2, asks for minutes from servers that talk to
-/// strangers; this is our own relay.
+/// How long the relay may take.
 #[derive(Debug, Clone, Copy)]
 pub struct SmtpTimeouts {
-    /// For the TCP connection and the TLS handshake each.
+    /// For the connection to one address, and for the TLS handshake; all addresses together have twice that.
     pub connect: Duration,
-    /// For the reply to a command.
+    /// For the whole reply to a command.
     pub command: Duration,
-    /// For the reply to the final dot, which is when the relay stores the email.
+    /// For the reply to the final dot, which is when the relay stores the email (RFC 5321, section 4.5.3.2.6: with less
+    /// than ten minutes emails are sent twice).
     pub data: Duration,
 }
 
 impl SmtpTimeouts {
-    /// The longest that sending one email over an open connection can take.
+    /// The longest that opening a connection takes.
+    #[must_use]
+    pub fn longest_open(&self) -> Duration {
+        // The connection, TLS; then greeting, EHLO and login, not each of which needs its longest time.
+        self.connect * 3 + self.command * 2
+    }
+
+    /// The longest that sending one email takes, a new connection in place of a dead one included.
     #[must_use]
     pub fn longest_send(&self) -> Duration {
-        // MAIL, RCPT, DATA, the content, and RSET after a refusal.
+        // RSET after a refusal, MAIL, RCPT, DATA; the content has what they leave.
         self.command * 4 + self.data
     }
 }
 
-/// An open connection that is in step.
+/// What can be done with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The next email can go.
+    Ready,
+    /// An email was refused, and the relay may still have its envelope: RSET comes first.
+    NeedsReset,
+    /// Nothing: it is out of step, or something is under way.
+    Unusable,
+}
+
+/// An open connection.
 pub struct Connection {
-    smtp: AsyncSmtpConnection,
-    timeouts: SmtpTimeouts,
-    /// For the reply to each command.
-    allowance: Allowance,
-    /// Emails sent over it.
+    pub(super) wire: Wire,
+    pub(super) extensions: Extensions,
+    pub(super) timeouts: SmtpTimeouts,
+    pub(super) state: State,
+    /// Whether it was used for an email.
+    pub(super) was_used: bool,
+    /// Emails that the relay accepted over it.
     pub sent: u32,
     /// When it was last used.
     pub used: Instant,
 }
 
 impl Connection {
-    /// Connects, encrypts, logs in.
-    pub async fn open(settings: &SmtpSettings, tls: Option<&Tls>) -> Result<Self, SendError> {
-        let timeouts = settings.timeouts;
-        let address = (settings.url.host.as_str(), settings.url.port);
-        let tcp = timeout(timeouts.connect, TcpStream::connect(address))
-            .await
-            .map_err(|_| unusable("no connection in time"))?
-            .map_err(|error| unusable(format!("no connection: {error}")))?;
-        // Without this each email waits 40 ms for a delayed acknowledgement.
-        tcp.set_nodelay(true)
-            .map_err(|error| unusable(format!("no connection: {error}")))?;
-
-        let hello = ClientId::Domain(settings.ehlo_name.clone());
-        let implicit = settings.url.security == Security::Implicit;
-        let allowance = Allowance::new();
-        let stream = BoundedStream::new(tcp, allowance.clone());
-        let greeting = async {
-            let stream: Box<dyn AsyncTokioStream> = match tls {
-                Some(tls) if implicit => {
-                    let encrypted = tls.encrypt(stream).await;
-                    Box::new(encrypted.map_err(|_| unusable(TLS_FAILED))?)
-                }
-                _ => Box::new(stream),
-            };
-            AsyncSmtpConnection::connect_with_transport(stream, &hello)
-                .await
-                .map_err(|error| refusal(Stage::Connect, &error, &allowance))
-        };
-        let smtp = timeout(timeouts.connect + timeouts.command, greeting)
-            .await
-            .map_err(|_| unusable("no greeting in time"))??;
-        let mut connection = Self {
-            smtp,
-            timeouts,
-            allowance,
-            sent: 0,
-            used: Instant::now(),
-        };
-        let encrypted = implicit || connection.start_tls(settings, tls, &hello).await?;
-        connection.log_in(settings, encrypted).await?;
-        Ok(connection)
-    }
-
-    /// Whether the connection is encrypted afterwards.
-    async fn start_tls(
-        &mut self,
+    /// Connects, encrypts and logs in, until `deadline`.
+    ///
+    /// Fails with [`SendError::Relay`] or a refusal at [`Stage::Connect`].
+    pub async fn open(
         settings: &SmtpSettings,
         tls: Option<&Tls>,
-        hello: &ClientId,
-    ) -> Result<bool, SendError> {
-        let Some(tls) = tls else { return Ok(false) };
-        if !self.smtp.can_starttls() {
-            return match settings.url.security {
-                Security::StartTls => Err(unusable("it offers no STARTTLS")),
-                _ => Ok(false),
-            };
+        deadline: Instant,
+    ) -> Result<Self, SendError> {
+        let timeouts = settings.timeouts;
+        let deadline = deadline.min(Instant::now() + timeouts.longest_open());
+        let (url, limit) = (&settings.url, timeouts.command);
+        let tcp = dial(&url.host, url.port, timeouts.connect)
+            .await
+            .map_err(|error| unusable(format!("no connection: {error}")))?;
+        let mut wire = Wire::new(tcp, deadline);
+        if let (Some(tls), Security::Implicit) = (tls, url.security) {
+            wire = wire.encrypt(tls, timeouts.connect).await?;
         }
-        self.allowance.renew();
-        let upgrade = self.smtp.starttls(tls.upgrade.clone(), hello);
-        match timeout(self.timeouts.connect + self.timeouts.command, upgrade).await {
-            Ok(Ok(())) => Ok(true),
-            Ok(Err(error)) if error.status().is_none() && !self.allowance.is_used_up() => {
-                Err(unusable(TLS_FAILED))
+        let greeting = wire.reply(limit).await;
+        expect("greeting", greeting, |reply| reply.code / 100 == 2)?;
+        let mut extensions = say_hello(&mut wire, settings).await?;
+        if let Some(tls) = tls.filter(|_| !wire.is_encrypted()) {
+            if extensions.offers("STARTTLS") {
+                let answer = wire.exchange("STARTTLS\r\n", limit).await;
+                expect("STARTTLS", answer, |reply| reply.code == 220)?;
+                wire = wire.encrypt(tls, timeouts.connect).await?;
+                // What was said before could have been said by anybody (RFC 3207, section 4.2).
+                extensions = say_hello(&mut wire, settings).await?;
+            } else if url.security == Security::StartTls {
+                return Err(unusable(
+                    "it offers no STARTTLS; smtp+plaintext:// in SMTP_URL sends without",
+                ));
             }
-            Ok(Err(error)) => Err(refusal(Stage::Connect, &error, &self.allowance)),
-            Err(_) => Err(unusable("no TLS in time")),
         }
+        if let Some(login) = &settings.login {
+            log_in(&mut wire, &extensions, login, limit).await?;
+        }
+        Ok(Self {
+            wire,
+            extensions,
+            timeouts,
+            state: State::Ready,
+            was_used: false,
+            sent: 0,
+            used: Instant::now(),
+        })
     }
 
-    async fn log_in(&mut self, settings: &SmtpSettings, encrypted: bool) -> Result<(), SendError> {
-        let Some(login) = &settings.login else {
-            return Ok(());
-        };
-        if !encrypted && !login.allow_plaintext {
-            return Err(unusable(
-                "the connection is not encrypted, and the password is not sent in the clear",
-            ));
-        }
-        let credentials = Credentials::new(
-            login.username.clone(),
-            login.password.expose_secret().to_owned(),
-        );
-        self.allowance.renew();
-        let attempt = self
-            .smtp
-            .auth(&[Mechanism::Plain, Mechanism::Login], &credentials);
-        match timeout(self.timeouts.command, attempt).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_client() => {
-                Err(unusable("it offers neither AUTH PLAIN nor AUTH LOGIN"))
-            }
-            Ok(Err(error)) => Err(refusal(Stage::Connect, &error, &self.allowance)),
-            Err(_) => Err(unusable("no answer to AUTH in time")),
-        }
-    }
-
-    /// Hands an email over. After any error but [`SendError::Refused`] and [`SendError::NeedsSmtpUtf8`]
-    /// the connection is out of step.
-    pub async fn send(&mut self, mail: &OutgoingMail) -> Result<Reply, SendError> {
-        let parameters = self.mail_parameters(mail)?;
-        self.command(
-            Stage::Mail,
-            Mail::new(Some(mail.sender.clone()), parameters),
-        )
-        .await?;
-        self.command(
-            Stage::Recipient,
-            Rcpt::new(mail.recipient.clone(), Vec::new()),
-        )
-        .await?;
-        self.command(Stage::Data, Data).await?;
-
-        let ended = AtomicBool::new(false);
-        let content = Content {
-            raw: Some(&mail.raw),
-            ended: &ended,
-        };
-        self.allowance.renew();
-        let reply = timeout(self.timeouts.data, self.smtp.message_iter(content)).await;
-        let lost = if ended.load(Ordering::Relaxed) {
-            SendError::AnswerLost
-        } else {
-            // RFC 5321, section 4.1.1.4: without the final dot nothing is delivered.
-            SendError::Interrupted
-        };
-        match reply {
-            Ok(Ok(response)) => {
-                self.sent += 1;
-                self.used = Instant::now();
-                Ok(accepted(&response))
-            }
-            Ok(Err(error)) if error.status().is_some() => {
-                Err(refusal(Stage::Content, &error, &self.allowance))
-            }
-            Ok(Err(_)) | Err(_) => Err(lost),
-        }
-    }
-
-    fn mail_parameters(&self, mail: &OutgoingMail) -> Result<Vec<MailParameter>, SendError> {
-        let mut parameters = Vec::new();
-        let server = self.smtp.server_info();
-        let address: &str = mail.recipient.as_ref();
-        if !address.is_ascii() {
-            if !server.supports_feature(Extension::SmtpUtfEight) {
-                return Err(SendError::NeedsSmtpUtf8);
-            }
-            parameters.push(MailParameter::SmtpUtfEight);
-        }
-        if !mail.raw.is_ascii() && server.supports_feature(Extension::EightBitMime) {
-            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
-        }
-        Ok(parameters)
-    }
-
-    /// Whether the relay is still there.
-    pub async fn is_alive(&mut self) -> bool {
-        self.command(Stage::Connect, Noop).await.is_ok()
-    }
-
-    /// Forgets an email that was refused, for the next one.
-    pub async fn reset(&mut self) -> bool {
-        self.used = Instant::now();
-        self.command(Stage::Connect, Rset).await.is_ok()
+    /// Whether another email can be sent over it.
+    pub fn is_usable(&self) -> bool {
+        self.state != State::Unusable
     }
 
     /// Takes leave.
     pub async fn quit(mut self) {
-        let _ = self.command(Stage::Connect, Quit).await;
+        let limit = self.timeouts.command;
+        self.wire.deadline = Instant::now() + limit;
+        let _ = self.wire.exchange("QUIT\r\n", limit).await;
     }
+}
 
-    async fn command(
-        &mut self,
-        stage: Stage,
-        command: impl Display,
-    ) -> Result<Response, SendError> {
-        self.allowance.renew();
-        match timeout(self.timeouts.command, self.smtp.command(command)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(refusal(stage, &error, &self.allowance)),
-            Err(_) => Err(gone(stage)),
-        }
+/// EHLO, or HELO for a relay that does not know it (RFC 5321, section 3.2).
+async fn say_hello(wire: &mut Wire, settings: &SmtpSettings) -> Result<Extensions, SendError> {
+    let (name, limit) = (&settings.ehlo_name, settings.timeouts.command);
+    let answer = wire.exchange(&format!("EHLO {name}\r\n"), limit).await;
+    if matches!(&answer, Ok(reply) if matches!(reply.code, 500 | 502)) {
+        let answer = wire.exchange(&format!("HELO {name}\r\n"), limit).await;
+        expect("HELO", answer, ServerReply::accepts)?;
+        return Ok(Extensions::default());
+    }
+    let reply = expect("EHLO", answer, ServerReply::accepts)?;
+    Ok(Extensions::from_reply(&reply))
+}
+
+/// AUTH (RFC 4954).
+async fn log_in(
+    wire: &mut Wire,
+    extensions: &Extensions,
+    login: &SmtpLogin,
+    limit: Duration,
+) -> Result<(), SendError> {
+    if !wire.is_encrypted() && !login.allow_plaintext {
+        return Err(unusable(
+            "the connection is not encrypted, and the password is not sent in the clear",
+        ));
+    }
+    let (name, password) = (&login.username, login.password.expose_secret());
+    let base64 = |text: &str| Zeroizing::new(BASE64.encode(text.as_bytes()));
+    if extensions.offers_login("PLAIN") {
+        let response = base64(&Zeroizing::new(format!("\0{name}\0{password}")));
+        let command = Zeroizing::new(format!("AUTH PLAIN {}\r\n", *response));
+        let answer = wire.exchange(&command, limit).await;
+        expect("AUTH", answer, ServerReply::accepts)?;
+    } else if extensions.offers_login("LOGIN") {
+        let goes_on = |reply: &ServerReply| reply.code == 334;
+        let answer = wire.exchange("AUTH LOGIN\r\n", limit).await;
+        expect("AUTH", answer, goes_on)?;
+        let line = Zeroizing::new(format!("{}\r\n", *base64(name)));
+        expect("AUTH", wire.exchange(&line, limit).await, goes_on)?;
+        let line = Zeroizing::new(format!("{}\r\n", *base64(password)));
+        let answer = wire.exchange(&line, limit).await;
+        expect("AUTH", answer, ServerReply::accepts)?;
+    } else {
+        return Err(unusable("it offers neither AUTH PLAIN nor AUTH LOGIN"));
+    }
+    Ok(())
+}
+
+/// The answer to `command`, if it is one that goes on.
+fn expect(
+    command: &str,
+    answer: Result<ServerReply, NoReply>,
+    goes_on: impl Fn(&ServerReply) -> bool,
+) -> Result<ServerReply, SendError> {
+    match answer {
+        Ok(reply) if goes_on(&reply) => Ok(reply),
+        Ok(reply) if reply.refuses() => Err(SendError::Refused {
+            stage: Stage::Connect,
+            reply: reply.status(),
+        }),
+        Ok(reply) => Err(unusable(format!("{command}: it answered {}", reply.code))),
+        Err(no_reply) => Err(unusable(format!("{command}: {no_reply}"))),
     }
 }
 
 fn unusable(reason: impl Into<String>) -> SendError {
     SendError::Relay(reason.into())
-}
-
-/// A 4yz or 5yz reply, one that is too long, or a connection that is gone.
-fn refusal(stage: Stage, error: &Error, allowance: &Allowance) -> SendError {
-    match error.status() {
-        Some(code) => SendError::Refused {
-            stage,
-            reply: Reply::new(
-                code.into(),
-                &error.source().map(ToString::to_string).unwrap_or_default(),
-            ),
-        },
-        None if allowance.is_used_up() => unusable("its reply is too long"),
-        None => gone(stage),
-    }
-}
-
-/// The relay hung up or fell silent.
-fn gone(stage: Stage) -> SendError {
-    match stage {
-        Stage::Connect => unusable("it hung up or did not answer in time"),
-        Stage::Mail | Stage::Recipient | Stage::Data | Stage::Content => SendError::Interrupted,
-    }
-}
-
-fn accepted(response: &Response) -> Reply {
-    Reply::new(
-        response.code().into(),
-        response.first_line().unwrap_or_default(),
-    )
-}
-
-/// The content of an email. That it is asked for more after its only part means that all of it was
-/// written, and that the final dot is written next: from then on the relay may have accepted the email.
-struct Content<'a> {
-    raw: Option<&'a [u8]>,
-    ended: &'a AtomicBool,
-}
-
-impl<'a> Iterator for Content<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let part = self.raw.take();
-        if part.is_none() {
-            self.ended.store(true, Ordering::Relaxed);
-        }
-        part
-    }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use secrecy::SecretString;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use super::{
     RelayUrl, Security,
@@ -18,9 +21,6 @@ use crate::{
     domain::Reply,
     mail::{MailConnection, MailTransport, OutgoingMail, SendError},
 };
-
-/// An idle connection younger than this is used without asking the relay whether it is still there.
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// The relay and how it is used.
 #[derive(Clone)]
@@ -97,19 +97,13 @@ impl MailTransport for SmtpTransport {
             .acquire_owned()
             .await
             .map_err(|_| SendError::Relay("the pool is closed".to_owned()))?;
-        while let Some(mut connection) = pool.take_idle() {
-            let idle = connection.used.elapsed();
-            if idle < TRUSTED_IDLE
-                || idle < pool.settings.idle_timeout && connection.is_alive().await
-            {
-                return Ok(PooledConnection {
-                    connection,
-                    pool,
-                    permit,
-                });
+        let connection = match pool.take_idle() {
+            Some(connection) => connection,
+            None => {
+                pool.open(Instant::now() + pool.settings.timeouts.longest_open())
+                    .await?
             }
-        }
-        let connection = Connection::open(&pool.settings, pool.tls.as_ref()).await?;
+        };
         Ok(PooledConnection {
             connection,
             pool,
@@ -119,12 +113,19 @@ impl MailTransport for SmtpTransport {
 }
 
 impl Pool {
+    async fn open(&self, deadline: Instant) -> Result<Connection, SendError> {
+        Connection::open(&self.settings, self.tls.as_ref(), deadline).await
+    }
+
     /// The connection that was used last: the others grow old and are dropped.
     fn take_idle(&self) -> Option<Connection> {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = idle.pop()?;
+        self.is_young(&connection).then_some(connection)
+    }
+
+    fn is_young(&self, connection: &Connection) -> bool {
+        connection.used.elapsed() < self.settings.idle_timeout
     }
 
     fn give_back(&self, connection: Connection) {
@@ -133,7 +134,7 @@ impl Pool {
             return;
         }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|connection| connection.used.elapsed() < self.settings.idle_timeout);
+        idle.retain(|connection| self.is_young(connection));
         idle.push(connection);
     }
 }
@@ -145,28 +146,19 @@ pub struct PooledConnection {
     permit: OwnedSemaphorePermit,
 }
 
-impl PooledConnection {
-    fn give_back(self) {
-        self.pool.give_back(self.connection);
-        drop(self.permit);
-    }
-}
-
 impl MailConnection for PooledConnection {
     async fn send(mut self, mail: &OutgoingMail) -> Result<Reply, SendError> {
-        let result = self.connection.send(mail).await;
-        match &result {
-            Ok(_) => self.give_back(),
-            // 421: the relay closes the connection (RFC 5321, section 3.8).
-            Err(SendError::Refused { reply, .. }) if reply.code == 421 => {}
-            Err(SendError::Refused { .. } | SendError::NeedsSmtpUtf8) => {
-                if self.connection.reset().await {
-                    self.give_back();
-                }
-            }
-            // Out of step: dropped.
-            Err(SendError::Relay(_) | SendError::Interrupted | SendError::AnswerLost) => {}
+        let deadline = Instant::now() + self.pool.settings.timeouts.longest_send();
+        let mut result = self.connection.send(mail, deadline).await;
+        if result == Err(SendError::Stale) {
+            // A new connection is never stale, so this happens once.
+            self.connection = self.pool.open(deadline).await?;
+            result = self.connection.send(mail, deadline).await;
         }
+        if self.connection.is_usable() {
+            self.pool.give_back(self.connection);
+        }
+        drop(self.permit);
         result
     }
 }

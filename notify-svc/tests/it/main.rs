@@ -11,6 +11,7 @@
 mod api;
 mod cancel;
 mod crash;
+mod dialogue;
 mod faults;
 mod intake;
 mod leases;
@@ -18,6 +19,7 @@ mod outages;
 mod rabbitmq;
 mod requests;
 mod scripted_smtp;
+mod smtp_sink;
 mod storage;
 mod support;
 mod telemetry;

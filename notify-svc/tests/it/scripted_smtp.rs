@@ -1,27 +1,34 @@
 //! An SMTP server that fails where a test tells it to.
 
+mod session;
+
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Notify,
 };
 use tokio_rustls::TlsAcceptor;
+
+use self::session::Session;
 
 /// A moment of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
     Connect,
     Ehlo,
+    StartTls,
+    Auth,
     Mail,
     Rcpt,
     Data,
     /// The content was received up to its final dot.
     Dot,
+    Rset,
+    Quit,
 }
 
 /// What goes wrong then.
@@ -31,6 +38,12 @@ pub enum Fault {
     Reply(&'static str),
     /// Success, but only after [`ScriptedSmtp::go_on`].
     Wait,
+    /// Success, byte for byte.
+    Split,
+    /// Success, and one reply more.
+    Twice,
+    /// Something that is no reply.
+    Garbage,
     /// Never an answer.
     Stall,
     /// The connection is cut.
@@ -39,6 +52,14 @@ pub enum Fault {
     TakeAndCut,
     /// A reply of [`FLOOD_BYTES`] without a line end.
     Flood,
+}
+
+impl Fault {
+    /// Whether the server does what it was asked.
+    fn succeeds(self) -> bool {
+        let succeeding = [Self::Wait, Self::Split, Self::Twice, Self::TakeAndCut];
+        succeeding.contains(&self)
+    }
 }
 
 /// More than the system holds for a connection whose other end does not read.
@@ -53,8 +74,14 @@ pub struct Taken {
 
 #[derive(Default)]
 struct State {
+    extensions: Vec<String>,
+    is_careless: bool,
     faults: Vec<(At, Option<String>, Fault)>,
     taken: Vec<Taken>,
+    /// Each with whether more had arrived with it.
+    commands: Vec<(String, bool)>,
+    /// Empty emails without a recipient.
+    nothing_for_nobody: usize,
     connections: usize,
     open: usize,
     most_open: usize,
@@ -92,8 +119,19 @@ impl ScriptedSmtp {
             go_on: Arc::default(),
             encryption,
         };
+        server.offer(&["AUTH PLAIN LOGIN", "8BITMIME", "PIPELINING"]);
         tokio::spawn(server.clone().accept(listener));
         server
+    }
+
+    /// From now on EHLO offers these extensions, and STARTTLS if there is TLS.
+    pub fn offer(&self, extensions: &[&str]) {
+        self.lock().extensions = extensions.iter().map(ToString::to_string).collect();
+    }
+
+    /// From now on RCPT and DATA are accepted whatever came before them.
+    pub fn be_careless(&self) {
+        self.lock().is_careless = true;
     }
 
     pub fn url(&self) -> String {
@@ -140,6 +178,25 @@ impl ScriptedSmtp {
             .collect()
     }
 
+    /// The commands that begin with `verb`.
+    pub fn commands(&self, verb: &str) -> Vec<String> {
+        let state = self.lock();
+        let commands = state.commands.iter().map(|(command, _)| command);
+        let found = commands.filter(|command| command.starts_with(verb));
+        found.cloned().collect()
+    }
+
+    /// How many commands arrived together with another one after them.
+    pub fn pipelined(&self) -> usize {
+        let state = self.lock();
+        state.commands.iter().filter(|(_, more)| *more).count()
+    }
+
+    /// How often DATA was ended without content for nobody.
+    pub fn nothing_for_nobody(&self) -> usize {
+        self.lock().nothing_for_nobody
+    }
+
     pub fn connections(&self) -> usize {
         self.lock().connections
     }
@@ -165,10 +222,10 @@ impl ScriptedSmtp {
         self.state.lock().unwrap()
     }
 
-    fn fault(&self, at: At, recipient: &str) -> Option<Fault> {
+    fn fault(&self, at: At, recipient: Option<&str>) -> Option<Fault> {
         let mut state = self.lock();
         let found = state.faults.iter().position(|(when, whom, _)| {
-            *when == at && whom.as_deref().is_none_or(|whom| whom == recipient)
+            *when == at && (whom.is_none() || whom.as_deref() == recipient)
         })?;
         Some(state.faults.remove(found).2)
     }
@@ -185,203 +242,32 @@ impl ScriptedSmtp {
                     state.most_open = state.most_open.max(state.open);
                 }
                 // A client that hangs up is no failure of the test.
-                let _ = match server.encryption.clone() {
-                    Encryption::Implicit(acceptor) => match acceptor.accept(stream).await {
-                        Ok(stream) => {
-                            server.lock().encrypted += 1;
-                            server.session(stream, true).await.map(|_| ())
-                        }
-                        Err(error) => Err(error),
-                    },
-                    Encryption::None => server.session(stream, true).await.map(|_| ()),
-                    Encryption::StartTls(acceptor) => match server.session(stream, true).await {
-                        Ok(Some(stream)) => match acceptor.accept(stream).await {
-                            Ok(stream) => {
-                                server.lock().encrypted += 1;
-                                server.session(stream, false).await.map(|_| ())
-                            }
-                            Err(error) => Err(error),
-                        },
-                        Ok(None) => Ok(()),
-                        Err(error) => Err(error),
-                    },
-                };
+                let _ = server.serve(stream).await;
                 server.lock().open -= 1;
             });
         }
     }
 
-    /// Speaks SMTP; returns the stream when TLS is to begin.
-    async fn session<S>(&self, stream: S, greet: bool) -> io::Result<Option<S>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let mut stream = BufReader::new(stream);
-        if greet
-            && !self
-                .answer(&mut stream, At::Connect, "", "220 test ESMTP")
-                .await?
-        {
-            return Ok(None);
-        }
-        let mut recipient = String::new();
-        let mut line = String::new();
-        loop {
-            line.clear();
-            if stream.read_line(&mut line).await? == 0 {
-                return Ok(None);
+    async fn serve(&self, stream: TcpStream) -> io::Result<()> {
+        if let Encryption::Implicit(acceptor) = &self.encryption {
+            let stream = acceptor.accept(stream).await?;
+            self.lock().encrypted += 1;
+            let mut session = Session::new(self, stream);
+            if session.greet().await? {
+                session.speak(true).await?;
             }
-            let command = line.trim_end().to_owned();
-            let verb = command
-                .split([' ', ':'])
-                .next()
-                .unwrap_or_default()
-                .to_uppercase();
-            let go_on = match verb.as_str() {
-                "EHLO" => {
-                    let start_tls = matches!(self.encryption, Encryption::StartTls(_)) && greet;
-                    let extensions = if start_tls { "250-STARTTLS\r\n" } else { "" };
-                    let reply =
-                        format!("250-test\r\n{extensions}250-AUTH PLAIN LOGIN\r\n250 8BITMIME");
-                    self.answer(&mut stream, At::Ehlo, "", &reply).await?
-                }
-                "STARTTLS" => {
-                    write(&mut stream, "220 go").await?;
-                    return Ok(Some(stream.into_inner()));
-                }
-                "AUTH" => {
-                    self.lock().logins.push(command);
-                    write(&mut stream, "235 2.7.0 welcome").await?
-                }
-                "MAIL" => {
-                    self.answer(&mut stream, At::Mail, "", "250 2.1.0 ok")
-                        .await?
-                }
-                "RCPT" => {
-                    recipient = between(&command, '<', '>');
-                    self.answer(&mut stream, At::Rcpt, &recipient, "250 2.1.5 ok")
-                        .await?
-                }
-                "DATA" => match self.fault(At::Data, &recipient) {
-                    None => {
-                        write(&mut stream, "354 go on").await?;
-                        self.content(&mut stream, &recipient).await?
-                    }
-                    Some(fault) => self.fail(&mut stream, fault).await?,
-                },
-                "QUIT" => {
-                    write(&mut stream, "221 bye").await?;
-                    false
-                }
-                _ => write(&mut stream, "250 ok").await?,
-            };
-            if !go_on {
-                return Ok(None);
-            }
+            return Ok(());
         }
+        let mut session = Session::new(self, stream);
+        if !session.greet().await? {
+            return Ok(());
+        }
+        let begins_tls = session.speak(false).await?;
+        if let (Some(stream), Encryption::StartTls(acceptor)) = (begins_tls, &self.encryption) {
+            let stream = acceptor.accept(stream).await?;
+            self.lock().encrypted += 1;
+            Session::new(self, stream).speak(true).await?;
+        }
+        Ok(())
     }
-
-    async fn content<S>(&self, stream: &mut BufReader<S>, recipient: &str) -> io::Result<bool>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let mut raw = Vec::new();
-        loop {
-            let mut line = Vec::new();
-            if stream.read_until(b'\n', &mut line).await? == 0 {
-                return Ok(false);
-            }
-            if line == b".\r\n" {
-                break;
-            }
-            let stuffed = line.starts_with(b"..");
-            raw.extend_from_slice(&line[usize::from(stuffed)..]);
-        }
-        let taken = Taken {
-            recipient: recipient.to_owned(),
-            raw,
-        };
-        match self.fault(At::Dot, recipient) {
-            None => {
-                self.lock().taken.push(taken);
-                write(stream, "250 2.0.0 queued").await
-            }
-            Some(Fault::Wait) => {
-                self.go_on.notified().await;
-                self.lock().taken.push(taken);
-                write(stream, "250 2.0.0 queued").await
-            }
-            Some(Fault::TakeAndCut) => {
-                self.lock().taken.push(taken);
-                Ok(false)
-            }
-            Some(fault) => self.fail(stream, fault).await,
-        }
-    }
-
-    /// Answers with success, or with the fault that is due. False ends the session.
-    async fn answer<S>(
-        &self,
-        stream: &mut BufReader<S>,
-        at: At,
-        recipient: &str,
-        success: &str,
-    ) -> io::Result<bool>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        match self.fault(at, recipient) {
-            None => write(stream, success).await,
-            Some(Fault::Wait) => {
-                self.go_on.notified().await;
-                write(stream, success).await
-            }
-            Some(fault) => self.fail(stream, fault).await,
-        }
-    }
-
-    /// False ends the session.
-    async fn fail<S>(&self, stream: &mut BufReader<S>, fault: Fault) -> io::Result<bool>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        match fault {
-            Fault::Reply(reply) => {
-                write(stream, reply).await?;
-                Ok(!reply.starts_with("421"))
-            }
-            Fault::Stall => {
-                // Until the client loses patience.
-                while !stream.fill_buf().await?.is_empty() {
-                    let length = stream.buffer().len();
-                    stream.consume(length);
-                }
-                Ok(false)
-            }
-            Fault::Flood => {
-                let part = vec![b'x'; 64 * 1024];
-                for _ in 0..FLOOD_BYTES / part.len() {
-                    stream.write_all(&part).await?;
-                }
-                self.lock().swallowed_floods += 1;
-                Ok(false)
-            }
-            Fault::Cut | Fault::TakeAndCut => Ok(false),
-            Fault::Wait => panic!("DATA cannot wait"),
-        }
-    }
-}
-
-async fn write<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut BufReader<S>,
-    reply: &str,
-) -> io::Result<bool> {
-    stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
-    stream.flush().await?;
-    Ok(true)
-}
-
-fn between(text: &str, open: char, close: char) -> String {
-    let (_, rest) = text.split_once(open).unwrap_or_default();
-    rest.split_once(close).unwrap_or_default().0.to_owned()
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::scripted_smtp::{At, Encryption, Fault, ScriptedSmtp};
 
-fn settings(url: &str) -> SmtpSettings {
+pub fn settings(url: &str) -> SmtpSettings {
     SmtpSettings {
         url: url.parse::<RelayUrl>().unwrap(),
         ehlo_name: "test.example".to_owned(),
@@ -26,14 +26,14 @@ fn settings(url: &str) -> SmtpSettings {
         max_mails_per_connection: 100,
         idle_timeout: Duration::from_secs(30),
         timeouts: SmtpTimeouts {
-            connect: Duration::from_secs(2),
-            command: Duration::from_millis(300),
-            data: Duration::from_millis(300),
+            connect: Duration::from_secs(5),
+            command: Duration::from_secs(2),
+            data: Duration::from_secs(2),
         },
     }
 }
 
-fn mail(recipient: &str, name: &str, text: &str) -> OutgoingMail {
+pub fn mail(recipient: &str, name: &str, text: &str) -> OutgoingMail {
     let recipient = Recipient::parse(recipient).unwrap();
     let headers = MessageHeaders {
         delivery_id: Uuid::now_v7(),
@@ -226,7 +226,7 @@ async fn old_and_worn_connections_are_replaced() {
 }
 
 /// A certificate for 127.0.0.1, signed by itself, and the file that makes it trusted.
-fn certificate() -> (TlsAcceptor, tempfile::NamedTempFile) {
+pub fn certificate() -> (TlsAcceptor, tempfile::NamedTempFile) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(made.cert.pem().as_bytes()).unwrap();
@@ -241,7 +241,7 @@ fn certificate() -> (TlsAcceptor, tempfile::NamedTempFile) {
     (TlsAcceptor::from(Arc::new(config)), file)
 }
 
-async fn send_one(settings: SmtpSettings) -> Result<(), SendError> {
+pub async fn send_one(settings: SmtpSettings) -> Result<(), SendError> {
     let transport = SmtpTransport::new(settings).unwrap();
     let mail = mail("zoe@example.org", "", "hello");
     transport.connect().await?.send(&mail).await.map(|_| ())
@@ -285,7 +285,9 @@ async fn required_tls_and_passwords_are_not_given_up() {
     let url = format!("smtp+starttls://127.0.0.1:{}", server.port());
     assert_eq!(
         send_one(settings(&url)).await,
-        Err(SendError::Relay("it offers no STARTTLS".to_owned()))
+        Err(SendError::Relay(
+            "it offers no STARTTLS; smtp+plaintext:// in SMTP_URL sends without".to_owned()
+        ))
     );
     let mut with_login = settings(&server.url());
     with_login.login = Some(login(false));
@@ -299,7 +301,7 @@ async fn required_tls_and_passwords_are_not_given_up() {
     assert_eq!(server.logins().len(), 1);
 }
 
-fn login(allow_plaintext: bool) -> SmtpLogin {
+pub fn login(allow_plaintext: bool) -> SmtpLogin {
     SmtpLogin {
         username: "usher".to_owned(),
         password: SecretString::from("secret"),

@@ -206,7 +206,9 @@ impl<T: MailTransport> Attempts<T> {
             },
             Err(SendError::AnswerLost) => self.answer_lost(claim),
             // No attempt: the relay never saw the whole of it.
-            Err(SendError::Interrupted) => Outcome::put_back(jittered(self.settings.retry_base)),
+            Err(SendError::Interrupted | SendError::Stale) => {
+                Outcome::put_back(jittered(self.settings.retry_base))
+            }
             Err(SendError::NeedsSmtpUtf8) => Outcome::ended(
                 DeliveryState::Failed,
                 "the relay does not take addresses outside ASCII (SMTPUTF8)",
