@@ -15,7 +15,7 @@ use usher_runtime::{
 };
 
 use crate::{
-    domain::{RecipientLimits, Window},
+    domain::{Recipient, RecipientLimits, Window},
     limits::SharedLimits,
     mail::Envelope,
     smtp::{RelayUrl, SmtpLogin, SmtpSettings, SmtpTimeouts, SmtpTransport},
@@ -93,13 +93,9 @@ pub struct NotifyArgs {
     #[command(flatten)]
     pub smtp: SmtpArgs,
 
-    /// Address in the From header and the SMTP envelope; organizations set the name beside it
-    #[arg(
-        long,
-        env = "MAIL_FROM",
-        default_value = "no-reply@localhost.localdomain",
-        value_parser = mail_from
-    )]
+    /// Address in the From header and the SMTP envelope, for example `no-reply@example.org`; organizations set the
+    /// name beside it
+    #[arg(long, env = "MAIL_FROM", value_parser = mail_from)]
     pub mail_from: Address,
 
     /// Keys that open sealed tokens, of `notify-svc generate-key`; several, separated by commas, while
@@ -217,8 +213,9 @@ pub struct SmtpArgs {
     #[arg(long, env = "SMTP_CA_FILE")]
     pub smtp_ca_file: Option<PathBuf>,
 
-    /// Name that the service gives itself in EHLO
-    #[arg(long, env = "SMTP_EHLO_NAME", default_value = "localhost.localdomain", value_parser = ehlo_name)]
+    /// Name that the service gives itself in EHLO, which relays look up: a host name, for example `mail.example.org`,
+    /// or an address, `[192.0.2.1]`
+    #[arg(long, env = "SMTP_EHLO_NAME", value_parser = ehlo_name)]
     pub smtp_ehlo_name: String,
 
     /// Most connections
@@ -382,7 +379,8 @@ impl SmtpArgs {
 }
 
 fn mail_from(text: &str) -> Result<Address, &'static str> {
-    text.parse()
+    Recipient::parse(text)
+        .map(|sender| sender.address().clone())
         .map_err(|_| "expected an address without a name, for example `no-reply@example.org`")
 }
 

@@ -44,6 +44,8 @@ class Environment:
         self.notify = Service("notify-svc", self.directory, {
             "TOKEN_PRIVATE_KEY": private_key,
             "SMTP_URL": f"smtp://127.0.0.1:{self.mailbox.port}",
+            "SMTP_EHLO_NAME": "usher.example",
+            "MAIL_FROM": "no-reply@usher.example",
             # The day's limit is under test here; the pause between two emails would only take time.
             "RECIPIENT_GAP": "0s",
             # What a killed process was sending is taken over after the lease, which has to outlast a send.

@@ -119,6 +119,8 @@ async fn a_setting_that_cannot_be_used_is_named_with_what_is_expected() {
             ("DATABASE_URL", "postgres://127.0.0.1:1/none"),
             ("AMQP_URL", "amqp://127.0.0.1:1"),
             ("TOKEN_PRIVATE_KEY", private_key.as_str()),
+            ("MAIL_FROM", "no-reply@usher.example"),
+            ("SMTP_EHLO_NAME", "usher.example"),
             ("TOKEN_PUBLIC_KEY", public_key.as_str()),
             ("PORTAL_ORIGINS", "https://portal.example"),
             ("GRPC_LISTEN", "127.0.0.1:0"),
@@ -155,6 +157,28 @@ async fn a_setting_that_cannot_be_used_is_named_with_what_is_expected() {
             );
             assert!(message.contains(expected), "{variable}: {message}");
         }
+    }
+}
+
+/// What notify-svc cannot know, and how an example of it begins.
+const REQUIRED: [(&str, &str); 2] = [
+    ("MAIL_FROM", "for example `no-reply@"),
+    ("SMTP_EHLO_NAME", "for example `mail."),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_setting_that_is_missing_is_named_with_an_example() {
+    for (missing, example) in REQUIRED {
+        let others = [
+            ("MAIL_FROM", "no-reply@usher.example"),
+            ("SMTP_EHLO_NAME", "usher.example"),
+        ];
+        let settings: Vec<_> = others.into_iter().filter(|it| it.0 != missing).collect();
+        let said = Program::refuse("notify-svc", &settings)
+            .await
+            .expect("refused");
+        assert!(said.contains(&format!(" or {missing}: ")), "{said}");
+        assert!(said.contains(example), "{said}");
     }
 }
 

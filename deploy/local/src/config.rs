@@ -48,7 +48,8 @@ pub(crate) struct Args {
     #[arg(long, env = "AMQP_URL", hide_env_values = true, value_name = "URL")]
     pub amqp_url: Option<SecretString>,
 
-    /// Mail relay to use instead of the inbox on the web page: emails go out for real
+    /// Mail relay to use instead of the inbox on the web page: emails go out for real. Needs `MAIL_FROM` and
+    /// `SMTP_EHLO_NAME`
     #[arg(long, env = "SMTP_URL", hide_env_values = true, value_name = "URL")]
     pub smtp_url: Option<SecretString>,
 

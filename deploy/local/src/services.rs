@@ -102,6 +102,16 @@ impl Surroundings {
         let mut settings = vec!["notify-svc", "--allow-unauthenticated"];
         if let Some(url) = &self.smtp_url {
             settings.extend(["--smtp-url", url.expose_secret()]);
+        } else {
+            // No relay asks who sends.
+            for (variable, setting) in [
+                ("MAIL_FROM", "--mail-from=no-reply@usher.localhost"),
+                ("SMTP_EHLO_NAME", "--smtp-ehlo-name=localhost"),
+            ] {
+                if std::env::var_os(variable).is_none() {
+                    settings.push(setting);
+                }
+            }
         }
         let mut settings =
             NotifySettings::try_parse_from(settings).map_err(|error| anyhow!("{error}"))?;

@@ -11,9 +11,34 @@ struct Cli {
     notify: NotifyArgs,
 }
 
+/// What has no default.
+const REQUIRED: [&str; 2] = [
+    "--mail-from=no-reply@mail.example",
+    "--smtp-ehlo-name=mail.example",
+];
+
 fn parse(settings: &[&str]) -> Result<NotifyArgs, clap::Error> {
-    let arguments = ["test"].iter().chain(settings);
+    let arguments = ["test"].iter().chain(&REQUIRED).chain(settings);
     Ok(Cli::try_parse_from(arguments)?.notify)
+}
+
+#[rstest]
+#[case("--mail-from")]
+#[case("--smtp-ehlo-name")]
+fn whose_mail_it_is_has_to_be_said(#[case] setting: &str) {
+    let others = REQUIRED.iter().filter(|other| !other.starts_with(setting));
+    let message = Cli::try_parse_from(["test"].iter().chain(others))
+        .expect_err("refused")
+        .to_string();
+    assert!(message.contains(setting), "{message}");
+}
+
+#[test]
+fn the_defaults_fit_together() {
+    let args = parse(&[]).expect("parses");
+    args.sender(Duration::from_secs(1)).expect("usable");
+    // RFC 5321, section 4.5.3.2.6.
+    assert!(args.smtp.timeouts().data >= Duration::from_mins(10));
 }
 
 #[rstest]

@@ -74,6 +74,7 @@ fn args(key: &PrivateKey, more: &[&str]) -> TestArgs {
         "test",
         "--allow-unauthenticated",
         "--mail-from=invitations@mail.example",
+        "--smtp-ehlo-name=mail.example",
         "--token-private-key",
         &key,
         "--retry-base=100ms",

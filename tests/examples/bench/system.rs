@@ -106,6 +106,8 @@ impl System {
             ("DATABASE_URL", database_url.as_str()),
             ("TOKEN_PRIVATE_KEY", &self.private_key),
             ("SMTP_URL", smtp_url),
+            ("SMTP_EHLO_NAME", "usher.example"),
+            ("MAIL_FROM", "no-reply@usher.example"),
             ("ADMIN_LISTEN", &admin),
         ];
         self.start("notify-svc", &[&own, settings].concat()).await

@@ -190,6 +190,8 @@ impl Installation {
         let notify = [
             ("TOKEN_PRIVATE_KEY", private_key.as_str()),
             ("SMTP_URL", &smtp_url),
+            ("SMTP_EHLO_NAME", "usher.example"),
+            ("MAIL_FROM", "no-reply@usher.example"),
         ];
         Self {
             account_svc: serve(&account_database, &[&common[..], &account].concat()).await,
