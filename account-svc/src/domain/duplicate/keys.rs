@@ -6,7 +6,7 @@
 use usher_runtime::hidden_debug;
 
 use super::{Identity, NameHashes};
-use crate::domain::name::{Folded, FoldedName, Words, nicknames};
+use crate::domain::name::{Folded, FoldedName, Whole, Words, nicknames, skeleton};
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +25,8 @@ pub const ENOUGH_CANDIDATES: usize = 60;
 const AFFIX: usize = 2;
 /// Most letters of a word that may be a particle.
 const PARTICLE: usize = 3;
+/// Number of letters that a skeleton lacks, from which more count as so many.
+const MOST_LEFT_OUT: u8 = 2;
 
 /// What a key is made of. Kept apart, so that a name and a date never meet.
 #[derive(Clone, Copy)]
@@ -43,10 +45,11 @@ enum Kind {
 /// What an entry is locked, found and counted by. `Debug` shows nothing of it.
 #[derive(Clone)]
 pub struct Fingerprint {
-    /// The keys that equal names have in common: one to 32, nearly always one to four, ascending; none without a name.
+    /// The keys that equal names have in common: one to six, nearly always one, ascending; none without a name.
     ///
-    /// Two names are equal if they share one: neither case, accents, spacing nor punctuation matter, nor the order of
-    /// the two names, nor where the given name ends, nor titles and suffixes.
+    /// Two names that are equal share one, and nearly all that share one are equal: neither case, accents, spacing nor
+    /// punctuation matter, nor how umlauts are spelled, nor the order of the two names, nor where the given name ends,
+    /// nor titles and suffixes.
     pub exact_keys: Vec<i64>,
     /// All keys that an account is found by, these among them, ascending: about eight of the name, and two of a birth
     /// date. Each costs a create the insertion of a row; with more of them, no more duplicates were found
@@ -63,9 +66,10 @@ impl Fingerprint {
     #[must_use]
     pub fn new(identity: &Identity) -> Self {
         let name = FoldedName::new(&identity.name);
-        let exact_keys = exact_keys(&name);
+        let wholes = name.wholes();
+        let exact_keys = exact_keys(&wholes);
         Self {
-            blocking_keys: blocking_keys(identity, &name, &exact_keys),
+            blocking_keys: blocking_keys(identity, &name, &wholes, &exact_keys),
             exact_keys,
             name_hashes: NameHashes {
                 given: name_hash(&name.given),
@@ -75,18 +79,28 @@ impl Fingerprint {
     }
 }
 
-fn exact_keys(name: &FoldedName) -> Vec<i64> {
-    let wholes = name.wholes();
-    let mut keys: Vec<i64> = wholes
-        .iter()
-        .map(|whole| hash(Kind::ExactName, &[whole]))
-        .collect();
+/// Of each whole, its skeleton with how many letters that lacks. Without the number, many accounts called `Yu` would
+/// hide one that is called `Yue`; with it, a name with umlauts has a key for each number.
+fn exact_keys(wholes: &[Whole]) -> Vec<i64> {
+    let at_most = |number| u8::try_from(number).map_or(MOST_LEFT_OUT, |it| it.min(MOST_LEFT_OUT));
+    let mut keys = Vec::with_capacity(2);
+    for whole in wholes {
+        let (least, most) = whole.letters_left_out().into_inner();
+        for number in at_most(least)..=at_most(most) {
+            keys.push(hash(Kind::ExactName, &[whole.skeleton(), &[number]]));
+        }
+    }
     keys.sort_unstable();
     keys.dedup();
     keys
 }
 
-fn blocking_keys(identity: &Identity, name: &FoldedName, exact: &[i64]) -> Vec<i64> {
+fn blocking_keys(
+    identity: &Identity,
+    name: &FoldedName,
+    wholes: &[Whole],
+    exact: &[i64],
+) -> Vec<i64> {
     let mut keys = Vec::with_capacity(20);
     keys.extend_from_slice(exact);
     add_affix_keys(&mut keys, name);
@@ -96,9 +110,11 @@ fn blocking_keys(identity: &Identity, name: &FoldedName, exact: &[i64]) -> Vec<i
         let day = [u8::from(date.month()), date.day()];
         keys.push(hash(Kind::BirthDate, &[&year, &day]));
         // Where a name is common and so is the date: many clients are entered as born on the first of January.
-        for name in exact {
-            let name = name.to_be_bytes();
-            keys.push(hash(Kind::NameWithBirthDate, &[&name, &year, &day]));
+        for whole in wholes {
+            keys.push(hash(
+                Kind::NameWithBirthDate,
+                &[whole.skeleton(), &year, &day],
+            ));
         }
     }
     if let Some(phone) = &identity.phone {
@@ -134,17 +150,14 @@ fn add_name_keys(keys: &mut Vec<i64>, name: &FoldedName) {
     // One name or a part of it, and how the other begins.
     for (whole, part) in [(given, family), (family, given)] {
         let initial = prefix(part.latin(), 1).as_bytes();
-        for form in whole.latin_forms() {
-            for letters in std::iter::once(form.letters()).chain(parts(form)) {
-                keys.push(hash(Kind::NameWithInitial, &[letters.as_bytes(), initial]));
-            }
+        let words = whole.latin_words();
+        for letters in std::iter::once(words.letters()).chain(parts(words)) {
+            keys.push(hash(Kind::NameWithInitial, &[&skeleton(letters), initial]));
         }
     }
+    let family = skeleton(family.latin());
     for row in nicknames::rows(given) {
-        for form in family.latin_forms() {
-            let letters = form.letters().as_bytes();
-            keys.push(hash(Kind::Nickname, &[row.as_bytes(), letters]));
-        }
+        keys.push(hash(Kind::Nickname, &[row.as_bytes(), &family]));
     }
 }
 

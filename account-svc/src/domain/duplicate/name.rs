@@ -1,7 +1,7 @@
 //! How a given or family name of two entries compares, and how much that speaks for one person.
 
 use super::{Nearness, evidence::Evidence, keys, typing};
-use crate::domain::name::{Folded, Words, nicknames};
+use crate::domain::name::{Folded, Spellings, nicknames};
 
 /// How likely the same person's name is written in one way or another.
 pub(super) struct Weights {
@@ -203,7 +203,7 @@ impl Name {
 
     /// How likely a name is written as a part of what is meant, or with more than that.
     fn part(&self, meant: &Self) -> f64 {
-        if is_part(&self.folded, &meant.folded) || is_reordered(&self.folded, &meant.folded) {
+        if is_part(&self.folded, &meant.folded) {
             0.5
         } else if is_part(&meant.folded, &self.folded) {
             ADDED_NAME
@@ -228,30 +228,11 @@ fn characters(text: &str) -> Vec<char> {
     characters
 }
 
-/// Whether a name is one or some of the words of another.
+/// Whether a name is one or some of the words of another, or all of them in another order: `Zając-Wiśniewska`.
 fn is_part(short: &Folded, long: &Folded) -> bool {
-    long.forms()
-        .filter(|long| long.count() > 1)
-        .any(|long| short.forms().any(|short| are_words_of(short, long)))
-}
-
-/// Whether a name has the words of another in another order: `Zając-Wiśniewska`.
-fn is_reordered(one: &Folded, other: &Folded) -> bool {
-    let sorted = |words: &Words| {
-        let mut sorted: Vec<_> = words.each().map(str::to_owned).collect();
-        sorted.sort_unstable();
-        sorted
-    };
-    one.forms().filter(|one| one.count() > 1).any(|one| {
-        let mut others = other.forms();
-        others.any(|other| other.count() == one.count() && sorted(other) == sorted(one))
-    })
-}
-
-fn are_words_of(short: &Words, long: &Words) -> bool {
-    let letters = short.letters();
-    letters.len() > 1
-        && letters.len() < long.letters().len()
-        && (short.each().all(|word| long.each().any(|of| of == word))
-            || long.each().any(|word| word == letters))
+    let (short, long) = (short.spelled(), long.spelled());
+    let is_word = |of: Spellings<'_>| long.each_spellings().any(|word| word.meet(of));
+    long.count() > 1
+        && short.letters().len() > 1
+        && (short.each_spellings().all(is_word) || is_word(short.spellings()))
 }

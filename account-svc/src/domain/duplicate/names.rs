@@ -6,7 +6,7 @@ use super::{
     frequency::Frequencies,
     name::{FAMILY, GIVEN, Name, Resemblance},
 };
-use crate::domain::name::{FoldedName, PersonName};
+use crate::domain::name::{FoldedName, PersonName, Whole};
 
 /// Share of entries with given and family name swapped.
 const SWAPPED: f64 = 0.03;
@@ -21,8 +21,8 @@ const OTHER_GENERATION: f64 = 0.05;
 pub(super) struct FullName {
     pub given: Name,
     pub family: Name,
-    /// Equal names have one of these in common.
-    wholes: Vec<Vec<u8>>,
+    /// Equal names have one that equals one of the other's.
+    wholes: Vec<Whole>,
     generation: Option<u8>,
 }
 
@@ -51,8 +51,8 @@ impl FullName {
 
     /// Equal after normalization.
     fn equals(&self, other: &Self) -> bool {
-        let mut wholes = self.wholes.iter();
-        wholes.any(|whole| other.wholes.contains(whole)) && !self.is_of_other_generation(other)
+        let equals = |one: &Whole| other.wholes.iter().any(|other| one.equals(other));
+        self.wholes.iter().any(equals) && !self.is_of_other_generation(other)
     }
 
     fn is_of_other_generation(&self, other: &Self) -> bool {

@@ -8,16 +8,22 @@ use super::folded::fold_words;
 const FILLERS: &str = include_str!("../fillers.txt");
 
 /// As they are written, without spaces, in small letters: without their signs they would be names or initials.
-const ABBREVIATIONS: [&str; 17] = [
-    "n/a", "n\\a", "n.a.", "n.a", "#n/a", "#na", "n/k", "n/d", "n/n", "n.n.", "n.n", "s/n", "s/d",
-    "k.a.", "k.a", "k/a", "н/д",
+const ABBREVIATIONS: [&str; 11] = [
+    "n/a", "n\\a", "#n/a", "#na", "n/k", "n/d", "n/n", "s/n", "s/d", "k/a", "н/д",
 ];
 
-/// The letters of each.
+/// The same for those that are written like initials: which of them is meant, the other name tells.
+const DOTTED_ABBREVIATIONS: [&str; 4] = ["n.a.", "n.a", "k.a.", "k.a"];
+
+/// The letters of each, also with umlauts written out.
 static LETTERS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     rows()
         .flat_map(|row| row.split(';'))
-        .map(|filler| fold_words(filler).letters)
+        .flat_map(|filler| {
+            let words = fold_words(filler);
+            let written_out = words.spellings().written_out();
+            written_out.into_iter().chain([words.letters])
+        })
         .collect()
 });
 
@@ -36,16 +42,22 @@ pub(super) fn is_filler(name: &str, letters: &str) -> bool {
     // `Unknown`, `Unknown Unknown`.
     is_one_letter
         || (1..=3).any(|times| once(letters, times).is_some_and(|once| LETTERS.contains(once)))
-        || is_abbreviation(name)
+        || is_one_of(&ABBREVIATIONS, name)
 }
 
-fn is_abbreviation(name: &str) -> bool {
+/// Whether a name is none beside another that is none: `N. A.` beside a name are initials, which are the same without
+/// dots.
+pub(super) fn is_filler_or_initials(name: &str) -> bool {
+    is_one_of(&DOTTED_ABBREVIATIONS, name)
+}
+
+fn is_one_of(abbreviations: &[&str], name: &str) -> bool {
     if !name.contains(['/', '\\', '.', '#']) {
         return false;
     }
     let letters = name.chars().filter(|letter| !letter.is_whitespace());
     let written: String = letters.flat_map(char::to_lowercase).collect();
-    (1..=2).any(|times| once(&written, times).is_some_and(|once| ABBREVIATIONS.contains(&once)))
+    (1..=2).any(|times| once(&written, times).is_some_and(|once| abbreviations.contains(&once)))
 }
 
 /// What a text repeats so many times, if it does.
@@ -74,9 +86,7 @@ mod tests {
             "?",
             "…",
             "N/A",
-            "n.a.",
             "N / A",
-            "N. A.",
             "n/a n/a",
             "N.N.",
             "n. n.",
@@ -89,8 +99,9 @@ mod tests {
             "NOT_GIVEN",
             "No name",
             "UNBEKANNT",
-            "k. A.",
             "keine Angabe",
+            "nicht verfuegbar",
+            "S / D",
             "inconnu",
             "Non renseigné",
             "sin nombre",
@@ -129,6 +140,8 @@ mod tests {
             "Na",
             "Na Na",
             "N A",
+            "N. A.",
+            "K.A.",
             "No",
             "X",
             "Ng",

@@ -44,6 +44,9 @@ const MOST_CHARACTERS: usize = 128;
 
 const DIAERESIS: char = '\u{308}';
 const RING_ABOVE: char = '\u{30A}';
+/// Stand for them behind the letter of an umlaut while a word is folded: of no text (Unicode, section 23.7).
+const WRITTEN_WITH_E: char = '\u{FDD0}';
+const WRITTEN_WITH_A: char = '\u{FDD1}';
 
 /// A given or family name, folded, without titles and suffixes, unless there is nothing else. A filler such as `-` or
 /// `N/A` is no name and folds to nothing. `Debug` shows nothing of it.
@@ -51,13 +54,11 @@ const RING_ABOVE: char = '\u{30A}';
 pub struct Folded {
     /// Without accents.
     plain: Words,
-    /// With umlauts written out, where that differs: in each word or in some.
-    written_out: Vec<Words>,
     /// `plain` in Latin letters, where it has others.
     latin: Option<Words>,
-    /// What stood before the name and behind it, as one.
-    titles: String,
-    suffixes: String,
+    /// What stood before the name and behind it.
+    titles: Words,
+    suffixes: Words,
     /// See [`Folded::generation`].
     generation: Option<u8>,
 }
@@ -74,12 +75,7 @@ impl Folded {
         if suffix(folded.plain()).is_none() && is_filler(name, folded.plain()) {
             return Self::default();
         }
-        if name.is_ascii() {
-            return folded;
-        }
-        let written_out = Self::without_affixes(fold_words(&write_out(name))).plain;
         Self {
-            written_out: written_out_forms(&folded.plain, written_out),
             latin: folded.plain.in_latin(),
             ..folded
         }
@@ -98,12 +94,12 @@ impl Folded {
         while end - start > 1 && TITLES.contains(&words.word(start)) {
             start += 1;
         }
-        let suffixes = words.split_off(end).letters;
+        let suffixes = words.split_off(end);
         let titles = if start == 0 {
-            String::new()
+            Words::default()
         } else {
             let name = words.split_off(start);
-            std::mem::replace(&mut words, name).letters
+            std::mem::replace(&mut words, name)
         };
         Self {
             plain: words,
@@ -132,16 +128,14 @@ impl Folded {
             && (suffix(self.plain()).is_some() || TITLES.contains(&self.plain()))
     }
 
-    /// The titles before the name and the suffixes behind it, each as one.
-    pub(super) fn affixes(&self) -> (&str, &str) {
+    /// The titles before the name and the suffixes behind it.
+    pub(super) fn affixes(&self) -> (&Words, &Words) {
         (&self.titles, &self.suffixes)
     }
 
     /// The same but for titles, and for suffixes that mean the same.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.plain == other.plain
-            && self.written_out == other.written_out
-            && self.generation == other.generation
+        self.plain == other.plain && self.generation == other.generation
     }
 
     /// Whether there is no name.
@@ -161,23 +155,22 @@ impl Folded {
         self.plain.each()
     }
 
-    /// The ways to write it: without accents, and with umlauts written out where that differs. Two names are equal if
-    /// they have the letters of one in common. A missing name has none.
-    pub fn forms(&self) -> impl Iterator<Item = &Words> {
-        let plain = (!self.is_missing()).then_some(&self.plain);
-        plain.into_iter().chain(&self.written_out)
+    /// The words with the spellings of their umlauts.
+    #[must_use]
+    pub fn spelled(&self) -> &Words {
+        &self.plain
     }
 
-    /// [`Folded::forms`] in Latin letters where they can be written so.
-    pub fn latin_forms(&self) -> impl Iterator<Item = &Words> {
-        let plain = (!self.is_missing()).then_some(self.latin.as_ref().unwrap_or(&self.plain));
-        plain.into_iter().chain(&self.written_out)
+    /// The words in Latin letters where they can be written so.
+    #[must_use]
+    pub fn latin_words(&self) -> &Words {
+        self.latin.as_ref().unwrap_or(&self.plain)
     }
 
     /// The name in Latin letters where it can be written so: what names in two scripts meet by.
     #[must_use]
     pub fn latin(&self) -> &str {
-        self.latin.as_ref().unwrap_or(&self.plain).letters()
+        self.latin_words().letters()
     }
 
     /// Whether it is written in another script than Latin.
@@ -189,8 +182,7 @@ impl Folded {
     /// Equal after normalization. A missing name equals none.
     #[must_use]
     pub fn equals(&self, other: &Self) -> bool {
-        self.forms()
-            .any(|form| other.forms().any(|other| form.letters == other.letters))
+        !self.is_missing() && self.plain.spellings().meet(other.plain.spellings())
     }
 }
 
@@ -203,44 +195,15 @@ fn bounded(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The ways to write a name with umlauts, but for the `plain` one: written out in each word, or in one of two, as in
-/// `Muller-Luedenscheidt`. Each further word would double them.
-fn written_out_forms(plain: &Words, written_out: Words) -> Vec<Words> {
-    let mut forms = Vec::new();
-    let words = || std::iter::zip(plain.each(), written_out.each()).enumerate();
-    let differ: Vec<_> = words()
-        .filter(|(_, (plain, written_out))| plain != written_out)
-        .map(|(index, _)| index)
-        .collect();
-    if let [first, second] = differ[..]
-        && plain.count() == written_out.count()
-    {
-        forms.extend([first, second].map(|written| {
-            Words::of(words().map(
-                |(index, (plain, out))| {
-                    if index == written { out } else { plain }
-                },
-            ))
-        }));
-    }
-    if written_out != *plain {
-        forms.push(written_out);
-    }
-    forms
-}
-
 /// A suffix with its generation.
 fn suffix(word: &str) -> Option<&'static (&'static str, Option<u8>)> {
     SUFFIXES.iter().find(|(suffix, _)| *suffix == word)
 }
 
 pub(super) fn fold_words(name: &str) -> Words {
-    let mut words = Words {
-        letters: String::with_capacity(name.len()),
-        ends: Vec::with_capacity(2),
-    };
+    let mut words = Words::with_capacity(name.len());
     for word in name.split(separates_words) {
-        fold(word, &mut words.letters);
+        fold(word, &mut words);
         words.end();
     }
     words
@@ -256,69 +219,71 @@ fn separates_words(character: char) -> bool {
         )
 }
 
-/// Umlauts and their like as two letters, as passports write them (ICAO 9303-3, section 6).
-fn write_out(name: &str) -> String {
-    let mut text = String::with_capacity(name.len() + 4);
-    // A letter comes before its marks, of which there may be more.
-    let mut letter = '\0';
-    for character in name.nfd().flat_map(char::to_lowercase).nfd() {
-        match (letter, character) {
-            ('a' | 'o' | 'u', DIAERESIS) => text.push('e'),
-            ('a', RING_ABOVE) => text.push('a'),
-            (_, 'æ') => text.push_str("ae"),
-            (_, 'ø' | 'œ') => text.push_str("oe"),
-            (_, other) => text.push(other),
-        }
-        if canonical_combining_class(character) == 0 {
-            // Also of full width.
-            letter = std::iter::once(character)
-                .nfkd()
-                .next()
-                .unwrap_or(character);
-        }
-    }
-    text
-}
-
-fn fold(word: &str, folded: &mut String) {
+fn fold(word: &str, folded: &mut Words) {
     if word.is_ascii() {
         let letters = word.bytes().filter(u8::is_ascii_alphanumeric);
-        folded.extend(letters.map(|letter| char::from(letter.to_ascii_lowercase())));
+        let letters = letters.map(|letter| char::from(letter.to_ascii_lowercase()));
+        folded.letters.extend(letters);
         return;
     }
-    let start = folded.len();
-    let letters: String = word
-        .nfkc()
-        .flat_map(char::to_lowercase)
-        .nfkd()
-        .filter(|&character| !is_left_out(character) && !is_invisible(character))
-        .collect();
-    for character in letters.nfc() {
+    let start = folded.letters.len();
+    for character in without_marks(word).nfc() {
         match character {
-            'ς' => folded.push('σ'),
+            WRITTEN_WITH_E => folded.mark_umlaut(b'e'),
+            WRITTEN_WITH_A => folded.mark_umlaut(b'a'),
+            'ς' => folded.letters.push('σ'),
             // Arabic and Persian letters that are one.
-            'ى' | 'ی' => folded.push('ي'),
-            'ک' => folded.push('ك'),
-            'ٱ' => folded.push('ا'),
-            'ة' => folded.push('ه'),
+            'ى' | 'ی' => folded.letters.push('ي'),
+            'ک' => folded.letters.push('ك'),
+            'ٱ' => folded.letters.push('ا'),
+            'ة' => folded.letters.push('ه'),
             // Katakana as hiragana, which stands 0x60 before it.
             '\u{30A1}'..='\u{30F6}' => {
-                folded.extend(char::from_u32(u32::from(character) - 0x60));
+                let hiragana = char::from_u32(u32::from(character) - 0x60);
+                folded.letters.extend(hiragana);
             }
             _ if is_latin(character) => {
                 let letters = any_ascii::any_ascii_char(character).bytes();
                 let letters = letters.filter(u8::is_ascii_alphanumeric);
-                folded.extend(letters.map(|letter| char::from(letter.to_ascii_lowercase())));
+                let letters = letters.map(|letter| char::from(letter.to_ascii_lowercase()));
+                folded.letters.extend(letters);
+                if character == 'ø' {
+                    folded.mark_umlaut(b'e');
+                }
             }
-            _ if is_sign_of_word(character) => folded.push(character),
+            _ if is_sign_of_word(character) => folded.letters.push(character),
             _ => {}
         }
     }
-    if folded.len() == start {
+    if folded.letters.len() == start {
         // Letters that have no plain form.
         let letters = word.chars().filter(|character| character.is_alphanumeric());
-        folded.extend(letters.flat_map(char::to_lowercase));
+        folded.letters.extend(letters.flat_map(char::to_lowercase));
     }
+}
+
+/// The small letters of a word without the marks that are left out, but for those of umlauts.
+fn without_marks(word: &str) -> String {
+    // A letter comes before its marks, of which there may be more.
+    let mut letter = '\0';
+    let letters = word.nfkc().flat_map(char::to_lowercase).nfkd();
+    let is_kept = |character: char| !is_left_out(character) && !is_invisible(character);
+    letters
+        .filter_map(|character| {
+            let mark = match (letter, character) {
+                ('a' | 'o' | 'u', DIAERESIS) => Some(WRITTEN_WITH_E),
+                ('a', RING_ABOVE) => Some(WRITTEN_WITH_A),
+                (_, WRITTEN_WITH_E | WRITTEN_WITH_A) => return None,
+                _ => None,
+            };
+            if mark.is_some() {
+                letter = '\0';
+            } else if canonical_combining_class(character) == 0 && !is_invisible(character) {
+                letter = character;
+            }
+            mark.or_else(|| is_kept(character).then_some(character))
+        })
+        .collect()
 }
 
 /// Marks that everyday writing leaves out: accents, the vowels of Hebrew and Arabic, the Indic nukta. The

@@ -1,8 +1,18 @@
 //! When two full names are equal.
 
+use std::ops::RangeInclusive;
+
 use usher_runtime::hidden_debug;
 
-use super::{Folded, PersonName, words::Words};
+use super::{
+    Folded, PersonName,
+    fillers::is_filler_or_initials,
+    spelling::{Letter, may_be_of_umlaut, meet},
+    words::Words,
+};
+
+#[cfg(test)]
+mod tests;
 
 /// A full name, folded.
 pub struct FoldedName {
@@ -15,45 +25,46 @@ pub struct FoldedName {
 hidden_debug!(FoldedName);
 
 impl FoldedName {
-    /// Folds both names.
+    /// Folds both names. `N. A.` is no name beside another that is none; beside a name, it is somebody's initials.
     #[must_use]
     pub fn new(name: &PersonName) -> Self {
-        Self {
-            given: Folded::new(&name.given),
-            family: Folded::new(&name.family),
+        let (given, family) = (Folded::new(&name.given), Folded::new(&name.family));
+        let is_none = |folded: &Folded, name| folded.is_missing() || is_filler_or_initials(name);
+        if is_none(&given, &name.given) && is_none(&family, &name.family) {
+            return Self {
+                given: Folded::default(),
+                family: Folded::default(),
+            };
         }
+        Self { given, family }
     }
 
-    /// What two names that are equal have in common at least one of: the letters of both names, which every order and
-    /// division has in common, without titles and suffixes, and with them. One to 32, nearly always one to four; none without a name.
+    /// The letters of both names, which every order and division has in common, without titles and suffixes, and with
+    /// them. Two names are equal if one of these equals one of the other's. One or two; none without a name.
     #[must_use]
-    pub fn wholes(&self) -> Vec<Vec<u8>> {
+    pub fn wholes(&self) -> Vec<Whole> {
         let (given, family) = (&self.given, &self.family);
         if given.is_missing() && family.is_missing() {
             return Vec::new();
         }
         // `Dr` `Anna Rossi` and `Robert Downey` `Jr.`: the other field has the whole name.
         let (is_in_family, is_in_given) = (given.is_affix_of(family), family.is_affix_of(given));
+        let (one, other) = (given.spelled(), family.spelled());
+        let mut names = Vec::with_capacity(2);
+        if !is_in_family {
+            names.push(one);
+        }
+        if !is_in_given {
+            names.push(other);
+        }
+        let mut wholes = vec![Whole::new(&names)];
         let (titles, suffixes) = given.affixes();
         let (other_titles, other_suffixes) = family.affixes();
         let affixes = [titles, suffixes, other_titles, other_suffixes];
-        let has_affixes =
-            is_in_family || is_in_given || affixes.iter().any(|affix| !affix.is_empty());
-
-        let mut wholes = Vec::with_capacity(1);
-        for one in letters(given) {
-            for other in letters(family) {
-                let without = |is_affix: bool, letters| if is_affix { "" } else { letters };
-                wholes.push(whole(&[
-                    without(is_in_family, one),
-                    without(is_in_given, other),
-                ]));
-                if has_affixes {
-                    // In whatever order and division, also where only this tells what is a suffix.
-                    let parts = [titles, one, suffixes, other_titles, other, other_suffixes];
-                    wholes.push(whole(&parts));
-                }
-            }
+        if is_in_family || is_in_given || affixes.iter().any(|affix| affix.count() > 0) {
+            // In whatever order and division, also where only this tells what is a suffix.
+            let parts = [titles, one, suffixes, other_titles, other, other_suffixes];
+            wholes.push(Whole::new(&parts));
         }
         wholes
     }
@@ -70,18 +81,102 @@ impl FoldedName {
     }
 }
 
-/// The letters of each form; nothing for a missing name.
-fn letters(name: &Folded) -> impl Iterator<Item = &str> {
-    let nothing = name.is_missing().then_some("");
-    nothing.into_iter().chain(name.forms().map(Words::letters))
+/// All letters of a full name, whichever of its words comes first.
+pub struct Whole {
+    /// The letters that no spelling leaves out, from where their order is least: the same for `Anna Rossi` and
+    /// `Rossi Anna`, wherever the given name ends.
+    skeleton: Vec<u8>,
+    /// All letters, from the same place.
+    letters: Vec<Letter>,
 }
 
-/// All letters from where their order is least: the same for `Anna Rossi` and `Rossi Anna`, wherever the given name ends.
-fn whole(parts: &[&str]) -> Vec<u8> {
-    let mut whole = parts.concat().into_bytes();
-    let start = least_rotation(&whole);
-    whole.rotate_left(start);
-    whole
+hidden_debug!(Whole);
+
+/// Most letters of a name of `a` and `e` alone that is compared in each order: its skeleton tells nothing of where it
+/// begins.
+const MOST_WITHOUT_SKELETON: usize = 32;
+
+impl Whole {
+    fn new(parts: &[&Words]) -> Self {
+        let length: usize = parts.iter().map(|part| part.letters().len()).sum();
+        let mut letters = Vec::with_capacity(length + 4);
+        for part in parts {
+            part.spellings().append_to(&mut letters);
+        }
+        // What follows the last letter is the first one.
+        let last = kept(&letters, None).last();
+        let last = last.map(|index| letters[index].letter);
+        let kept: Vec<usize> = kept(&letters, last).collect();
+        let mut skeleton: Vec<u8> = kept.iter().map(|&index| letters[index].letter).collect();
+        let start = least_rotation(&skeleton);
+        skeleton.rotate_left(start);
+        letters.rotate_left(kept.get(start).copied().unwrap_or_default());
+        Self { skeleton, letters }
+    }
+
+    /// What equal names have in common.
+    #[must_use]
+    pub fn skeleton(&self) -> &[u8] {
+        &self.skeleton
+    }
+
+    /// How many letters the skeleton lacks, by how the umlauts are spelled: equal names have a number in common.
+    #[must_use]
+    pub fn letters_left_out(&self) -> RangeInclusive<usize> {
+        let optional = self.letters.iter().filter(|letter| letter.is_optional);
+        let most = self.letters.len() - self.skeleton.len();
+        most - optional.count()..=most
+    }
+
+    /// Whether both can be spelled in one way.
+    #[must_use]
+    pub fn equals(&self, other: &Self) -> bool {
+        self.skeleton == other.skeleton
+            && (meet(&self.letters, &other.letters)
+                || other.rotations().any(|other| meet(&self.letters, &other)))
+    }
+
+    /// The letters from the other places where the skeleton begins in the same way: there are none, but in a name that
+    /// repeats itself, such as `Bo Boe`.
+    fn rotations(&self) -> impl Iterator<Item = Vec<Letter>> {
+        let skeleton = &self.skeleton;
+        let repeats = |length: &usize| {
+            skeleton.len().is_multiple_of(*length)
+                && skeleton[*length..] == skeleton[..skeleton.len() - length]
+        };
+        let starts: Vec<usize> = if skeleton.is_empty() {
+            let letters = 1..self.letters.len();
+            letters
+                .filter(|_| self.letters.len() <= MOST_WITHOUT_SKELETON)
+                .collect()
+        } else {
+            let period = (1..skeleton.len()).find(repeats);
+            let period = period.unwrap_or(skeleton.len());
+            kept(&self.letters, skeleton.last().copied())
+                .step_by(period)
+                .skip(1)
+                .collect()
+        };
+        starts.into_iter().map(|start| {
+            let mut letters = self.letters.clone();
+            letters.rotate_left(start);
+            letters
+        })
+    }
+}
+
+/// Which letters are kept in the skeleton, behind `before`.
+fn kept(letters: &[Letter], mut before: Option<u8>) -> impl Iterator<Item = usize> {
+    letters
+        .iter()
+        .enumerate()
+        .filter_map(move |(index, letter)| {
+            if letter.is_optional || may_be_of_umlaut(before, letter.letter) {
+                return None;
+            }
+            before = Some(letter.letter);
+            Some(index)
+        })
 }
 
 /// Where the least of all rotations of a text begins (Duval's way to a minimal rotation).

@@ -13,8 +13,10 @@ static ROWS: LazyLock<HashMap<String, Vec<&str>>> = LazyLock::new(|| {
     for line in lines() {
         let first = line.split_whitespace().next().unwrap_or_default();
         for name in line.split_whitespace() {
-            for form in Folded::new(name).forms() {
-                let of_name = rows.entry(form.letters().to_owned()).or_default();
+            let name = Folded::new(name);
+            let written_out = name.spelled().spellings().written_out();
+            for letters in written_out.into_iter().chain([name.plain().to_owned()]) {
+                let of_name = rows.entry(letters).or_default();
                 if of_name.last() != Some(&first) {
                     of_name.push(first);
                 }

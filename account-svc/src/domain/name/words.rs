@@ -2,6 +2,8 @@
 
 use usher_runtime::hidden_debug;
 
+use super::spelling::{Spellings, Umlaut};
+
 /// Some words.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Words {
@@ -9,19 +11,20 @@ pub struct Words {
     pub(super) letters: String,
     /// Where each ends in `letters`.
     pub(super) ends: Vec<usize>,
+    /// Those of `letters` that are umlauts, in order.
+    umlauts: Vec<Umlaut>,
 }
 
 hidden_debug!(Words);
 
 impl Words {
-    /// Words that are folded already.
-    pub(super) fn of<'a>(words: impl Iterator<Item = &'a str>) -> Self {
-        let mut all = Self::default();
-        for word in words {
-            all.letters.push_str(word);
-            all.end();
+    /// None, with room for a text.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self {
+            letters: String::with_capacity(bytes),
+            ends: Vec::with_capacity(2),
+            umlauts: Vec::new(),
         }
-        all
     }
 
     /// All of them as one.
@@ -42,6 +45,29 @@ impl Words {
         (0..self.ends.len()).map(|index| self.word(index))
     }
 
+    /// The spellings of all of them as one.
+    #[must_use]
+    pub fn spellings(&self) -> Spellings<'_> {
+        Spellings {
+            letters: &self.letters,
+            umlauts: &self.umlauts,
+            start: 0,
+        }
+    }
+
+    /// The spellings of each of them.
+    pub fn each_spellings(&self) -> impl Iterator<Item = Spellings<'_>> {
+        (0..self.ends.len()).map(|index| {
+            let start = self.start(index);
+            let before = |end| self.umlauts.partition_point(|umlaut| umlaut.end <= end);
+            Spellings {
+                letters: self.word(index),
+                umlauts: &self.umlauts[before(start)..before(self.ends[index])],
+                start,
+            }
+        })
+    }
+
     pub(super) fn word(&self, index: usize) -> &str {
         &self.letters[self.start(index)..self.ends[index]]
     }
@@ -57,13 +83,27 @@ impl Words {
         }
     }
 
+    /// Says that the last letter is an umlaut.
+    pub(super) fn mark_umlaut(&mut self, second: u8) {
+        let end = self.letters.len();
+        self.umlauts.push(Umlaut { end, second });
+    }
+
     /// Keeps the words before `index`, and gives back the others.
     pub(super) fn split_off(&mut self, index: usize) -> Self {
         let start = self.start(index);
         let ends = self.ends.split_off(index);
+        let first = self.umlauts.partition_point(|umlaut| umlaut.end <= start);
+        let umlauts = self.umlauts.split_off(first).into_iter();
         Self {
             letters: self.letters.split_off(start),
             ends: ends.iter().map(|end| end - start).collect(),
+            umlauts: umlauts
+                .map(|umlaut| Umlaut {
+                    end: umlaut.end - start,
+                    ..umlaut
+                })
+                .collect(),
         }
     }
 

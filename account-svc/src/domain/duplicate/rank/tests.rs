@@ -188,6 +188,22 @@ fn shown(new: &Identity, existing: Identity) -> Option<Candidate> {
 )]
 #[case(
     "Ana",
+    "Schönhueber",
+    "Ana",
+    "Öz-Schoenhüber",
+    Nearness::Equal,
+    Nearness::PartOfName
+)]
+#[case(
+    "Ana",
+    "Schönhueber-Oez",
+    "Ana",
+    "Öz-Schoenhüber",
+    Nearness::Equal,
+    Nearness::PartOfName
+)]
+#[case(
+    "Ana",
     "López",
     "Ana",
     "García López",
