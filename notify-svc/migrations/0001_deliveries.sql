@@ -55,21 +55,25 @@ CREATE TABLE inbox (
 );
 CREATE INDEX inbox_receive_time ON inbox (receive_time);
 
--- Emails, one row each. Rows are claimed by the sender with a lease.
+-- Emails, one row each: written when they are asked for, and when what staff see of them changes. What changes
+-- with each attempt stands in `delivery_queue`.
 CREATE TABLE deliveries (
     organization_id uuid NOT NULL,
     delivery_id uuid NOT NULL,
-    invitation_id uuid NOT NULL,
+    -- Null for mail that belongs to none.
+    invitation_id uuid,
     -- Which email of the invitation.
     send_number integer NOT NULL CHECK (send_number > 0),
-    kind text NOT NULL CHECK (kind IN ('ACTIVATION', 'SHARE_REQUEST')),
+    -- Its template. Not checked: a kind that only newer versions know waits for them.
+    kind text NOT NULL,
     mail_class text NOT NULL CHECK (mail_class IN ('INTERACTIVE', 'BULK', 'SECURITY')),
     locale text NOT NULL,
     recipient text NOT NULL,
     -- What the templates need: names, and the organization as the recipient sees it.
     content jsonb NOT NULL,
     expire_time timestamptz NOT NULL,
-    -- The token, sealed to this service; wiped when the email can no longer be sent.
+    -- The token, sealed to this service; null for mail without a link, and once the email cannot be sent any more. A
+    -- failed email keeps it until its link expires, so that it can be sent again.
     encapsulated_key bytea,
     ciphertext bytea,
     -- The W3C trace context of the event, so that the SMTP reply ends the trace that an RPC began.
@@ -79,22 +83,14 @@ CREATE TABLE deliveries (
         'FAILED', 'SUPPRESSED', 'CANCELLED', 'UNKNOWN')),
     -- Counts the changes of the state that were published.
     revision bigint NOT NULL DEFAULT 1,
-    -- When the sender takes it up; null once nothing is to be done any more.
-    next_attempt_time timestamptz,
     -- Attempts that reached the relay.
     attempt_count integer NOT NULL DEFAULT 0,
     -- Attempts whose answer was lost.
     unknown_count integer NOT NULL DEFAULT 0,
-    -- Whether the limits of domain, organization and relay were passed already.
-    slots_reserved boolean NOT NULL DEFAULT false,
+    -- The relay that answered last, and what it said.
+    relay text,
     smtp_status text,
     reason text,
-
-    -- Proves that the sender still holds the row: whoever took it over has another token.
-    lease_token uuid,
-    lease_expire_time timestamptz,
-    -- Set before the relay can accept the email. A lease that ends with this mark left nobody knows what.
-    handing_over boolean NOT NULL DEFAULT false,
 
     create_time timestamptz NOT NULL DEFAULT now(),
     update_time timestamptz NOT NULL DEFAULT now(),
@@ -102,23 +98,46 @@ CREATE TABLE deliveries (
 
     PRIMARY KEY (organization_id, delivery_id),
     UNIQUE (organization_id, invitation_id, send_number),
-    -- What can still be sent has its token, what cannot has lost it.
-    CHECK ((next_attempt_time IS NULL) = (ciphertext IS NULL)),
     CHECK ((ciphertext IS NULL) = (encapsulated_key IS NULL)),
-    CHECK ((lease_token IS NULL) = (lease_expire_time IS NULL))
+    CHECK (ciphertext IS NULL OR state IN ('QUEUED', 'THROTTLED', 'UNKNOWN', 'FAILED'))
 );
 
--- The sender works across organizations and knows its emails by their ids.
+-- Purges work across organizations, and slots of recipients know emails by their ids.
 CREATE INDEX deliveries_id ON deliveries (delivery_id);
 
 -- What staff look for: emails in a rare state, the newest first.
 CREATE INDEX deliveries_state ON deliveries (organization_id, state, delivery_id);
 
--- The sender's queues, one for each class that shares the sender fairly.
-CREATE INDEX deliveries_due_urgent ON deliveries (next_attempt_time)
-    WHERE next_attempt_time IS NOT NULL AND mail_class <> 'BULK';
-CREATE INDEX deliveries_due_bulk ON deliveries (next_attempt_time)
-    WHERE next_attempt_time IS NOT NULL AND mail_class = 'BULK';
+-- Tokens that are kept after the end.
+CREATE INDEX deliveries_kept_token ON deliveries (expire_time) WHERE state = 'FAILED' AND ciphertext IS NOT NULL;
+
+-- Emails that are still to be sent, one narrow row each, deleted with the end of the email. Taking one changes no column
+-- of an index, so that the row's new version stays in its page (HOT).
+CREATE TABLE delivery_queue (
+    organization_id uuid NOT NULL,
+    delivery_id uuid NOT NULL,
+    mail_class text NOT NULL,
+    -- Not before.
+    next_attempt_time timestamptz NOT NULL,
+    -- That time has come: the sender looks for these emails, and so finds them without reading those that wait.
+    ready boolean NOT NULL,
+    -- Set while a process has the email and may be handing it over. If it ends before the outcome is recorded, nobody
+    -- knows what became of the email.
+    lease_expire_time timestamptz,
+    -- The handover that was last begun: its outcome is recorded also if the lease has ended, as long as no other one was
+    -- begun.
+    handover_token uuid,
+    -- How often it was put back for a fault of the installation and not of the email.
+    put_back_count integer NOT NULL DEFAULT 0,
+    -- When a relay last refused it for a reason of policy.
+    refuse_time timestamptz,
+    PRIMARY KEY (organization_id, delivery_id)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- What the sender takes: each organization's ready emails of a class, the oldest first.
+CREATE INDEX delivery_queue_ready ON delivery_queue (mail_class, organization_id, next_attempt_time) WHERE ready;
+-- What becomes ready next.
+CREATE INDEX delivery_queue_waiting ON delivery_queue (next_attempt_time) WHERE NOT ready;
 
 -- Invitations that are void. A revocation may arrive before the request that it revokes.
 CREATE TABLE revocations (
@@ -131,16 +150,21 @@ CREATE TABLE revocations (
 );
 CREATE INDEX revocations_receive_time ON revocations (receive_time);
 
--- Mailboxes that an organization does not write to any more.
+-- Mailboxes that are not written to any more.
 CREATE TABLE suppressions (
+    -- The nil UUID for all organizations.
     organization_id uuid NOT NULL,
     -- The address in canonical form.
     recipient text NOT NULL,
     reason text NOT NULL CHECK (reason IN ('BOUNCE', 'COMPLAINT', 'UNSUBSCRIBE', 'STAFF')),
+    -- What is not sent: security mail, for example, is sent to whoever unsubscribed.
+    mail_classes text[] NOT NULL DEFAULT ARRAY['INTERACTIVE', 'BULK', 'SECURITY'],
     -- The delivery that found it out.
     delivery_id uuid,
+    -- Null for ever.
+    expire_time timestamptz,
     create_time timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (organization_id, recipient)
+    PRIMARY KEY (organization_id, recipient, reason)
 );
 
 -- When emails to a recipient went or are to go: no period holds more than the limit. An email whose answer was lost may
@@ -228,7 +252,7 @@ DECLARE
     owned text;
     internal text;
 BEGIN
-    FOREACH owned IN ARRAY ARRAY['deliveries', 'revocations', 'suppressions', 'stored_responses', 'outbox',
+    FOREACH owned IN ARRAY ARRAY['deliveries', 'delivery_queue', 'revocations', 'suppressions', 'stored_responses', 'outbox',
         'audit_events'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', owned);
         EXECUTE format('CREATE POLICY organization ON %I USING '
@@ -248,5 +272,6 @@ CREATE POLICY present ON audit_events AS RESTRICTIVE FOR INSERT
     WITH CHECK (occur_time > now() - interval '1 hour' AND occur_time < now() + interval '1 minute');
 
 GRANT SELECT, INSERT, UPDATE, DELETE
-    ON inbox, deliveries, revocations, suppressions, recipient_slots, throttles, stored_responses, outbox TO notify_service;
+    ON inbox, deliveries, delivery_queue, revocations, suppressions, recipient_slots, throttles, stored_responses, outbox
+    TO notify_service;
 GRANT SELECT, INSERT, DELETE ON audit_events TO notify_service;

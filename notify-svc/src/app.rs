@@ -28,7 +28,7 @@ use crate::{
     retention,
     use_cases::{
         intake::Intake,
-        sending::{Sender, SenderSettings, backlog},
+        sending::{Due, Sender, SenderSettings, backlog},
     },
 };
 
@@ -60,7 +60,7 @@ impl<T: MailTransport> Application<T> {
         let settings: SenderSettings = args.sender(server.shutdown_timeout)?;
         let renderer = Arc::new(Renderer::new()?);
         let metrics = Metrics::new();
-        let due = Wake::default();
+        let due = Due::default();
         let outbox = Wake::default();
         Ok(Self {
             intake: Arc::new(Intake {

@@ -136,10 +136,6 @@ pub struct NotifyArgs {
     #[arg(long, env = "RELAY_LIMIT")]
     pub relay_limit: Option<Limit>,
 
-    /// Emails that are worked on at the same time
-    #[arg(long, env = "SEND_CONCURRENCY", default_value_t = 64, value_parser = count())]
-    pub send_concurrency: usize,
-
     /// Time after which an email that was being handed over is taken from a process that does not answer any
     /// more; longer than sending one email may take, which is four times `SMTP_COMMAND_TIMEOUT` plus
     /// `SMTP_DATA_TIMEOUT`. Only emails that a process was handing over when it was killed wait so long
@@ -296,8 +292,9 @@ impl NotifyArgs {
             "RETRY_BASE is longer than RETRY_MAX"
         );
         Ok(SenderSettings {
-            capacity: self.send_concurrency,
+            connections: self.smtp.smtp_max_connections,
             lease: self.send_lease,
+            longest_send: self.smtp.timeouts().longest_send(),
             retry_base: self.retry_base,
             retry_max: self.retry_max,
             unknown_policy: self.unknown_outcome,

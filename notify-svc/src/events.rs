@@ -13,7 +13,10 @@ use crate::domain::DeliveryChange;
 pub fn delivery_changed(change: DeliveryChange) -> OutboxEvent {
     let payload = event::DeliveryChanged {
         delivery_id: change.delivery_id.to_string(),
-        invitation_id: change.invitation_id.to_string(),
+        invitation_id: change
+            .invitation_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         send_number: change.send_number.unsigned_abs(),
         state: event::DeliveryState::from(change.state).into(),
         revision: change.revision.unsigned_abs(),

@@ -10,9 +10,12 @@ use tonic::service::Routes;
 use usher_proto::notify::v1::{
     delivery_service_server::DeliveryServiceServer, template_service_server::TemplateServiceServer,
 };
-use usher_runtime::{change::Store, wake::Wake};
+use usher_runtime::change::Store;
 
-use crate::{domain::RecipientLimits, mail::Envelope, metrics::Metrics, render::Renderer};
+use crate::{
+    domain::RecipientLimits, mail::Envelope, metrics::Metrics, render::Renderer,
+    use_cases::sending::Due,
+};
 
 /// Serves every gRPC service.
 #[derive(Clone)]
@@ -22,8 +25,8 @@ pub struct Service {
     pub envelope: Envelope,
     pub metrics: Metrics,
     pub recipient_limits: RecipientLimits,
-    /// Wakes the sender: emails are due.
-    pub due: Wake,
+    /// Wakes the sender.
+    pub due: Due,
 }
 
 impl Service {

@@ -5,6 +5,9 @@ use crate::{
     throttle::{Key, Limit},
 };
 
+/// The name of the limit of the relay.
+pub const RELAY: &str = "relay";
+
 /// What may be sent to a domain, for an organization and through the relay; `None` means as much as there is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SharedLimits {
@@ -17,12 +20,6 @@ pub struct SharedLimits {
 }
 
 impl SharedLimits {
-    /// Whether there are any.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.domain.is_none() && self.organization.is_none() && self.relay.is_none()
-    }
-
     /// The limits of one email.
     #[must_use]
     pub fn of(&self, organization_id: uuid::Uuid, recipient: &Recipient) -> Vec<(Key, Limit)> {
@@ -35,7 +32,7 @@ impl SharedLimits {
                 limit,
             )
         });
-        let relay = self.relay.map(|limit| (Key::new("relay", ""), limit));
+        let relay = self.relay.map(|limit| (Key::new(RELAY, ""), limit));
         [domain, organization, relay]
             .into_iter()
             .flatten()

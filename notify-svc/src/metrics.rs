@@ -16,6 +16,8 @@ pub struct Metrics {
     throttle_seconds: Histogram<f64>,
     send_seconds: Histogram<f64>,
     wait_seconds: Histogram<f64>,
+    put_back: Counter<u64>,
+    circuit_breaker: Gauge<u64>,
     queue_length: Gauge<u64>,
     queue_age_seconds: Gauge<f64>,
 }
@@ -46,6 +48,18 @@ impl Metrics {
                 .with_description("Time from being due to being claimed.")
                 .with_unit("s")
                 .build(),
+            put_back: meter
+                .u64_counter("usher.deliveries.put_back")
+                .with_description(
+                    "Emails that went back to the queue for a fault that is not theirs.",
+                )
+                .build(),
+            circuit_breaker: meter
+                .u64_gauge("usher.smtp.circuit_breaker")
+                .with_description(
+                    "1 while the relay cannot be used, so that all emails wait; else 0.",
+                )
+                .build(),
             queue_length: meter
                 .u64_gauge("usher.deliveries.due")
                 .with_description("Emails that are due and not sent.")
@@ -66,8 +80,8 @@ impl Metrics {
     }
 
     /// A limit makes an email wait.
-    pub fn throttled(&self, delay: time::Duration) {
-        self.throttle_seconds.record(delay.as_seconds_f64(), &[]);
+    pub fn throttled(&self, delay: Duration) {
+        self.throttle_seconds.record(delay.as_secs_f64(), &[]);
     }
 
     /// The relay answered.
@@ -76,6 +90,16 @@ impl Metrics {
             elapsed.as_secs_f64(),
             &[KeyValue::new("accepted", accepted)],
         );
+    }
+
+    /// An email went back to the queue: `cause` is `unwritable`, `policy`, `relay`, `interrupted` or `late`.
+    pub fn put_back(&self, cause: &'static str) {
+        self.put_back.add(1, &[KeyValue::new("cause", cause)]);
+    }
+
+    /// Whether all emails wait for the relay.
+    pub fn circuit_breaker(&self, is_open: bool) {
+        self.circuit_breaker.record(u64::from(is_open), &[]);
     }
 
     /// An email was claimed so long after it was due.

@@ -22,6 +22,9 @@ pub fn purges(deliveries: Duration, slots: Duration) -> Arc<[Purge]> {
         Purge::new("revocations", |connection, limit| {
             Box::pin(revocation::purge(connection, limit))
         }),
+        Purge::new("kept tokens", |connection, limit| {
+            Box::pin(delivery::wipe_tokens(connection, limit))
+        }),
         Purge::new("deliveries", move |connection, limit| {
             Box::pin(delivery::purge(connection, deliveries, limit))
         }),

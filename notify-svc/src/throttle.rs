@@ -2,11 +2,9 @@
 //!
 //! A limit of `burst` emails in `period` lets `burst` emails go at once and then one every
 //! `period / burst`. All that it remembers of a key is one time: the theoretical arrival time (TAT) of the
-//! next email. Each email asks for a slot and gets the exact time at which it may go; asking twice takes
-//! two slots.
+//! next email. An email asks when it may go, and moves the TAT when it goes: nothing is reserved.
 //!
-//! The rows are in [`crate::db::throttle`], which adds a whole batch to a key in one upsert; the
-//! slots of the single emails follow from the sum.
+//! The rows are in [`crate::db::throttle`].
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -98,26 +96,27 @@ impl Limit {
         self.period / self.burst.max(1)
     }
 
-    /// How far the TAT moves for `count` emails.
+    /// When an email may go, not before `now`, if the TAT is `arrival`. `leaving` says how many places of the burst are
+    /// to stay free; one is taken at least.
     #[must_use]
-    pub fn advance(&self, count: usize) -> Micros {
-        micros(self.interval()).saturating_mul(Micros::try_from(count).unwrap_or(Micros::MAX))
+    pub fn free_time(&self, arrival: Micros, now: Micros, leaving: u32) -> Micros {
+        let usable = self.burst.saturating_sub(leaving).max(1);
+        let tolerance = self
+            .interval_micros()
+            .saturating_mul(Micros::from(usable) - 1);
+        arrival.saturating_sub(tolerance).max(now)
     }
 
-    /// The slots of `count` emails that moved the TAT to `arrival`, in order, none before `now`.
+    /// The TAT after an email went at `now`, if it was `arrival`.
     #[must_use]
-    pub fn slots(&self, arrival: Micros, count: usize, now: Micros) -> Vec<Micros> {
-        let interval = micros(self.interval());
-        let tolerance = interval.saturating_mul(Micros::from(self.burst) - 1);
-        let base = arrival.saturating_sub(self.advance(count));
-        (0..count)
-            .map(|index| {
-                let index = Micros::try_from(index).unwrap_or(Micros::MAX);
-                base.saturating_add(interval.saturating_mul(index))
-                    .saturating_sub(tolerance)
-                    .max(now)
-            })
-            .collect()
+    pub fn next_arrival(&self, arrival: Micros, now: Micros) -> Micros {
+        arrival.max(now).saturating_add(self.interval_micros())
+    }
+
+    /// The time between two emails of a key that has used up its burst, in microseconds.
+    #[must_use]
+    pub fn interval_micros(&self) -> Micros {
+        micros(self.interval())
     }
 }
 
@@ -156,19 +155,28 @@ mod tests {
 
     const DAY: Duration = Duration::from_hours(24);
 
-    /// GCRA as the textbook has it: one email at a time.
-    fn reserve_one(limit: &Limit, arrival: Option<Micros>, now: Micros) -> (Micros, Micros) {
-        let arrival = arrival.unwrap_or(now).max(now) + limit.advance(1);
-        (arrival, limit.slots(arrival, 1, now)[0])
-    }
-
     #[test]
     fn five_go_at_once_and_the_sixth_waits_for_a_fifth_of_the_day() {
         let limit = Limit::new(5, DAY).unwrap();
         let now = 1_000_000;
-        let slots = limit.slots(now + limit.advance(6), 6, now);
-        assert_eq!(&slots[..5], [now; 5]);
-        assert_eq!(slots[5], now + 24 * 3600 * 1_000_000 / 5);
+        let mut arrival = 0;
+        for _ in 0..5 {
+            assert_eq!(limit.free_time(arrival, now, 0), now);
+            arrival = limit.next_arrival(arrival, now);
+        }
+        let sixth = now + 24 * 3600 * 1_000_000 / 5;
+        assert_eq!(limit.free_time(arrival, now, 0), sixth);
+    }
+
+    #[test]
+    fn a_place_of_the_burst_can_be_left_free() {
+        let limit = Limit::new(2, Duration::from_secs(2)).unwrap();
+        let arrival = limit.next_arrival(0, 10);
+        assert_eq!(limit.free_time(arrival, 10, 1), 1_000_010);
+        assert_eq!(limit.free_time(arrival, 10, 0), 10);
+        // There is no place to leave.
+        let single = Limit::new(1, Duration::from_secs(1)).unwrap();
+        assert_eq!(single.free_time(0, 10, 1), 10);
     }
 
     #[test]
@@ -183,51 +191,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_batch_gets_the_slots_of_one_by_one(
-            burst in 1_u32..20,
-            seconds in 1_u64..100_000,
-            count in 0_usize..60,
-            before in prop::option::of(-1_000_000_000_i64..1_000_000_000),
-        ) {
-            let limit = Limit::new(burst, Duration::from_secs(seconds)).unwrap();
-            let now = 5_000_000;
-            let before = before.map(|offset| now + offset);
-            let mut arrival = before;
-            let one_by_one: Vec<_> = (0..count).map(|_| {
-                let (next, slot) = reserve_one(&limit, arrival, now);
-                arrival = Some(next);
-                slot
-            }).collect();
-            let batch_arrival = before.unwrap_or(now).max(now) + limit.advance(count);
-            prop_assert_eq!(limit.slots(batch_arrival, count, now), one_by_one);
-        }
-
-        #[test]
         fn no_window_holds_more_than_the_limit_lets_through(
             burst in 1_u32..10,
             interval in 1_i64..1_000,
-            gaps in prop::collection::vec(0_i64..500, 1..80),
+            // When each email asks, and whether it leaves a place free.
+            emails in prop::collection::vec((0_i64..500, any::<bool>()), 1..80),
         ) {
             let period = Duration::from_micros((interval * i64::from(burst)).unsigned_abs());
             let limit = Limit::new(burst, period).unwrap();
-            let mut now = 0;
-            let mut arrival = None;
-            let mut slots = Vec::new();
-            for gap in gaps {
+            let (mut now, mut arrival) = (0, 0);
+            let mut gone = Vec::new();
+            for (gap, leaves) in emails {
                 now += gap;
-                let (next, slot) = reserve_one(&limit, arrival, now);
-                arrival = Some(next);
-                prop_assert!(slot >= now);
-                slots.push(slot);
-            }
-            // Slots are given in order, and after the burst they are an interval apart.
-            prop_assert!(slots.is_sorted());
-            for window in slots.windows(burst as usize + 1) {
-                prop_assert!(window[burst as usize] - window[0] >= interval);
+                let free = limit.free_time(arrival, now, u32::from(leaves));
+                prop_assert!(free >= now);
+                // It comes again at the time that it was told.
+                now = free;
+                prop_assert_eq!(limit.free_time(arrival, now, u32::from(leaves)), now);
+                arrival = limit.next_arrival(arrival, now);
+                gone.push(now);
             }
             // In any window of length w at most burst + w / interval emails go.
-            for (index, start) in slots.iter().enumerate() {
-                for (count, end) in slots[index..].iter().enumerate() {
+            for (index, start) in gone.iter().enumerate() {
+                for (count, end) in gone[index..].iter().enumerate() {
                     let most = i64::from(burst) + (end - start) / interval;
                     prop_assert!(i64::try_from(count).unwrap() < most);
                 }

@@ -4,4 +4,5 @@ pub mod deliveries;
 pub mod intake;
 pub mod recipient_throttle;
 pub mod sending;
+pub mod shared_throttle;
 pub mod templates;

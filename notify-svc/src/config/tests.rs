@@ -57,7 +57,6 @@ fn without_a_key_nothing_starts(#[case] keys: &str, #[case] message: &str) {
 #[test]
 fn counts_and_durations_that_make_no_sense_are_refused() {
     for setting in [
-        "--send-concurrency=0",
         "--send-lease=0s",
         "--retry-base=0s",
         "--retry-max=0s",

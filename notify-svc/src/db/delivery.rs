@@ -15,12 +15,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use self::{
-    cancel::{Locked, cancel, cancel_revoked, lock},
-    outcome::{Attempt, Next, Outcome, lock_held, record},
-    queue::{Claim, ClaimStatus, Lane, Mail, Mark, claim, mark, next_due, note_slots},
+    cancel::{Waiting, cancel, cancel_revoked, lock},
+    outcome::{Attempt, Next, Outcome, PutBack, lock_held, record},
+    queue::{
+        Claim, ClaimStatus, Mail, Promoted, QueueEntry, Visited, Wanted, mark, promote, read, take,
+    },
     schedule::{lock_waiting, refuse, reschedule, throttle},
 };
-use crate::domain::{DeliveryState, MailClass, MailKind, MailRequest, Recipient};
+use crate::domain::{DeliveryState, MailClass, MailRequest, Recipient};
 
 /// An email that is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,13 +91,17 @@ pub async fn insert(
         r#"WITH inserted AS (
                 INSERT INTO deliveries (organization_id, delivery_id, invitation_id, send_number, kind,
                     mail_class, locale, recipient, content, expire_time, encapsulated_key, ciphertext,
-                    trace_context, state, next_attempt_time)
-                SELECT request.*, 'QUEUED', now()
+                    trace_context, state)
+                SELECT request.*, 'QUEUED'
                 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::text[], $6::text[],
                     $7::text[], $8::text[], $9::jsonb[], $10::timestamptz[], $11::bytea[],
                     $12::bytea[], $13::text[]) AS request
                 ON CONFLICT (organization_id, invitation_id, send_number) DO NOTHING
-                RETURNING organization_id, delivery_id, invitation_id, send_number, create_time)
+                RETURNING organization_id, delivery_id, invitation_id, send_number, mail_class, create_time
+           ), queued AS (
+                INSERT INTO delivery_queue (organization_id, delivery_id, mail_class, next_attempt_time, ready)
+                SELECT organization_id, delivery_id, mail_class, create_time, true FROM inserted
+           )
            SELECT delivery_id, create_time, EXISTS (
                 SELECT FROM revocations AS revocation
                 WHERE revocation.organization_id = inserted.organization_id
@@ -142,11 +148,11 @@ pub struct Delivery {
     /// The organization that it is sent for.
     pub organization_id: Uuid,
     /// The invitation that it belongs to.
-    pub invitation_id: Uuid,
+    pub invitation_id: Option<Uuid>,
     /// Which email of the invitation.
     pub send_number: i32,
-    /// What it is for.
-    pub kind: MailKind,
+    /// The name of what it is for, which only newer versions may know.
+    pub kind: String,
     /// BCP 47 tag.
     pub locale: String,
     /// How urgent it is.
@@ -177,11 +183,13 @@ macro_rules! select_deliveries {
     ($tail:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
             Delivery,
-            r#"SELECT delivery_id, organization_id, invitation_id, send_number, kind AS "kind: MailKind",
-                locale, mail_class AS "mail_class: MailClass", recipient AS "recipient: Recipient",
-                state AS "state: DeliveryState", next_attempt_time, attempt_count, smtp_status, reason,
-                create_time, update_time, sent_time, expire_time
-            FROM deliveries WHERE organization_id = $1 "#
+            r#"SELECT delivery_id, organization_id, invitation_id, send_number, kind,
+                locale, delivery.mail_class AS "mail_class: MailClass", recipient AS "recipient: Recipient",
+                state AS "state: DeliveryState", next_attempt_time AS "next_attempt_time?", attempt_count,
+                smtp_status, reason, create_time, update_time, sent_time, expire_time
+            FROM deliveries AS delivery
+            LEFT JOIN delivery_queue AS queue USING (organization_id, delivery_id)
+            WHERE organization_id = $1 "#
                 + $tail,
             $($argument),*
         )
@@ -273,22 +281,15 @@ pub async fn list(
     }
 }
 
-/// How many emails are due and not sent, and for how long the oldest has been due.
+/// How many emails are ready and not sent, and for how long the oldest has been due.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn due(connection: &mut PgConnection) -> Result<(u64, Duration), sqlx::Error> {
     let row = sqlx::query!(
-        // One half for each of the sender's indexes.
         r#"SELECT count(*) AS "length!",
                extract(epoch FROM now() - min(next_attempt_time))::float8 AS seconds
-           FROM (
-                SELECT next_attempt_time FROM deliveries
-                WHERE next_attempt_time <= now() AND mail_class <> 'BULK'
-                UNION ALL
-                SELECT next_attempt_time FROM deliveries
-                WHERE next_attempt_time <= now() AND mail_class = 'BULK'
-           ) AS due"#
+           FROM delivery_queue WHERE ready"#
     )
     .fetch_one(connection)
     .await?;
@@ -316,7 +317,7 @@ pub async fn purge(
             WHERE delivery_id < (lpad(to_hex(
                     (extract(epoch FROM now() - make_interval(secs => $1)) * 1000)::bigint), 12, '0')
                     || repeat('0', 20))::uuid
-                AND next_attempt_time IS NULL
+                AND state NOT IN ('QUEUED', 'THROTTLED', 'UNKNOWN')
             ORDER BY delivery_id LIMIT $2
             FOR UPDATE SKIP LOCKED))",
         retention.as_secs_f64(),
@@ -325,4 +326,22 @@ pub async fn purge(
     .execute(connection)
     .await?;
     Ok(deleted.rows_affected())
+}
+
+/// Wipes the tokens of at most `limit` failed emails whose links have expired: they cannot be sent again.
+///
+/// # Errors
+/// If the database fails.
+pub async fn wipe_tokens(connection: &mut PgConnection, limit: i64) -> Result<u64, sqlx::Error> {
+    let wiped = sqlx::query!(
+        "UPDATE deliveries SET encapsulated_key = NULL, ciphertext = NULL WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM deliveries
+            WHERE state = 'FAILED' AND ciphertext IS NOT NULL AND expire_time <= now()
+            ORDER BY expire_time LIMIT $1
+            FOR UPDATE SKIP LOCKED))",
+        limit
+    )
+    .execute(connection)
+    .await?;
+    Ok(wiped.rows_affected())
 }

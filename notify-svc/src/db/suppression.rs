@@ -37,7 +37,7 @@ pub async fn insert(
          SELECT organization_id, recipient, 'BOUNCE', delivery_id
          FROM unnest($1::uuid[], $2::text[], $3::uuid[])
             AS dead (organization_id, recipient, delivery_id)
-         ON CONFLICT (organization_id, recipient) DO NOTHING",
+         ON CONFLICT (organization_id, recipient, reason) DO NOTHING",
         &organization_ids,
         &recipients,
         &delivery_ids

@@ -1,95 +1,92 @@
 //! The rows of the limits: one time for each key. The arithmetic is in [`crate::throttle`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 
-use crate::throttle::{Key, Limit, Micros};
+use crate::throttle::{Key, Micros};
 
-/// Reserves one slot in each of an email's limits, for a batch of emails, and returns for each the first
-/// time at which all of its limits let it go: `None` for at once.
-///
-/// The slots last: an email that is not sent after all has used its slot.
+/// Limits that are locked until the end of the transaction.
+#[derive(Debug, Default)]
+pub struct Locked {
+    /// Now, by the database.
+    pub now: Micros,
+    /// The theoretical arrival time of each key's next email.
+    pub arrivals: BTreeMap<Key, Micros>,
+}
+
+/// Locks keys, in their order, so that two replicas wait for each other instead of deadlocking.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn reserve(
+pub async fn lock(
     connection: &mut PgConnection,
-    emails: &[Vec<(Key, Limit)>],
-) -> Result<Vec<Option<OffsetDateTime>>, sqlx::Error> {
-    // In the order of the keys, so that two replicas wait for each other instead of deadlocking.
-    let mut users: BTreeMap<&Key, (Limit, Vec<usize>)> = BTreeMap::new();
-    for (index, limits) in emails.iter().enumerate() {
-        for (key, limit) in limits {
-            users
-                .entry(key)
-                .or_insert((*limit, Vec::new()))
-                .1
-                .push(index);
-        }
+    keys: BTreeSet<Key>,
+) -> Result<Locked, sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(Locked::default());
     }
-    let mut slots: Vec<Option<Micros>> = vec![None; emails.len()];
-    if users.is_empty() {
-        return Ok(vec![None; emails.len()]);
-    }
-    let (now, arrivals) = advance(connection, &users).await?;
-    for ((limit, indexes), arrival) in users.values().zip(arrivals) {
-        for (index, slot) in indexes.iter().zip(limit.slots(arrival, indexes.len(), now)) {
-            if slot > now {
-                slots[*index] = slots[*index].max(Some(slot));
-            }
-        }
-    }
-    Ok(slots.into_iter().map(|slot| slot.map(instant)).collect())
-}
-
-/// Moves the time of each key for all its emails at once. Returns the time of the transaction and the new
-/// times, in the order of the keys.
-async fn advance(
-    connection: &mut PgConnection,
-    users: &BTreeMap<&Key, (Limit, Vec<usize>)>,
-) -> Result<(Micros, Vec<Micros>), sqlx::Error> {
-    let names: Vec<String> = users.keys().map(|key| key.limit_name.to_owned()).collect();
-    let hashes: Vec<Vec<u8>> = users.keys().map(|key| key.hash().to_vec()).collect();
-    let advances: Vec<i64> = users
-        .values()
-        .map(|(limit, indexes)| limit.advance(indexes.len()))
-        .collect();
     let rows = sqlx::query!(
-        r#"WITH clock AS (
-                SELECT floor(extract(epoch FROM now()) * 1000000)::bigint AS micros
-           ), moved AS (
-                INSERT INTO throttles AS throttle (limit_name, key_hash, arrival_micros)
-                SELECT key.limit_name, key.key_hash, clock.micros + key.advance
-                FROM clock, unnest($1::text[], $2::bytea[], $3::bigint[])
-                    AS key (limit_name, key_hash, advance)
-                -- What is inserted is now + advance; what stands there may be ahead of now by more.
-                ON CONFLICT (limit_name, key_hash) DO UPDATE SET arrival_micros =
-                    excluded.arrival_micros
-                    + greatest(0, throttle.arrival_micros - (SELECT micros FROM clock))
-                RETURNING limit_name, key_hash, arrival_micros
-           )
-           SELECT moved.limit_name, moved.key_hash, moved.arrival_micros,
-                clock.micros AS "now_micros!"
-           FROM moved, clock"#,
-        &names,
-        &hashes,
-        &advances
+        r#"INSERT INTO throttles AS throttle (limit_name, key_hash, arrival_micros)
+           SELECT key.limit_name, key.key_hash, 0 FROM unnest($1::text[], $2::bytea[]) AS key (limit_name, key_hash)
+           ON CONFLICT (limit_name, key_hash) DO UPDATE SET arrival_micros = throttle.arrival_micros
+           RETURNING limit_name, key_hash, arrival_micros,
+                -- Not of the transaction: it may have waited for these locks.
+                floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS "now_micros!""#,
+        &names(keys.iter()),
+        &hashes(keys.iter())
     )
     .fetch_all(connection)
     .await?;
-    let now = rows.first().map_or(0, |row| row.now_micros);
-    let moved: BTreeMap<(String, Vec<u8>), Micros> = rows
+    let now = rows
+        .iter()
+        .map(|row| row.now_micros)
+        .max()
+        .unwrap_or_default();
+    let arrivals: BTreeMap<_, _> = rows
         .into_iter()
         .map(|row| ((row.limit_name, row.key_hash), row.arrival_micros))
         .collect();
-    let arrivals = names
-        .into_iter()
-        .zip(hashes)
-        .map(|key| moved.get(&key).copied().unwrap_or(now))
-        .collect();
-    Ok((now, arrivals))
+    let arrivals = keys.into_iter().filter_map(|key| {
+        let arrival = arrivals.get(&(key.limit_name.to_owned(), key.hash().to_vec()))?;
+        Some((key, *arrival))
+    });
+    Ok(Locked {
+        now,
+        arrivals: arrivals.collect(),
+    })
+}
+
+/// Writes the new times of keys that are locked.
+///
+/// # Errors
+/// If the database fails.
+pub async fn write(
+    connection: &mut PgConnection,
+    arrivals: &[(&Key, Micros)],
+) -> Result<(), sqlx::Error> {
+    if arrivals.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "UPDATE throttles SET arrival_micros = key.arrival_micros
+         FROM unnest($1::text[], $2::bytea[], $3::bigint[]) AS key (limit_name, key_hash, arrival_micros)
+         WHERE throttles.limit_name = key.limit_name AND throttles.key_hash = key.key_hash",
+        &names(arrivals.iter().map(|(key, _)| *key)),
+        &hashes(arrivals.iter().map(|(key, _)| *key)),
+        &arrivals.iter().map(|(_, arrival)| *arrival).collect::<Vec<_>>()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn names<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<String> {
+    keys.map(|key| key.limit_name.to_owned()).collect()
+}
+
+fn hashes<'a>(keys: impl Iterator<Item = &'a Key>) -> Vec<Vec<u8>> {
+    keys.map(|key| key.hash().to_vec()).collect()
 }
 
 /// Deletes at most `limit` idle throttles: their time has passed, so that they would be treated like new ones.
@@ -108,9 +105,4 @@ pub async fn purge(connection: &mut PgConnection, limit: i64) -> Result<u64, sql
     .execute(connection)
     .await?;
     Ok(deleted.rows_affected())
-}
-
-fn instant(micros: Micros) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }

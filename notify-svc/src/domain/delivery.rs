@@ -130,7 +130,7 @@ pub struct DeliveryChange {
     /// The delivery.
     pub delivery_id: Uuid,
     /// The invitation that it belongs to.
-    pub invitation_id: Uuid,
+    pub invitation_id: Option<Uuid>,
     /// Which email of the invitation.
     pub send_number: i32,
     /// The new state.
@@ -162,6 +162,9 @@ pub enum MailClass {
 }
 
 impl MailClass {
+    /// Every class, the most urgent first.
+    pub const BY_URGENCY: [Self; 3] = [Self::Security, Self::Interactive, Self::Bulk];
+
     /// Its name in the database.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

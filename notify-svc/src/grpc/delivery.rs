@@ -13,7 +13,7 @@ use usher_runtime::{
 use super::Service;
 use crate::{
     db::delivery::{Delivery, DeliveryFilter},
-    domain::{DeliveryState, UnknownValue},
+    domain::{DeliveryState, MailKind, UnknownValue},
     error::Error,
     mail::Envelope,
     use_cases::deliveries,
@@ -91,7 +91,7 @@ impl DeliveryService for Service {
             .store
             .change_in(&call, Scope::Platform, call.organization_id, work)
             .await?;
-        self.due.notify();
+        self.due.scheduled.notify();
         Ok(Response::new(changed.into_response()))
     }
 }
@@ -107,9 +107,14 @@ fn encode(delivery: Delivery, envelope: &Envelope) -> proto::Delivery {
     proto::Delivery {
         delivery_id: delivery.delivery_id.to_string(),
         organization_id: delivery.organization_id.to_string(),
-        invitation_id: delivery.invitation_id.to_string(),
+        invitation_id: delivery
+            .invitation_id
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         send_number: delivery.send_number.unsigned_abs(),
-        template: proto::TemplateKind::from(delivery.kind).into(),
+        template: MailKind::try_from(delivery.kind.as_str())
+            .map_or(proto::TemplateKind::Unspecified, Into::into)
+            .into(),
         locale: delivery.locale,
         mail_class: proto::MailClass::from(delivery.mail_class).into(),
         recipient: delivery.recipient.masked(),

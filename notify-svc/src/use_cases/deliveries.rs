@@ -5,7 +5,7 @@ use usher_runtime::{audit::AuditEntry, change::Change, page::Page};
 use uuid::Uuid;
 
 use crate::{
-    db::delivery::{self, Delivery, DeliveryFilter},
+    db::delivery::{self, Delivery, DeliveryFilter, Waiting},
     domain::{DeliveryState, RecipientLimits},
     error::Error,
     events,
@@ -55,24 +55,28 @@ pub async fn cancel(
 ) -> Result<Delivery, Error> {
     let organization_id = change.organization_id;
     // The sender marks an email under the same lock before it hands it over.
-    let before = delivery::lock(change, organization_id, delivery_id)
-        .await?
-        .ok_or(Error::DeliveryNotFound(delivery_id))?;
-    if before.state == DeliveryState::Cancelled {
-        change.mark_unchanged();
-        return read(change, organization_id, delivery_id).await;
-    }
-    if before.handing_over {
-        return Err(Error::DeliveryBeingSent(delivery_id));
-    }
-    if !before.waits {
-        let state = before.state;
-        return Err(Error::DeliveryEnded { delivery_id, state });
+    let waiting = delivery::lock(change, organization_id, delivery_id).await?;
+    let before = read(change, organization_id, delivery_id).await?;
+    match waiting {
+        _ if before.state == DeliveryState::Cancelled => {
+            change.mark_unchanged();
+            return Ok(before);
+        }
+        None => {
+            let state = before.state;
+            return Err(Error::DeliveryEnded { delivery_id, state });
+        }
+        Some(Waiting { handing_over: true }) => return Err(Error::DeliveryBeingSent(delivery_id)),
+        Some(_) => {}
     }
     let cancelled = delivery::cancel(change, organization_id, delivery_id).await?;
+    let invitation_id = cancelled
+        .invitation_id
+        .map(|id| id.to_string())
+        .unwrap_or_default();
     change.audit(
         AuditEntry::of_resource("delivery.cancelled", delivery_id)
-            .detail("invitation_id", cancelled.invitation_id.to_string())
+            .detail("invitation_id", invitation_id)
             .detail("state_before", before.state.as_str()),
     );
     let now = cancelled.change_time;

@@ -22,7 +22,10 @@ use crate::{
     domain::{DeliveryChange, DeliveryState, MailRequest, RecipientLimits, Revocation},
     events,
     metrics::Metrics,
-    use_cases::recipient_throttle::{self, Email, Slots},
+    use_cases::{
+        recipient_throttle::{self, Email, Slots},
+        sending::Due,
+    },
 };
 
 /// Takes events in.
@@ -31,8 +34,8 @@ pub struct Intake {
     pub pool: PgPool,
     /// What a recipient can be sent.
     pub limits: RecipientLimits,
-    /// Wakes the sender: emails are due.
-    pub due: Wake,
+    /// Wakes the sender.
+    pub due: Due,
     /// Wakes the relay: events are in the outbox.
     pub outbox: Wake,
     /// Where figures go.
@@ -97,10 +100,13 @@ impl EventHandler for Intake {
         tx.commit().await?;
 
         self.outbox.notify();
-        self.due.notify();
+        self.due.ready.notify();
+        if !waits.is_empty() {
+            self.due.scheduled.notify();
+        }
         self.metrics.states(states);
         for wait in waits {
-            self.metrics.throttled(wait);
+            self.metrics.throttled(wait.unsigned_abs());
         }
         Ok(())
     }
@@ -169,7 +175,7 @@ fn arrival(request: &MailRequest, delivery: &NewDelivery) -> DeliveryChange {
     DeliveryChange {
         organization_id: request.organization_id,
         delivery_id: delivery.delivery_id,
-        invitation_id: request.invitation_id,
+        invitation_id: Some(request.invitation_id),
         send_number: request.send_number,
         state: DeliveryState::Queued,
         revision: 1,

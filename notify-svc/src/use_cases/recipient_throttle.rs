@@ -172,6 +172,41 @@ impl<'a> Slots<'a> {
         }
     }
 
+    /// Settles the slots of emails whose outcomes are to be recorded: those that are tried again get another, which their
+    /// outcomes then say, and the others free theirs, unless they may have arrived.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn settle(
+        &mut self,
+        connection: &mut PgConnection,
+        outcomes: impl IntoIterator<Item = &mut (Claim, Outcome)>,
+    ) -> Result<(), sqlx::Error> {
+        let (mut freed, mut others) = (Vec::new(), Vec::new());
+        let now = self.now;
+        for (claim, outcome) in outcomes {
+            if let Some(next) = outcome.next {
+                others.push((claim, outcome, next));
+                continue;
+            }
+            // If it is late, this was noted when it was counted as lost.
+            if outcome.attempt == Attempt::MayHaveArrived
+                && !claim.entry.is_late
+                && let Some(queue) = self.queue_of(claim.delivery_id)
+            {
+                queue.put_off(claim.delivery_id, now, claim.expire_time, true);
+            }
+            freed.push(claim.delivery_id);
+        }
+        self.free(connection, &freed).await?;
+        others
+            .sort_unstable_by_key(|(claim, ..)| (claim.lane == MailClass::Bulk, claim.delivery_id));
+        for (claim, outcome, next) in others {
+            self.put_off(claim, outcome, next);
+        }
+        Ok(())
+    }
+
     /// Writes all of it. Answers the emails whose times changed.
     ///
     /// # Errors
@@ -279,28 +314,17 @@ pub async fn settle(
     outcomes: &mut [(Claim, Outcome)],
 ) -> Result<Vec<DeliveryChange>, sqlx::Error> {
     // Most emails arrive, and need no lock.
-    let has_arrived =
-        |outcome: &Outcome| outcome.attempt == Attempt::MayHaveArrived && outcome.next.is_none();
-    let mut arrived = Vec::new();
-    let (mut freed, mut others) = (Vec::new(), Vec::new());
-    for (claim, outcome) in outcomes {
-        match outcome.next {
-            _ if has_arrived(outcome) => arrived.push(claim.delivery_id),
-            None => freed.push(claim.delivery_id),
-            Some(next) => others.push((claim, outcome, next)),
-        }
-    }
+    let (arrived, others): (Vec<_>, Vec<_>) = outcomes.iter_mut().partition(|(claim, outcome)| {
+        let may_have_arrived = outcome.attempt == Attempt::MayHaveArrived;
+        may_have_arrived && outcome.next.is_none() && !claim.entry.is_late
+    });
+    let arrived: Vec<_> = arrived.iter().map(|(claim, _)| claim.delivery_id).collect();
     recipient_slot::arrived(connection, &arrived).await?;
-    if freed.is_empty() && others.is_empty() {
+    if others.is_empty() {
         return Ok(Vec::new());
     }
-    let ids = others.iter().map(|(claim, ..)| claim.delivery_id);
-    let ids: Vec<_> = ids.chain(freed.iter().copied()).collect();
+    let ids: Vec<_> = others.iter().map(|(claim, _)| claim.delivery_id).collect();
     let mut slots = Slots::lock(connection, limits, now, &ids, []).await?;
-    slots.free(connection, &freed).await?;
-    others.sort_unstable_by_key(|(claim, ..)| (claim.lane, claim.delivery_id));
-    for (claim, outcome, next) in others {
-        slots.put_off(claim, outcome, next);
-    }
+    slots.settle(connection, others).await?;
     slots.write(connection).await
 }

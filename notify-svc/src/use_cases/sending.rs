@@ -1,64 +1,63 @@
-//! From the table of emails to the relay: claims what is due, sends it concurrently, records what became
-//! of it.
+//! From the queue to the relay, and what became of it.
 //!
-//! Nothing is lost and nothing sent twice on purpose. An email is claimed with a lease; right before it is
-//! handed over it is marked, durably; its outcome clears the mark. A process that dies leaves a lease that
-//! runs out: without the mark the email goes again, with it nobody knows, and it follows
-//! [`UnknownPolicy`].
+//! ```text
+//! delivery_queue -> claim -> ready queue -> a worker for each connection -> recorder
+//! ```
+//!
+//! Nothing is lost and nothing sent twice on purpose. [`claim`] marks an email durably before it can be handed over; its
+//! outcome takes the mark away. A process that dies leaves a lease that runs out, and an email of which nobody knows what
+//! became: it follows [`UnknownPolicy`].
 
-mod attempt;
 pub mod backlog;
-mod batch;
 mod circuit_breaker;
+mod claim;
+mod judge;
 mod lanes;
+mod ready_queue;
 mod record;
+mod worker;
+mod write;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::PgPool;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 use usher_runtime::{
     backoff::Backoff,
     database::{Scope, begin, within, without_data},
-    outbox,
     seal::PrivateKey,
     wake::Wake,
 };
 
 use self::{
-    attempt::Attempts,
-    circuit_breaker::CircuitBreaker,
-    lanes::{Lanes, Room},
-    record::Recorder,
+    circuit_breaker::CircuitBreaker, claim::Claimer, judge::Judge, lanes::Lanes,
+    ready_queue::ReadyQueue, record::Recorder, worker::Worker,
 };
 use crate::{
-    db::{
-        delivery::{self, Claim, ClaimStatus, Lane, Outcome},
-        throttle,
-    },
-    domain::{DeliveryChange, DeliveryState, NOTICEABLE, RecipientLimits, Turn},
-    events,
+    db::delivery::{self, Next, Outcome},
+    domain::RecipientLimits,
     limits::SharedLimits,
     mail::{Envelope, MailTransport},
     metrics::Metrics,
     render::Renderer,
-    use_cases::recipient_throttle::{self, Email, Slots},
 };
 
-/// How often due emails are looked for without being woken: what other replicas took in.
+/// How often the queue is looked at without being woken: what other replicas took in, and what a process that died has
+/// left.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Lease of an email that waits for a connection. Handing it over renews it, for
-/// [`SenderSettings::lease`].
-const CLAIM_LEASE: Duration = Duration::from_secs(30);
+/// Least time between two looks at what waits for its time.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Longest time of one transaction; a database that takes longer counts as away.
 const DATABASE_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Pause while there is more to claim than there is room for.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// What to do with an email when the relay's answer was lost after its final dot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -72,11 +71,13 @@ pub enum UnknownPolicy {
 /// How the sender works.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderSettings {
-    /// Emails that are worked on at the same time.
-    pub capacity: usize,
+    /// Emails that are handed over at the same time.
+    pub connections: usize,
     /// Time after which an email that was being handed over is taken from a process that does not answer
     /// any more.
     pub lease: Duration,
+    /// Longest that an email can take once it is begun; shorter than `lease`.
+    pub longest_send: Duration,
     /// Delay after the first refusal of an email; doubles with each.
     pub retry_base: Duration,
     /// Longest delay between two attempts.
@@ -93,6 +94,15 @@ pub struct SenderSettings {
     pub drain: Duration,
 }
 
+/// Wakes the sender, after the commit. Clones wake the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// Emails are ready.
+    pub ready: Wake,
+    /// Emails have a time, or another one.
+    pub scheduled: Wake,
+}
+
 /// What the sender works with.
 pub struct Sender<T> {
     /// The service's database.
@@ -107,8 +117,8 @@ pub struct Sender<T> {
     pub envelope: Envelope,
     /// How it works.
     pub settings: SenderSettings,
-    /// Wakes this sender: emails are due.
-    pub due: Wake,
+    /// Wakes this sender.
+    pub due: Due,
     /// Wakes the relay: events are in the outbox.
     pub outbox: Wake,
     /// Where figures go.
@@ -118,225 +128,183 @@ pub struct Sender<T> {
 impl<T: MailTransport> Sender<T> {
     /// Sends until `stop`, then waits for what is under way.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let relay = CircuitBreaker::new(&self.transport.name());
-        let recorder = Recorder::new(&self);
-        let attempts = Arc::new(Attempts::new(&self, relay.clone(), recorder, stop.clone()));
-        let mut lanes = Lanes::new(self.settings.capacity);
-        let mut tasks = JoinSet::new();
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        while !stop.is_cancelled() {
-            while let Some(finished) = tasks.try_join_next() {
-                lanes.finished(finished.ok());
-            }
-            let pause = if let Some(pause) = relay.open_for() {
-                pause
-            } else {
-                let room = lanes.room(relay.is_failing());
-                match within(DATABASE_DEADLINE, self.claim(room)).await {
-                    Ok(claims) => {
-                        backoff.reset();
-                        let full = claims.len() >= room.total.max(1);
-                        for claim in claims {
-                            lanes.started(claim.lane);
-                            tasks.spawn(deliver(Arc::clone(&attempts), claim));
-                        }
-                        if full || room.total == 0 {
-                            PAUSE
-                        } else {
-                            self.until_next_due().await
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(
-                            error = without_data(&error),
-                            "emails cannot be claimed; trying again"
-                        );
-                        backoff.next_delay()
-                    }
-                }
+        let relay = self.transport.name();
+        let judge = Judge {
+            settings: self.settings,
+            metrics: self.metrics.clone(),
+            relay: CircuitBreaker::new(&relay, self.metrics.clone()),
+        };
+        let queue = ReadyQueue::new(Lanes::new(self.settings.connections));
+        let (recorder, recording) = Recorder::spawn(&self, &relay);
+        let mut workers = JoinSet::new();
+        for _ in 0..self.settings.connections {
+            let worker = Worker {
+                transport: self.transport.clone(),
+                queue: queue.clone(),
+                judge: judge.clone(),
+                recorder: recorder.clone(),
             };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = self.due.notified() => {}
-                () = sleep(pause) => {}
-            }
+            workers.spawn(worker.run());
         }
+        let filler = Filler {
+            claimer: Claimer::new(&self, judge.clone(), &relay),
+            pool: self.pool.clone(),
+            due: self.due.clone(),
+            relay: judge.relay.clone(),
+            queue: queue.clone(),
+            recorder: recorder.clone(),
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            look_at: Instant::now(),
+        };
+        filler.run(&stop).await;
+        self.drain(&queue, workers, recorder, recording).await;
+    }
+
+    /// Puts back what was not begun, and waits for what was, and until all is recorded.
+    async fn drain(
+        &self,
+        queue: &ReadyQueue,
+        mut workers: JoinSet<()>,
+        recorder: Recorder,
+        recording: JoinHandle<()>,
+    ) {
         let drained = tokio::time::timeout(self.settings.drain, async {
-            while tasks.join_next().await.is_some() {}
+            for ready in queue.close() {
+                let outcome = Outcome::put_back(Next::After(Duration::ZERO));
+                recorder.record(ready.claim, outcome).await;
+            }
+            while workers.join_next().await.is_some() {}
+            drop(recorder);
+            // An error means that it panicked, which it has logged.
+            let _ = recording.await;
         });
         if drained.await.is_err() {
             tracing::warn!(
-                emails = tasks.len(),
+                emails = queue.under_way(),
                 "still under way at the end; their leases will run out"
             );
         }
     }
+}
 
-    /// Claims what there is room for. Whoever has to wait for a shared limit is let go at once, with the exact
-    /// time at which it goes.
-    async fn claim(&self, room: Room) -> Result<Vec<Claim>, sqlx::Error> {
-        if room.total == 0 {
-            return Ok(Vec::new());
+/// Fills the ready queue.
+struct Filler {
+    claimer: Claimer,
+    pool: PgPool,
+    due: Due,
+    relay: CircuitBreaker,
+    queue: ReadyQueue,
+    recorder: Recorder,
+    backoff: Backoff,
+    /// When to look at what waits for its time.
+    look_at: Instant,
+}
+
+impl Filler {
+    /// Fills the queue until `stop`.
+    async fn run(mut self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            let pause = match within(DATABASE_DEADLINE, self.fill()).await {
+                Ok(pause) => {
+                    self.backoff.reset();
+                    pause
+                }
+                Err(error) => {
+                    let error = without_data(&error);
+                    tracing::warn!(error, "emails cannot be claimed; trying again");
+                    Pause::Sleep(self.backoff.next_delay())
+                }
+            };
+            match pause {
+                Pause::None => {}
+                Pause::Sleep(pause) => tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sleep(pause) => {}
+                },
+                Pause::UntilWoken(longest) => tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = self.due.ready.notified() => {}
+                    () = self.due.scheduled.notified() => self.look_at = Instant::now(),
+                    () = self.until_there_is_room() => {}
+                    () = sleep(longest) => {}
+                },
+            }
         }
+    }
+
+    /// Claims what there is room for. Answers how long to wait.
+    async fn fill(&mut self) -> Result<Pause, sqlx::Error> {
+        if let Some(open) = self.relay.open_for() {
+            return Ok(Pause::Sleep(open));
+        }
+        // Woken when they can be recorded again.
+        if self.recorder.is_failing() {
+            return Ok(Pause::UntilWoken(POLL));
+        }
+        if self.look_at <= Instant::now() {
+            self.promote().await?;
+        }
+        let mut room = self.queue.room();
+        if self.relay.is_failing() {
+            // One email of each lane finds out whether the relay is back.
+            let one = usize::from(self.queue.under_way() == 0);
+            room = room.map(|room| room.min(one));
+        }
+        let claimed = self.claimer.claim(room).await?;
+        if claimed.scheduled {
+            self.look_at = Instant::now();
+        }
+        self.queue.push(claimed.ready);
+        if !self.relay.is_failing() && self.has_room() {
+            return Ok(Pause::None);
+        }
+        let next = self
+            .look_at
+            .saturating_duration_since(Instant::now())
+            .max(PAUSE);
+        let longest = self
+            .claimer
+            .blocked_for()
+            .map_or(next, |free| free.min(next));
+        Ok(Pause::UntilWoken(longest.min(POLL)))
+    }
+
+    /// Whether there is more to claim and enough room for it: not for each email alone.
+    fn has_room(&self) -> bool {
+        if self.relay.is_failing() {
+            return self.queue.under_way() == 0;
+        }
+        self.queue.is_half_empty(self.claimer.more())
+    }
+
+    /// Waits until an email is done and there is room.
+    async fn until_there_is_room(&self) {
+        loop {
+            self.queue.email_done().await;
+            if self.has_room() {
+                return;
+            }
+        }
+    }
+
+    /// Makes emails ready whose time has come, and notes when the next one's comes.
+    async fn promote(&mut self) -> Result<(), sqlx::Error> {
         let mut tx = begin(&self.pool, Scope::Platform).await?;
-        let lease = CLAIM_LEASE.min(self.settings.lease);
-        let mut claims = Vec::new();
-        for (lane, share) in room.shares() {
-            let limit = share.min(room.total - claims.len());
-            claims.extend(delivery::claim(&mut tx, lane, limit, lease).await?);
-        }
-        for claim in &claims {
-            self.metrics.claimed(claim.claim_time - claim.due_time);
-        }
-        let claims = self.reserve_slots(&mut tx, claims).await?;
-        let claims = self.take_turns(&mut tx, claims).await?;
+        let promoted = delivery::promote(&mut tx).await?;
         tx.commit().await?;
-        Ok(claims)
-    }
-
-    /// Lets those go whose recipients can be written to now.
-    async fn take_turns(
-        &self,
-        connection: &mut sqlx::PgConnection,
-        claims: Vec<Claim>,
-    ) -> Result<Vec<Claim>, sqlx::Error> {
-        let limits = &self.settings.recipient_limits;
-        let Some(now) = claims.first().map(|claim| claim.claim_time) else {
-            return Ok(claims);
-        };
-        let (mut sendable, mut going): (Vec<_>, Vec<_>) = claims
-            .into_iter()
-            .partition(|claim| claim.status == ClaimStatus::Sendable && claim.mail.is_ok());
-        sendable.sort_unstable_by_key(|claim| (claim.lane, claim.delivery_id));
-        let keys: Vec<_> = sendable
-            .iter()
-            .filter_map(email)
-            .map(|it| it.key())
-            .collect();
-        let mut slots = Slots::lock(connection, limits, now, &[], keys).await?;
-        let mut waiting = Vec::new();
-        for claim in sendable {
-            match email(&claim).map_or(Turn::Now, |email| slots.take_turn(&email)) {
-                Turn::Now => going.push(claim),
-                Turn::At(slot) => {
-                    self.metrics.throttled(slot - now);
-                    let mut outcome = Outcome::throttled(slot);
-                    outcome.publish =
-                        slot - now >= NOTICEABLE && claim.state != DeliveryState::Unknown;
-                    waiting.push((claim, outcome));
-                }
-                Turn::Never => {
-                    let reason = recipient_throttle::expires_before(claim.unknown_count > 0);
-                    waiting.push((claim, Outcome::ended(DeliveryState::Failed, reason)));
-                }
-            }
-        }
-        let mut changes = slots.write(connection).await?;
-        if !waiting.is_empty() {
-            changes.extend(delivery::record(connection, &waiting).await?);
-        }
-        self.publish(connection, changes).await?;
-        Ok(going)
-    }
-
-    async fn publish(
-        &self,
-        connection: &mut sqlx::PgConnection,
-        changes: Vec<DeliveryChange>,
-    ) -> Result<(), sqlx::Error> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.metrics
-            .states(changes.iter().map(|change| change.state));
-        let events = changes.into_iter().map(events::delivery_changed).collect();
-        outbox::add(connection, events).await
-    }
-
-    async fn reserve_slots(
-        &self,
-        connection: &mut sqlx::PgConnection,
-        claims: Vec<Claim>,
-    ) -> Result<Vec<Claim>, sqlx::Error> {
-        if self.settings.limits.is_empty() {
-            return Ok(claims);
-        }
-        let limits: Vec<_> = claims
-            .iter()
-            .map(|claim| match &claim.mail {
-                Ok(mail) if claim.status == ClaimStatus::Sendable && !claim.slots_reserved => self
-                    .settings
-                    .limits
-                    .of(claim.organization_id, &mail.recipient),
-                _ => Vec::new(),
-            })
-            .collect();
-        let slots = throttle::reserve(connection, &limits).await?;
-        let reserved: Vec<_> = claims
-            .iter()
-            .zip(&limits)
-            .filter(|(_, limits)| !limits.is_empty())
-            .map(|(claim, _)| claim.delivery_id)
-            .collect();
-        delivery::note_slots(connection, &reserved).await?;
-        let mut sendable = Vec::new();
-        let mut waiting = Vec::new();
-        for (claim, slot) in claims.into_iter().zip(slots) {
-            match slot {
-                None => sendable.push(claim),
-                Some(slot) => {
-                    self.metrics.throttled(slot - claim.claim_time);
-                    waiting.push((claim, Outcome::throttled(slot)));
-                }
-            }
-        }
-        let changes = delivery::record(connection, &waiting).await?;
-        self.publish(connection, changes).await?;
-        Ok(sendable)
-    }
-
-    async fn until_next_due(&self) -> Duration {
-        let next_due = async {
-            let mut tx = begin(&self.pool, Scope::Platform).await?;
-            let next = delivery::next_due(&mut tx).await?;
-            tx.commit().await?;
-            Ok::<_, sqlx::Error>(next)
-        };
-        match within(DATABASE_DEADLINE, next_due).await {
-            // Not at once: what is due and locked by another replica would make this a busy loop.
-            Ok(Some(next)) => next.clamp(PAUSE, POLL),
-            Ok(None) | Err(_) => POLL,
-        }
+        // What is due and locked by another replica would make this a busy loop.
+        let next = promoted.next.map_or(POLL, |next| next.clamp(PAUSE, POLL));
+        self.look_at = Instant::now() + next;
+        Ok(())
     }
 }
 
-/// What the throttle has to know of an email; `None` if it cannot be read.
-fn email(claim: &Claim) -> Option<Email<'_>> {
-    let mail = claim.mail.as_ref().ok()?;
-    Some(Email {
-        delivery_id: claim.delivery_id,
-        mail_class: claim.mail_class,
-        recipient: &mail.recipient,
-        expire_time: claim.expire_time,
-    })
-}
-
-/// One attempt, in the trace of the event that asked for the email.
-async fn deliver<T: MailTransport>(attempts: Arc<Attempts<T>>, claim: Claim) -> Lane {
-    let lane = claim.lane;
-    let span = tracing::info_span!(
-        parent: None,
-        "deliver",
-        otel.kind = "client",
-        organization.id = %claim.organization_id,
-        invitation.id = %claim.invitation_id,
-        delivery.id = %claim.delivery_id,
-        delivery.attempt = claim.attempt_count + 1,
-        delivery.state = tracing::field::Empty,
-        smtp.status = tracing::field::Empty,
-        trace.id = tracing::field::Empty,
-    );
-    claim.trace_context.set_parent_of(&span);
-    attempts.deliver(claim).instrument(span).await;
-    lane
+/// How long to wait before the next claim.
+enum Pause {
+    /// Not at all.
+    None,
+    /// So long, whatever happens.
+    Sleep(Duration),
+    /// Until there is something to do, at most so long.
+    UntilWoken(Duration),
 }

@@ -81,30 +81,6 @@ async fn a_waiting_email_is_cancelled_once_and_never_sent() {
 }
 
 #[tokio::test]
-async fn an_email_that_the_sender_has_claimed_is_taken_from_it() {
-    let service = Service::start(&["--smtp-connect-timeout=20s", "--send-lease=5m"]).await;
-    service.smtp.fail_once(At::Connect, Fault::Wait);
-    let request = publish(&service, "zoe@example.org").await;
-    let queued = service
-        .reaches(&request, proto::DeliveryState::Queued)
-        .await;
-    eventually("the sender connects", async || {
-        !service.smtp.has_faults_left()
-    })
-    .await;
-    let cancelled = cancel(&service, &cancellation(&queued)).await.unwrap();
-    assert_eq!(cancelled.state(), proto::DeliveryState::Cancelled);
-    service.smtp.go_on();
-    // The sender has gone on with that connection.
-    let next = publish(&service, "next@example.org").await;
-    service.reaches(&next, proto::DeliveryState::Sent).await;
-    assert!(service.smtp.taken_for("zoe@example.org").is_empty());
-    let still = service.delivery(&request).await.unwrap();
-    assert_eq!(still, cancelled);
-    service.stop().await;
-}
-
-#[tokio::test]
 async fn an_email_that_is_being_handed_over_or_has_ended_is_not_cancelled() {
     let service = Service::start(&["--smtp-data-timeout=20s", "--send-lease=5m"]).await;
     service.smtp.fail_once(At::Dot, Fault::Wait);

@@ -4,7 +4,7 @@ use rstest::rstest;
 use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
 
 use crate::{
-    requests::{Request, instant},
+    requests::instant,
     scripted_smtp::{At, Fault},
     support::{Service, eventually},
 };
@@ -261,36 +261,5 @@ async fn retries_end_when_the_link_expires() {
         .await;
     assert!(delivery.attempt_count > 1, "{}", delivery.attempt_count);
     assert_eq!(delivery.smtp_status, "450 4.2.0");
-    service.stop().await;
-}
-
-#[tokio::test]
-async fn bulk_mail_does_not_hold_urgent_mail_up() {
-    // Room for four emails: bulk mail takes three at most.
-    let service = Service::start(&[
-        "--send-concurrency=4",
-        "--smtp-data-timeout=1s",
-        "--send-lease=10s",
-    ])
-    .await;
-    let bulk: Vec<_> = (0..12)
-        .map(|n| service.request(&format!("bulk{n}@example.org")).bulk())
-        .collect();
-    for n in 0..12 {
-        service
-            .smtp
-            .fail_once_for(&format!("bulk{n}@example.org"), At::Dot, Fault::Stall);
-    }
-    let messages: Vec<_> = bulk.iter().map(Request::message).collect();
-    service.publish_all(&messages).await;
-    let urgent = service.request("urgent@example.org");
-    service.publish(urgent.message()).await;
-    let sent = service.reaches(&urgent, proto::DeliveryState::Sent).await;
-    let waited = instant(sent.sent_time) - instant(sent.create_time);
-    // The bulk mails stall for four seconds in all.
-    assert!(waited < time::Duration::seconds(1), "{waited}");
-    for request in &bulk {
-        service.reaches(request, proto::DeliveryState::Sent).await;
-    }
     service.stop().await;
 }

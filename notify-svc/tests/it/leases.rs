@@ -3,19 +3,23 @@
 use sqlx::AssertSqlSafe;
 use usher_proto::{event::v1::DeliveryState, notify::v1 as proto};
 
+use usher_tests::in_own_process;
+
 use crate::{
     requests::Request,
-    support::{Service, eventually, pool},
+    scripted_smtp::{At, Fault},
+    support::{Service, eventually},
 };
 
 /// Puts an email into the state in which a process that died has left it.
-async fn abandon(service: &Service, request: &Request, handing_over: bool) {
+async fn abandon(service: &Service, request: &Request) {
     let mut connection = service.database.admin().await.unwrap();
     let statement = format!(
-        "UPDATE deliveries SET state = 'QUEUED', next_attempt_time = now() - interval '1 minute',
-            lease_token = gen_random_uuid(), lease_expire_time = now() + interval '1 second',
-            handing_over = {handing_over}
-         WHERE invitation_id = '{}'",
+        "UPDATE delivery_queue AS queue
+         SET next_attempt_time = now() - interval '1 minute', ready = true,
+            handover_token = gen_random_uuid(), lease_expire_time = now() + interval '1 second'
+         FROM deliveries AS delivery
+         WHERE delivery.delivery_id = queue.delivery_id AND delivery.invitation_id = '{}'",
         request.requested.invitation_id
     );
     let done = sqlx::query(AssertSqlSafe(statement))
@@ -48,24 +52,10 @@ async fn waiting(service: &Service) -> Request {
 }
 
 #[tokio::test]
-async fn an_email_that_was_not_handed_over_goes_again() {
-    let service = Service::start(&[LIMIT]).await;
-    let request = waiting(&service).await;
-    abandon(&service, &request, false).await;
-    let delivery = service.reaches(&request, proto::DeliveryState::Sent).await;
-    assert_eq!(delivery.attempt_count, 1);
-    eventually("its states are published", async || {
-        service.published(&request) == [DeliveryState::Throttled, DeliveryState::Sent]
-    })
-    .await;
-    service.stop().await;
-}
-
-#[tokio::test]
 async fn an_email_that_was_being_handed_over_is_unknown_first() {
     let service = Service::start(&[LIMIT]).await;
     let request = waiting(&service).await;
-    abandon(&service, &request, true).await;
+    abandon(&service, &request).await;
     service.reaches(&request, proto::DeliveryState::Sent).await;
     eventually("its states are published", async || {
         service.published(&request)
@@ -83,7 +73,7 @@ async fn an_email_that_was_being_handed_over_is_unknown_first() {
 async fn or_is_given_up_where_the_policy_says_so() {
     let service = Service::start(&[LIMIT, "--unknown-outcome=fail"]).await;
     let request = waiting(&service).await;
-    abandon(&service, &request, true).await;
+    abandon(&service, &request).await;
     service
         .reaches(&request, proto::DeliveryState::Failed)
         .await;
@@ -91,56 +81,98 @@ async fn or_is_given_up_where_the_policy_says_so() {
     service.stop().await;
 }
 
-#[tokio::test]
-async fn whoever_lost_the_lease_records_nothing() {
-    use notify_svc::db::delivery::{self, Lane, Mark};
-    use usher_runtime::database::{Scope, begin};
+/// An email that the relay has and has not answered, and whose lease has ended so that it counts as unknown.
+async fn taken_over(service: &Service, request: &Request) {
+    service.smtp.fail_once(At::Dot, Fault::Wait);
+    service.publish(request.message()).await;
+    eventually("the relay has it", async || !service.smtp.has_faults_left()).await;
+    sqlx::query("UPDATE delivery_queue SET lease_expire_time = now()")
+        .execute(&mut service.database.admin().await.unwrap())
+        .await
+        .unwrap();
+    service
+        .reaches(request, proto::DeliveryState::Unknown)
+        .await;
+}
 
-    let service = Service::start(&[LIMIT]).await;
-    let request = waiting(&service).await;
-    service.stop_working().await;
-    let pool = pool(&service.database);
+#[tokio::test]
+async fn an_answer_counts_also_when_the_lease_has_ended() {
+    let slow = [
+        "--smtp-data-timeout=20s",
+        "--send-lease=1m",
+        "--unknown-delay=1h",
+    ];
+    let service = Service::start(&slow).await;
+    let request = service.request("zoe@example.org");
+    taken_over(&service, &request).await;
+    service.smtp.go_on();
+    let sent = service.reaches(&request, proto::DeliveryState::Sent).await;
+    assert_eq!(sent.next_attempt_time, None);
+    assert_eq!(service.smtp.taken_count(), 1);
+    // Its slot for another attempt is free again.
+    let slots: Vec<String> = sqlx::query_scalar("SELECT state FROM recipient_slots")
+        .fetch_all(&mut service.database.admin().await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(slots, ["GONE"]);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_an_earlier_handover_counts_no_more() {
+    let service = Service::start(&["--smtp-data-timeout=20s", "--send-lease=1m"]).await;
+    let request = service.request("zoe@example.org");
+    taken_over(&service, &request).await;
+    let sent = service.reaches(&request, proto::DeliveryState::Sent).await;
+    service.smtp.go_on();
+    eventually("the first one is answered", async || {
+        service.smtp.taken_count() == 2
+    })
+    .await;
+    // Emails are recorded in order.
+    let next = service.request("next@example.org");
+    service.publish(next.message()).await;
+    service.reaches(&next, proto::DeliveryState::Sent).await;
+    assert_eq!(service.delivery(&request).await, Some(sent));
+    service.stop().await;
+}
+
+/// Otherwise each of them would be sent again when its lease ends.
+#[tokio::test]
+async fn nothing_is_handed_over_while_outcomes_cannot_be_recorded() {
+    if !in_own_process("leases::nothing_is_handed_over_while_outcomes_cannot_be_recorded").await {
+        return;
+    }
+    let service = Service::start(&[]).await;
     let mut admin = service.database.admin().await.unwrap();
-    sqlx::query(
-        "UPDATE deliveries SET next_attempt_time = now() WHERE next_attempt_time IS NOT NULL",
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON deliveries FOR EACH ROW
+            WHEN (NEW.state = 'SENT') EXECUTE FUNCTION refuse()",
     )
     .execute(&mut admin)
     .await
     .unwrap();
-
-    let mut transaction = begin(&pool, Scope::Platform).await.unwrap();
-    let lease = std::time::Duration::from_millis(1);
-    let first = delivery::claim(&mut transaction, Lane::Urgent, 10, lease)
+    let first = service.request("first@example.org");
+    service.publish(first.message()).await;
+    let is_logged = || crate::telemetry::count_logged("outcomes cannot be recorded");
+    eventually("the sender notices", async || is_logged() > 0).await;
+    let second = service.request("second@example.org");
+    service.publish(second.message()).await;
+    let before = is_logged();
+    eventually("it tries some more times", async || {
+        is_logged() >= before + 3
+    })
+    .await;
+    assert_eq!(service.smtp.taken_count(), 1);
+    sqlx::query("DROP TRIGGER refuse ON deliveries")
+        .execute(&mut admin)
         .await
         .unwrap();
-    transaction.commit().await.unwrap();
-    assert_eq!(first.len(), 1);
-    assert_eq!(
-        first[0].invitation_id.to_string(),
-        request.requested.invitation_id
-    );
-
-    let mut second = Vec::new();
-    while second.is_empty() {
-        let mut transaction = begin(&pool, Scope::Platform).await.unwrap();
-        second = delivery::claim(&mut transaction, Lane::Urgent, 10, lease)
-            .await
-            .unwrap();
-        transaction.commit().await.unwrap();
+    for request in [first, second] {
+        service.reaches(&request, proto::DeliveryState::Sent).await;
     }
-    let held: Vec<_> = [&first[0], &second[0]]
-        .iter()
-        .map(|claim| (claim.delivery_id, claim.lease_token))
-        .collect();
-    let mut transaction = begin(&pool, Scope::Platform).await.unwrap();
-    let lost = delivery::mark(&mut transaction, &held[..1], lease)
-        .await
-        .unwrap();
-    let marked = delivery::mark(&mut transaction, &held[1..], lease)
-        .await
-        .unwrap();
-    transaction.commit().await.unwrap();
-    assert_eq!((lost, marked), (vec![Mark::Lost], vec![Mark::Marked]));
-    pool.close().await;
+    assert_eq!(service.smtp.taken_count(), 2);
     service.stop().await;
 }

@@ -163,6 +163,11 @@ impl ScriptedSmtp {
         !self.lock().faults.is_empty()
     }
 
+    pub fn has_fault_for(&self, recipient: &str) -> bool {
+        let is_for = |whom: &Option<String>| whom.as_deref() == Some(recipient);
+        self.lock().faults.iter().any(|(_, whom, _)| is_for(whom))
+    }
+
     pub fn taken(&self) -> Vec<Taken> {
         self.lock().taken.clone()
     }

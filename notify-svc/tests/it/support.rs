@@ -12,6 +12,7 @@ use notify_svc::{
     config::NotifyArgs,
     db::{MIGRATIONS, ROLE},
     mail::MailTransport,
+    smtp::SmtpTransport,
 };
 use prost::Message as _;
 use secrecy::SecretString;
@@ -46,6 +47,15 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub async fn database() -> Database {
     let database = Database::migrated(ServiceName::Notify, &MIGRATIONS).await;
     database.expect("a database: `make test` starts a server")
+}
+
+/// The same database for another process.
+pub async fn shared(database: &Database) -> Database {
+    let url: sqlx::postgres::PgConnectOptions = database.service_url().parse().unwrap();
+    let name = url.get_database().expect("a name");
+    Database::open(ServiceName::Notify, name)
+        .await
+        .expect("the same database")
 }
 
 /// Connections as the service has them.
@@ -83,7 +93,7 @@ fn args(key: &PrivateKey, more: &[&str]) -> TestArgs {
         "--smtp-command-timeout=500ms",
         "--smtp-data-timeout=500ms",
         "--smtp-connect-timeout=500ms",
-        "--send-lease=3s",
+        "--send-lease=10s",
         "--shutdown-timeout=5s",
     ];
     TestArgs::parse_from(base.iter().chain(more))
@@ -122,6 +132,21 @@ impl Service {
         private_key: PrivateKey,
         more: &[&str],
     ) -> Self {
+        Self::start_through(database, bus, smtp, private_key, more, |transport| {
+            transport
+        })
+        .await
+    }
+
+    /// A service whose emails pass through what `wrap` makes.
+    pub async fn start_through<T: MailTransport>(
+        database: Database,
+        bus: EventBus,
+        smtp: ScriptedSmtp,
+        private_key: PrivateKey,
+        more: &[&str],
+        wrap: impl FnOnce(SmtpTransport) -> T,
+    ) -> Self {
         crate::telemetry::observe();
         let url = format!("--smtp-url={}", smtp.url());
         let settings: Vec<&str> = [url.as_str()]
@@ -129,7 +154,7 @@ impl Service {
             .chain(more.iter().copied())
             .collect();
         let args = args(&private_key, &settings);
-        let transport = args.notify.smtp.transport().expect("transport");
+        let transport = wrap(args.notify.smtp.transport().expect("transport"));
         let stop = CancellationToken::new();
         let (channel, running) = run(&args, pools(&database), bus.clone(), transport, &stop).await;
         let changes = Arc::default();
@@ -150,11 +175,17 @@ impl Service {
 
     /// A clean stop, and a new start on the same database and SMTP server.
     pub async fn restart(self, more: &[&str]) -> Self {
+        let key = self.private_key.clone();
+        self.restart_with_key(key, more).await
+    }
+
+    /// The same with another key.
+    pub async fn restart_with_key(self, private_key: PrivateKey, more: &[&str]) -> Self {
         self.stop.cancel();
         self.running.await.unwrap().unwrap();
         self.bus.close().await;
         let bus = EventBus::in_process();
-        Self::start_with(self.database, bus, self.smtp, self.private_key, more).await
+        Self::start_with(self.database, bus, self.smtp, private_key, more).await
     }
 
     /// Leaves everything as it is and keeps the database.

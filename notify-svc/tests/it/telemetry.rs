@@ -40,6 +40,11 @@ pub fn logged(text: &str) -> bool {
     OBSERVED.log().contains(text)
 }
 
+/// How often this process has logged `text`.
+pub fn count_logged(text: &str) -> usize {
+    OBSERVED.log().matches(text).count()
+}
+
 impl Observed {
     fn start() -> Self {
         static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());

@@ -3,12 +3,11 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::change::{ChangedRow, to_publish};
+use super::change::ChangedRow;
 use crate::domain::{DeliveryChange, DeliveryState, Revocation};
 
 /// Cancels the waiting emails that `revocations` make void. One that is with the sender at this
-/// moment is left to it: it looks once more before it hands the email over. One whose answer was lost in an earlier attempt
-/// may have arrived, and fails instead.
+/// moment is left to it. One whose answer was lost in an earlier attempt may have arrived, and fails instead.
 ///
 /// # Errors
 /// If the database fails.
@@ -22,44 +21,43 @@ pub async fn cancel_revoked(
     let organization_ids: Vec<_> = revocations.iter().map(|row| row.organization_id).collect();
     let invitation_ids: Vec<_> = revocations.iter().map(|row| row.invitation_id).collect();
     let rows = change_deliveries!(
-        r#"UPDATE deliveries AS delivery
+        r#"WITH revoked AS (
+                SELECT delivery.organization_id, delivery.delivery_id
+                FROM unnest($1::uuid[], $2::uuid[]) AS event (organization_id, invitation_id)
+                JOIN revocations AS revocation USING (organization_id, invitation_id)
+                JOIN deliveries AS delivery USING (organization_id, invitation_id)
+                WHERE delivery.send_number <= revocation.send_number
+           ), waiting AS (
+                DELETE FROM delivery_queue AS queue USING revoked
+                WHERE queue.organization_id = revoked.organization_id AND queue.delivery_id = revoked.delivery_id
+                  AND queue.lease_expire_time IS NULL
+                RETURNING queue.organization_id, queue.delivery_id
+           )
+           UPDATE deliveries AS delivery
            SET state = CASE WHEN unknown_count = 0 THEN 'CANCELLED' ELSE 'FAILED' END,
                reason = CASE WHEN unknown_count = 0 THEN 'the invitation was revoked or replaced by a newer one'
                    ELSE 'the relay''s answer was lost, and the invitation was revoked or replaced by a newer one before another attempt' END,
-               next_attempt_time = NULL, encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1,
-               lease_token = NULL, lease_expire_time = NULL, update_time = now()
-           FROM revocations AS revocation
-           WHERE revocation.organization_id = delivery.organization_id
-             AND revocation.invitation_id = delivery.invitation_id
-             AND delivery.send_number <= revocation.send_number
-             AND (delivery.organization_id, delivery.invitation_id) IN (
-                SELECT organization_id, invitation_id FROM unnest($1::uuid[], $2::uuid[])
-                    AS revoked (organization_id, invitation_id))
-             AND delivery.next_attempt_time IS NOT NULL
-             AND (delivery.lease_expire_time IS NULL
-                OR delivery.lease_expire_time < now() AND NOT delivery.handing_over)"#,
-        "true",
+               encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1, update_time = now()
+           FROM waiting
+           WHERE delivery.organization_id = waiting.organization_id AND delivery.delivery_id = waiting.delivery_id"#,
+        "NULL::timestamptz",
         &organization_ids,
         &invitation_ids
     )
     .fetch_all(connection)
     .await?;
-    Ok(to_publish(rows))
+    Ok(rows.into_iter().map(DeliveryChange::from).collect())
 }
 
-/// What decides whether an email can be cancelled.
+/// An email that is still to be sent, locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Locked {
-    /// Where it stands.
-    pub state: DeliveryState,
-    /// It waits for an attempt, the first or another.
-    pub waits: bool,
+pub struct Waiting {
     /// The relay may be accepting it.
     pub handing_over: bool,
 }
 
-/// Locks an email of an organization: until the end of the transaction nothing happens to it. `None` if there is
-/// none.
+/// Locks an email of an organization that is still to be sent: until the end of the transaction nothing happens to it.
+/// `None` if there is none, or if it has ended.
 ///
 /// # Errors
 /// If the database fails.
@@ -67,11 +65,11 @@ pub async fn lock(
     connection: &mut PgConnection,
     organization_id: Uuid,
     delivery_id: Uuid,
-) -> Result<Option<Locked>, sqlx::Error> {
+) -> Result<Option<Waiting>, sqlx::Error> {
     sqlx::query_as!(
-        Locked,
-        r#"SELECT state AS "state: DeliveryState", next_attempt_time IS NOT NULL AS "waits!", handing_over
-           FROM deliveries WHERE organization_id = $1 AND delivery_id = $2 FOR UPDATE"#,
+        Waiting,
+        r#"SELECT lease_expire_time IS NOT NULL AS "handing_over!"
+           FROM delivery_queue WHERE organization_id = $1 AND delivery_id = $2 FOR UPDATE"#,
         organization_id,
         delivery_id
     )
@@ -79,8 +77,8 @@ pub async fn lock(
     .await
 }
 
-/// Cancels an email that waits, and takes it from the sender if that has claimed it. One whose answer was lost in an
-/// earlier attempt may have arrived, and fails instead.
+/// Cancels an email that waits and is locked. One whose answer was lost in an earlier attempt may have arrived, and fails
+/// instead.
 ///
 /// # Errors
 /// If the database fails.
@@ -90,14 +88,16 @@ pub async fn cancel(
     delivery_id: Uuid,
 ) -> Result<DeliveryChange, sqlx::Error> {
     let row = change_deliveries!(
-        r#"UPDATE deliveries AS delivery
+        r#"WITH waiting AS (
+                DELETE FROM delivery_queue WHERE organization_id = $1 AND delivery_id = $2
+           )
+           UPDATE deliveries AS delivery
            SET state = CASE WHEN unknown_count = 0 THEN 'CANCELLED' ELSE 'FAILED' END,
                reason = CASE WHEN unknown_count = 0 THEN 'staff cancelled the email'
                    ELSE 'the relay''s answer was lost, and staff cancelled the email before another attempt' END,
-               next_attempt_time = NULL, encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1,
-               lease_token = NULL, lease_expire_time = NULL, update_time = now()
+               encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1, update_time = now()
            WHERE organization_id = $1 AND delivery_id = $2"#,
-        "true",
+        "NULL::timestamptz",
         organization_id,
         delivery_id
     )

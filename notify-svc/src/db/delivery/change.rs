@@ -6,19 +6,18 @@ use uuid::Uuid;
 
 use crate::domain::{DeliveryChange, DeliveryState};
 
-/// Runs an update of `deliveries AS delivery` and returns the rows as [`ChangedRow`]; `$publish` is SQL that says
-/// whether a change is to be published.
+/// Runs an update of `deliveries AS delivery` and returns the changes as [`ChangedRow`]; `$next` is SQL for the time of
+/// the next attempt.
 macro_rules! change_deliveries {
-    ($update:literal, $publish:literal, $($argument:expr),* $(,)?) => {
+    ($update:literal, $next:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
             ChangedRow,
             $update
                 + r#" RETURNING delivery.organization_id, delivery.delivery_id, delivery.invitation_id,
                 delivery.send_number, delivery.state AS "state: DeliveryState", delivery.revision,
-                delivery.next_attempt_time, delivery.smtp_status, delivery.reason, delivery.update_time,
-                delivery.trace_context, "#
-                + $publish
-                + r#" AS "publish!""#,
+                delivery.smtp_status, delivery.reason, delivery.update_time, delivery.trace_context, "#
+                + $next
+                + r#" AS "next_attempt_time?""#,
             $($argument),*
         )
     };
@@ -28,7 +27,7 @@ macro_rules! change_deliveries {
 pub(super) struct ChangedRow {
     pub organization_id: Uuid,
     pub delivery_id: Uuid,
-    pub invitation_id: Uuid,
+    pub invitation_id: Option<Uuid>,
     pub send_number: i32,
     pub state: DeliveryState,
     pub revision: i64,
@@ -37,15 +36,6 @@ pub(super) struct ChangedRow {
     pub reason: Option<String>,
     pub update_time: OffsetDateTime,
     pub trace_context: Option<String>,
-    pub publish: bool,
-}
-
-/// The changes that are to be published.
-pub(super) fn to_publish(rows: Vec<ChangedRow>) -> Vec<DeliveryChange> {
-    rows.into_iter()
-        .filter(|row| row.publish)
-        .map(DeliveryChange::from)
-        .collect()
 }
 
 impl From<ChangedRow> for DeliveryChange {

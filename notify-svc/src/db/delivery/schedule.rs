@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::change::{ChangedRow, to_publish};
+use super::change::ChangedRow;
 use crate::domain::{DeliveryChange, DeliveryState};
 
 /// Lets new emails wait for their slots.
@@ -22,9 +22,14 @@ pub async fn throttle(
     }
     let (delivery_ids, times): (Vec<_>, Vec<_>) = slots.iter().copied().unzip();
     sqlx::query!(
-        "UPDATE deliveries SET state = 'THROTTLED', next_attempt_time = slot.time
-         FROM unnest($1::uuid[], $2::timestamptz[]) AS slot (delivery_id, time)
-         WHERE deliveries.delivery_id = slot.delivery_id",
+        "WITH throttled AS (
+            UPDATE deliveries SET state = 'THROTTLED'
+            FROM unnest($1::uuid[], $2::timestamptz[]) AS slot (delivery_id, time)
+            WHERE deliveries.delivery_id = slot.delivery_id
+            RETURNING organization_id, deliveries.delivery_id, slot.time)
+         UPDATE delivery_queue AS queue SET next_attempt_time = throttled.time, ready = false
+         FROM throttled
+         WHERE queue.organization_id = throttled.organization_id AND queue.delivery_id = throttled.delivery_id",
         &delivery_ids,
         &times
     )
@@ -46,9 +51,11 @@ pub async fn refuse(
         return Ok(());
     }
     sqlx::query!(
-        "UPDATE deliveries SET state = 'FAILED', reason = $2, next_attempt_time = NULL,
-            encapsulated_key = NULL, ciphertext = NULL
-         WHERE delivery_id = ANY ($1)",
+        "WITH refused AS (
+            UPDATE deliveries SET state = 'FAILED', reason = $2 WHERE delivery_id = ANY ($1)
+            RETURNING organization_id, delivery_id)
+         DELETE FROM delivery_queue AS queue USING refused
+         WHERE queue.organization_id = refused.organization_id AND queue.delivery_id = refused.delivery_id",
         delivery_ids,
         reason
     )
@@ -69,9 +76,10 @@ pub async fn lock_waiting(
         return Ok(HashSet::new());
     }
     let locked = sqlx::query_scalar!(
-        "SELECT delivery_id FROM deliveries
-         WHERE delivery_id = ANY ($1) AND next_attempt_time IS NOT NULL AND lease_token IS NULL
-         FOR UPDATE SKIP LOCKED",
+        "SELECT queue.delivery_id FROM deliveries AS delivery
+         JOIN delivery_queue AS queue USING (organization_id, delivery_id)
+         WHERE delivery.delivery_id = ANY ($1) AND queue.lease_expire_time IS NULL
+         FOR UPDATE OF queue SKIP LOCKED",
         delivery_ids
     )
     .fetch_all(connection)
@@ -95,20 +103,30 @@ pub async fn reschedule(
     }
     let (delivery_ids, times): (Vec<_>, Vec<_>) = times.iter().unzip();
     let rows = change_deliveries!(
-        r#"UPDATE deliveries AS delivery
-           SET next_attempt_time = CASE WHEN slot.time < expire_time THEN slot.time END,
-               encapsulated_key = CASE WHEN slot.time < expire_time THEN encapsulated_key END,
-               ciphertext = CASE WHEN slot.time < expire_time THEN ciphertext END,
-               state = CASE WHEN slot.time >= expire_time THEN 'FAILED'
+        r#"WITH slot AS (
+                SELECT delivery.organization_id, slot.delivery_id, slot.time, slot.time < expire_time AS is_in_time
+                FROM unnest($1::uuid[], $2::timestamptz[]) AS slot (delivery_id, time)
+                JOIN deliveries AS delivery USING (delivery_id)
+           ), ended AS (
+                DELETE FROM delivery_queue AS queue USING slot
+                WHERE queue.organization_id = slot.organization_id AND queue.delivery_id = slot.delivery_id
+                  AND NOT slot.is_in_time
+           ), moved AS (
+                UPDATE delivery_queue AS queue SET next_attempt_time = slot.time, ready = slot.time <= now()
+                FROM slot
+                WHERE queue.organization_id = slot.organization_id AND queue.delivery_id = slot.delivery_id
+                  AND slot.is_in_time
+           )
+           UPDATE deliveries AS delivery
+           SET state = CASE WHEN NOT slot.is_in_time THEN 'FAILED'
                    WHEN delivery.state = 'UNKNOWN' THEN 'UNKNOWN'
                    WHEN slot.time > now() THEN 'THROTTLED'
                    ELSE 'QUEUED' END,
-               reason = CASE WHEN slot.time < expire_time THEN reason
-                   WHEN unknown_count = 0 THEN $3 ELSE $4 END,
+               reason = CASE WHEN slot.is_in_time THEN reason WHEN unknown_count = 0 THEN $3 ELSE $4 END,
                revision = revision + 1, update_time = now()
-           FROM unnest($1::uuid[], $2::timestamptz[]) AS slot (delivery_id, time)
-           WHERE delivery.delivery_id = slot.delivery_id"#,
-        "true",
+           FROM slot
+           WHERE delivery.organization_id = slot.organization_id AND delivery.delivery_id = slot.delivery_id"#,
+        "CASE WHEN slot.is_in_time THEN slot.time END",
         &delivery_ids,
         &times,
         too_late,
@@ -116,5 +134,5 @@ pub async fn reschedule(
     )
     .fetch_all(connection)
     .await?;
-    Ok(to_publish(rows))
+    Ok(rows.into_iter().map(DeliveryChange::from).collect())
 }

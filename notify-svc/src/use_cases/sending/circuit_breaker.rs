@@ -1,21 +1,34 @@
 //! A circuit breaker: when the relay cannot be used, all emails wait for a while, instead of trying it with
 //! each of them.
+//!
+//! A relay that may not be used says so of each email alone (`5.7.1 relay access denied`), as it does of an email that a
+//! recipient's server does not want. So it counts as trouble of the relay when it says it of three recipients, one after
+//! another; and an email is at fault when the relay has accepted another one since it refused this one before.
 
 use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use time::OffsetDateTime;
 use usher_runtime::backoff::Backoff;
+
+use crate::{domain::Recipient, metrics::Metrics};
 
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// Recipients that must be refused before the relay counts as the one who refuses.
+const REFUSALS: usize = 3;
 
 /// Closed while the relay works, open while emails wait. Clones share it.
 #[derive(Clone)]
 pub(super) struct CircuitBreaker {
     /// What the log calls the relay.
     relay: Arc<str>,
+    metrics: Metrics,
     state: Arc<Mutex<State>>,
 }
 
@@ -23,15 +36,23 @@ struct State {
     backoff: Backoff,
     /// Set while the relay fails: when to try again.
     retry_at: Option<Instant>,
+    /// Recipients that were refused for reasons of policy since an email was accepted, as hashes.
+    refused: BTreeSet<u64>,
+    /// When the relay accepted an email last, by the database's clock.
+    accepted: Option<OffsetDateTime>,
 }
 
 impl CircuitBreaker {
-    pub(super) fn new(relay: &str) -> Self {
+    pub(super) fn new(relay: &str, metrics: Metrics) -> Self {
+        metrics.circuit_breaker(false);
         Self {
             relay: relay.into(),
+            metrics,
             state: Arc::new(Mutex::new(State {
                 backoff: Backoff::new(FIRST, LONGEST),
                 retry_at: None,
+                refused: BTreeSet::new(),
+                accepted: None,
             })),
         }
     }
@@ -47,6 +68,7 @@ impl CircuitBreaker {
             return retry_at - now;
         }
         if state.retry_at.is_none() {
+            self.metrics.circuit_breaker(true);
             tracing::warn!(
                 relay = &*self.relay,
                 reason,
@@ -63,8 +85,37 @@ impl CircuitBreaker {
         let mut state = self.lock();
         if state.retry_at.take().is_some() {
             state.backoff.reset();
+            self.metrics.circuit_breaker(false);
             tracing::info!(relay = &*self.relay, "the relay can be used again");
         }
+    }
+
+    /// The relay accepted an email that was claimed at `time`.
+    pub(super) fn accepted(&self, time: OffsetDateTime) {
+        self.works();
+        let mut state = self.lock();
+        state.refused.clear();
+        state.accepted = state.accepted.max(Some(time));
+    }
+
+    /// The relay refused an email for a reason of policy. If it does so of several recipients, all emails wait.
+    pub(super) fn refused_by_policy(&self, recipient: &Recipient, reply: &str) {
+        let mut hasher = DefaultHasher::new();
+        recipient.canonical().hash(&mut hasher);
+        let mut state = self.lock();
+        if state.refused.len() < REFUSALS {
+            state.refused.insert(hasher.finish());
+        }
+        let is_relay = state.refused.len() >= REFUSALS;
+        drop(state);
+        if is_relay {
+            self.failed(reply);
+        }
+    }
+
+    /// Whether the relay accepted an email that was claimed after `time`.
+    pub(super) fn has_accepted_since(&self, time: OffsetDateTime) -> bool {
+        self.lock().accepted.is_some_and(|accepted| accepted > time)
     }
 
     /// How long emails still wait.
