@@ -95,6 +95,9 @@ CREATE TABLE deliveries (
     create_time timestamptz NOT NULL DEFAULT now(),
     update_time timestamptz NOT NULL DEFAULT now(),
     sent_time timestamptz,
+    -- The transaction that changed the state last. Who watches reads on from the oldest transaction that was still running:
+    -- times would not do, since a change can be committed after one that is younger.
+    change_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
 
     PRIMARY KEY (organization_id, delivery_id),
     UNIQUE (organization_id, invitation_id, send_number),
@@ -107,6 +110,9 @@ CREATE INDEX deliveries_id ON deliveries (delivery_id);
 
 -- What staff look for: emails in a rare state, the newest first.
 CREATE INDEX deliveries_state ON deliveries (organization_id, state, delivery_id);
+
+-- What changed since a moment.
+CREATE INDEX deliveries_changes ON deliveries (organization_id, change_xid, delivery_id);
 
 -- Tokens that are kept after the end.
 CREATE INDEX deliveries_kept_token ON deliveries (expire_time) WHERE state = 'FAILED' AND ciphertext IS NOT NULL;

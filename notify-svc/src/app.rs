@@ -87,6 +87,7 @@ impl<T: MailTransport> Application<T> {
                 envelope: args.envelope(),
                 metrics: metrics.clone(),
                 recipient_limits: args.recipient_limits(),
+                shared_limits: settings.limits,
                 due,
             },
             pools,

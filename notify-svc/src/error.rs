@@ -28,6 +28,16 @@ pub enum Error {
         /// Its state.
         state: DeliveryState,
     },
+    /// The email has not failed, or its link can be sent no more.
+    #[error("the email cannot be sent again: {why}")]
+    DeliveryNotRetryable {
+        /// The delivery.
+        delivery_id: Uuid,
+        /// Its state.
+        state: DeliveryState,
+        /// In words for staff.
+        why: &'static str,
+    },
     /// The email is with the relay at this moment.
     #[error(
         "the email is being handed over to the relay; read the delivery after the time in RetryInfo: it is sent, \

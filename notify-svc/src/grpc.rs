@@ -13,8 +13,8 @@ use usher_proto::notify::v1::{
 use usher_runtime::change::Store;
 
 use crate::{
-    domain::RecipientLimits, mail::Envelope, metrics::Metrics, render::Renderer,
-    use_cases::sending::Due,
+    domain::RecipientLimits, limits::SharedLimits, mail::Envelope, metrics::Metrics,
+    render::Renderer, use_cases::sending::Due,
 };
 
 /// Serves every gRPC service.
@@ -25,6 +25,7 @@ pub struct Service {
     pub envelope: Envelope,
     pub metrics: Metrics,
     pub recipient_limits: RecipientLimits,
+    pub shared_limits: SharedLimits,
     /// Wakes the sender.
     pub due: Due,
 }

@@ -6,3 +6,4 @@ pub mod recipient_throttle;
 pub mod sending;
 pub mod shared_throttle;
 pub mod templates;
+pub mod throttle_state;

@@ -6,6 +6,7 @@ mod change;
 mod cancel;
 mod outcome;
 mod queue;
+mod retry;
 mod schedule;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use self::{
     queue::{
         Claim, ClaimStatus, Mail, Promoted, QueueEntry, Visited, Wanted, mark, promote, read, take,
     },
+    retry::{lock_ended, requeue},
     schedule::{lock_waiting, refuse, reschedule, throttle},
 };
 use crate::domain::{DeliveryState, MailClass, MailRequest, Recipient};
@@ -177,6 +179,8 @@ pub struct Delivery {
     pub sent_time: Option<OffsetDateTime>,
     /// It is not sent after this.
     pub expire_time: OffsetDateTime,
+    /// The transaction that changed it last.
+    pub change_xid: i64,
 }
 
 macro_rules! select_deliveries {
@@ -186,7 +190,8 @@ macro_rules! select_deliveries {
             r#"SELECT delivery_id, organization_id, invitation_id, send_number, kind,
                 locale, delivery.mail_class AS "mail_class: MailClass", recipient AS "recipient: Recipient",
                 state AS "state: DeliveryState", next_attempt_time AS "next_attempt_time?", attempt_count,
-                smtp_status, reason, create_time, update_time, sent_time, expire_time
+                smtp_status, reason, create_time, update_time, sent_time, expire_time,
+                change_xid::text::bigint AS "change_xid!"
             FROM deliveries AS delivery
             LEFT JOIN delivery_queue AS queue USING (organization_id, delivery_id)
             WHERE organization_id = $1 "#
@@ -279,6 +284,45 @@ pub async fn list(
         .fetch_all(connection)
         .await
     }
+}
+
+/// The oldest transaction that is still running: what it and later ones change is not seen yet.
+///
+/// # Errors
+/// If the database fails.
+pub async fn oldest_running(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS "xid!""#)
+        .fetch_one(connection)
+        .await
+}
+
+/// Up to `limit` emails, of one invitation or of all, that were changed last after `after`, which is a transaction and an
+/// email, and before the transaction `until`; in this order.
+///
+/// # Errors
+/// If the database fails.
+pub async fn changed(
+    connection: &mut PgConnection,
+    organization_id: Uuid,
+    invitation_id: Option<Uuid>,
+    after: (i64, Uuid),
+    until: i64,
+    limit: i64,
+) -> Result<Vec<Delivery>, sqlx::Error> {
+    select_deliveries!(
+        "AND (change_xid, delivery_id) > ($2::bigint::text::xid8, $3)
+         AND change_xid < $4::bigint::text::xid8
+         AND ($5::uuid IS NULL OR invitation_id = $5)
+         ORDER BY change_xid, delivery_id LIMIT $6",
+        organization_id,
+        after.0,
+        after.1,
+        until,
+        invitation_id,
+        limit
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// How many emails are ready and not sent, and for how long the oldest has been due.

@@ -29,13 +29,24 @@ pub async fn lock(
     .fetch_all(&mut *connection)
     .await?;
     // A statement of its own sees what the others wrote.
+    read(connection, &keys).await
+}
+
+/// Reads all slots of recipients, the earliest first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn read(
+    connection: &mut PgConnection,
+    recipients: &[i64],
+) -> Result<Vec<Slot>, sqlx::Error> {
     sqlx::query_as!(
         Slot,
         r#"SELECT delivery_id, slot_number, recipient_key AS "recipient_key: RecipientKey",
                 mail_class AS "mail_class: MailClass", state AS "state: SlotState", from_time, slot_time
            FROM recipient_slots WHERE recipient_key = ANY ($1)
            ORDER BY slot_time, delivery_id, slot_number"#,
-        &keys
+        recipients
     )
     .fetch_all(connection)
     .await

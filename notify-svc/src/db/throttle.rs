@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 use crate::throttle::{Key, Micros};
 
@@ -55,6 +56,41 @@ pub async fn lock(
         now,
         arrivals: arrivals.collect(),
     })
+}
+
+/// The time of the transaction.
+///
+/// # Errors
+/// If the database fails.
+pub async fn now(connection: &mut PgConnection) -> Result<OffsetDateTime, sqlx::Error> {
+    sqlx::query_scalar!(r#"SELECT now() AS "now!""#)
+        .fetch_one(connection)
+        .await
+}
+
+/// Reads keys without locking them.
+///
+/// # Errors
+/// If the database fails.
+pub async fn read(
+    connection: &mut PgConnection,
+    keys: &[Key],
+) -> Result<BTreeMap<(String, Vec<u8>), Micros>, sqlx::Error> {
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows = sqlx::query!(
+        "SELECT limit_name, key_hash, arrival_micros FROM throttles
+         JOIN unnest($1::text[], $2::bytea[]) AS key (limit_name, key_hash) USING (limit_name, key_hash)",
+        &names(keys.iter()),
+        &hashes(keys.iter())
+    )
+    .fetch_all(connection)
+    .await?;
+    let arrivals = rows
+        .into_iter()
+        .map(|row| ((row.limit_name, row.key_hash), row.arrival_micros));
+    Ok(arrivals.collect())
 }
 
 /// Writes the new times of keys that are locked.

@@ -64,6 +64,20 @@ impl DeliveryState {
         }
     }
 
+    /// Whether an email in this state is still to be sent.
+    #[must_use]
+    pub const fn waits(self) -> bool {
+        match self {
+            Self::Queued | Self::Throttled | Self::Unknown => true,
+            Self::Sent
+            | Self::Delivered
+            | Self::Bounced
+            | Self::Failed
+            | Self::Suppressed
+            | Self::Cancelled => false,
+        }
+    }
+
     /// Its name as a label of metrics.
     #[must_use]
     pub fn label(self) -> String {

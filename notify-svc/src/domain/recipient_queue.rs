@@ -108,14 +108,16 @@ impl RecipientQueue {
         &self.slots
     }
 
-    /// Adds an email that is new, and answers when it goes; `None` if that is not before `expire_time`: such an email gets
+    /// Adds an email that is new, or sent again, and answers when it goes; `None` if that is not before `expire_time`: such an email gets
     /// no slot. One whose link has expired already is not refused for its recipient's sake.
     pub fn reserve(&mut self, slot: Slot, expire_time: OffsetDateTime) -> Option<OffsetDateTime> {
+        // One that is sent again has used others.
+        let slot = self.unused(slot.delivery_id).unwrap_or(slot);
         let slot_time = self.next_slot(&slot);
         if slot_time >= expire_time && slot_time > self.now {
             return None;
         }
-        self.slots.push(Slot { slot_time, ..slot });
+        self.put(Slot { slot_time, ..slot });
         Some(slot_time)
     }
 
@@ -201,13 +203,36 @@ impl RecipientQueue {
         moved
     }
 
+    /// When a single email would go that was asked for now, if `window` were its only limit.
+    #[must_use]
+    pub fn slot_for_new(&self, window: &Window) -> OffsetDateTime {
+        // Bulk mail waits behind it.
+        let counts =
+            |other: &Slot| other.state != SlotState::Waiting || other.mail_class != MailClass::Bulk;
+        self.next_slot_in(window, self.now, counts)
+    }
+
     /// The first time at which an email may go beside what is used and what waits before it. What is going may arrive at
     /// any moment from now on, and what is due may go.
     fn next_slot(&self, slot: &Slot) -> OffsetDateTime {
+        let counts = |other: &Slot| {
+            let is_before = other.state != SlotState::Waiting || other.order() < slot.order();
+            is_before && !other.is_same(slot)
+        };
+        self.next_slot_in(&self.window, slot.from_time, counts)
+    }
+
+    fn next_slot_in(
+        &self,
+        window: &Window,
+        from: OffsetDateTime,
+        counts: impl Fn(&Slot) -> bool,
+    ) -> OffsetDateTime {
         let now = self.latest();
-        let others = self.slots.iter().filter(|other| !other.is_same(slot));
-        let mut taken: Vec<_> = others
-            .filter(|other| other.state != SlotState::Waiting || other.order() < slot.order())
+        let mut taken: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|other| counts(other))
             .map(|other| match other.state {
                 // Not its slot: the clock may have been set back since.
                 SlotState::Going => now,
@@ -216,7 +241,7 @@ impl RecipientQueue {
             })
             .collect();
         taken.sort_unstable();
-        self.window.next_slot(&taken, slot.from_time.max(now))
+        window.next_slot(&taken, from.max(now))
     }
 
     /// The time, or the last at which an email went: nothing goes before that if the clock was set back.

@@ -28,6 +28,24 @@ impl Window {
         }
     }
 
+    /// The same limit without its gap.
+    #[must_use]
+    pub fn without_gap(self) -> Self {
+        Self {
+            gap: Duration::ZERO,
+            ..self
+        }
+    }
+
+    /// Its gap alone; `None` if it has none.
+    #[must_use]
+    pub fn gap_alone(self) -> Option<Self> {
+        (!self.gap.is_zero()).then_some(Self {
+            most: usize::MAX,
+            ..self
+        })
+    }
+
     /// How long an email counts.
     #[must_use]
     pub fn memory(&self) -> Duration {

@@ -1,10 +1,13 @@
 //! `usher.notify.v1.DeliveryService`.
 
-use tonic::{Request, Response, Status};
+use std::time::Duration;
+
+use tonic::{Request, Response, Status, codegen::BoxStream};
 use usher_proto::notify::v1::{
     self as proto, CancelDeliveryRequest, CancelDeliveryResponse, GetDeliveryRequest,
-    GetDeliveryResponse, ListDeliveriesRequest, ListDeliveriesResponse,
-    delivery_service_server::DeliveryService,
+    GetDeliveryResponse, GetThrottleRequest, GetThrottleResponse, ListDeliveriesRequest,
+    ListDeliveriesResponse, RetryDeliveryRequest, RetryDeliveryResponse, ThrottleLimit,
+    WatchDeliveriesRequest, WatchDeliveriesResponse, delivery_service_server::DeliveryService,
 };
 use usher_runtime::{
     call::Call, change::Change, database::Scope, fields::parse_uuid, page::Page, timestamp,
@@ -13,11 +16,17 @@ use usher_runtime::{
 use super::Service;
 use crate::{
     db::delivery::{Delivery, DeliveryFilter},
-    domain::{DeliveryState, MailKind, UnknownValue},
+    domain::{DeliveryState, MailKind, Recipient, UnknownValue},
     error::Error,
     mail::Envelope,
-    use_cases::deliveries,
+    use_cases::{
+        deliveries::{self, Watch},
+        throttle_state,
+    },
 };
+
+/// How often a watch looks for changes.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 #[tonic::async_trait]
 impl DeliveryService for Service {
@@ -93,6 +102,83 @@ impl DeliveryService for Service {
             .await?;
         self.due.scheduled.notify();
         Ok(Response::new(changed.into_response()))
+    }
+
+    async fn retry_delivery(
+        &self,
+        request: Request<RetryDeliveryRequest>,
+    ) -> Result<Response<RetryDeliveryResponse>, Status> {
+        let (call, mut fields, request) = Call::open(request)?;
+        let delivery_id = fields.take("delivery_id", parse_uuid(&request.delivery_id));
+        let (delivery_id,) = fields.finish((delivery_id,))?;
+        let (limits, metrics) = (&self.recipient_limits, &self.metrics);
+        let work = async |change: &mut Change| {
+            let delivery = deliveries::retry(change, limits, metrics, delivery_id).await?;
+            Ok::<_, Error>(RetryDeliveryResponse {
+                delivery: Some(encode(delivery, &self.envelope)),
+            })
+        };
+        let changed = self
+            .store
+            .change_in(&call, Scope::Platform, call.organization_id, work)
+            .await?;
+        self.due.ready.notify();
+        self.due.scheduled.notify();
+        Ok(Response::new(changed.into_response()))
+    }
+
+    async fn watch_deliveries(
+        &self,
+        request: Request<WatchDeliveriesRequest>,
+    ) -> Result<Response<BoxStream<WatchDeliveriesResponse>>, Status> {
+        let (call, mut fields, request) = Call::open(request)?;
+        let invitation_id = (!request.invitation_id.is_empty())
+            .then(|| fields.take("invitation_id", parse_uuid(&request.invitation_id)))
+            .flatten();
+        fields.finish(())?;
+        let (store, envelope) = (self.store.clone(), self.envelope.clone());
+        // Before the answer begins: who has its head misses nothing that comes.
+        let mut watch = Watch::start(store, call.organization_id, invitation_id).await?;
+        let responses = call.produce(|sender| async move {
+            loop {
+                let changes = watch.changes().await?;
+                let has_seen_all = changes.is_empty();
+                for delivery in changes {
+                    let delivery = Some(encode(delivery, &envelope));
+                    sender.send(WatchDeliveriesResponse { delivery }).await?;
+                }
+                if has_seen_all {
+                    tokio::select! {
+                        () = sender.gone() => return Ok(()),
+                        () = tokio::time::sleep(WATCH_INTERVAL) => {}
+                    }
+                }
+            }
+        })?;
+        Ok(Response::new(responses))
+    }
+
+    async fn get_throttle(
+        &self,
+        request: Request<GetThrottleRequest>,
+    ) -> Result<Response<GetThrottleResponse>, Status> {
+        let (call, mut fields, request) = Call::open(request)?;
+        let recipient = fields.take("recipient", Recipient::parse(&request.recipient));
+        let (recipient,) = fields.finish((recipient,))?;
+        let (organization_id, limits) = (call.organization_id, &self.recipient_limits);
+        // Other organizations' emails count too.
+        let (mut tx, _place) = self.store.begin(Scope::Platform, organization_id).await?;
+        let shared = &self.shared_limits;
+        let state = throttle_state::show(&mut tx, limits, shared, organization_id, &recipient);
+        let state = state.await.map_err(Error::from)?;
+        let limits = state.limits.into_iter().map(|(name, time)| ThrottleLimit {
+            name: name.to_owned(),
+            next_slot_time: Some(timestamp::encode(time)),
+        });
+        Ok(Response::new(GetThrottleResponse {
+            limits: limits.collect(),
+            next_slot_time: Some(timestamp::encode(state.next_slot_time)),
+        }))
     }
 }
 

@@ -30,6 +30,15 @@ impl From<Error> for Status {
             )
             .metadata("delivery_id", delivery_id)
             .metadata("state", state.as_str()),
+            Error::DeliveryNotRetryable {
+                delivery_id, state, ..
+            } => RichError::new(
+                Code::FailedPrecondition,
+                ErrorReason::DeliveryNotRetryable,
+                message,
+            )
+            .metadata("delivery_id", delivery_id)
+            .metadata("state", state.as_str()),
             Error::DeliveryBeingSent(delivery_id) => {
                 let reason = ErrorReason::DeliveryBeingSent;
                 RichError::new(Code::FailedPrecondition, reason, message)

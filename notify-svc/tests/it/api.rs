@@ -3,8 +3,9 @@
 use tonic::Code;
 use tonic_types::StatusExt as _;
 use usher_proto::notify::v1::{
-    self as proto, GetDeliveryRequest, ListDeliveriesRequest, PreviewTemplateRequest,
-    PreviewValues, RetryDeliveryRequest, delivery_service_client::DeliveryServiceClient,
+    self as proto, GetDeliveryRequest, ListDeliveriesRequest, ListSuppressionsRequest,
+    PreviewTemplateRequest, PreviewValues, delivery_service_client::DeliveryServiceClient,
+    suppression_service_client::SuppressionServiceClient,
     template_service_client::TemplateServiceClient,
 };
 use uuid::Uuid;
@@ -165,8 +166,8 @@ async fn bad_requests_name_their_fields() {
         (unknown.code(), reason(&unknown)),
         (Code::NotFound, "DELIVERY_NOT_FOUND".to_owned())
     );
-    let later = client
-        .retry_delivery(RetryDeliveryRequest::default())
+    let later = SuppressionServiceClient::new(service.channel.clone())
+        .list_suppressions(ListSuppressionsRequest::default())
         .await
         .unwrap_err();
     assert_eq!(

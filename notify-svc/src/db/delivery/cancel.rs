@@ -37,7 +37,7 @@ pub async fn cancel_revoked(
            SET state = CASE WHEN unknown_count = 0 THEN 'CANCELLED' ELSE 'FAILED' END,
                reason = CASE WHEN unknown_count = 0 THEN 'the invitation was revoked or replaced by a newer one'
                    ELSE 'the relay''s answer was lost, and the invitation was revoked or replaced by a newer one before another attempt' END,
-               encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1, update_time = now()
+               encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1, change_xid = pg_current_xact_id(), update_time = now()
            FROM waiting
            WHERE delivery.organization_id = waiting.organization_id AND delivery.delivery_id = waiting.delivery_id"#,
         "NULL::timestamptz",
@@ -95,7 +95,7 @@ pub async fn cancel(
            SET state = CASE WHEN unknown_count = 0 THEN 'CANCELLED' ELSE 'FAILED' END,
                reason = CASE WHEN unknown_count = 0 THEN 'staff cancelled the email'
                    ELSE 'the relay''s answer was lost, and staff cancelled the email before another attempt' END,
-               encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1, update_time = now()
+               encapsulated_key = NULL, ciphertext = NULL, revision = revision + 1, change_xid = pg_current_xact_id(), update_time = now()
            WHERE organization_id = $1 AND delivery_id = $2"#,
         "NULL::timestamptz",
         organization_id,

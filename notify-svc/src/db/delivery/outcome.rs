@@ -289,7 +289,7 @@ async fn update_deliveries(
                unknown_count = unknown_count + (outcome.state = 'UNKNOWN')::integer,
                smtp_status = coalesce(outcome.smtp_status, delivery.smtp_status),
                relay = CASE WHEN outcome.attempted THEN $8 ELSE delivery.relay END,
-               reason = outcome.reason, revision = revision + 1,
+               reason = outcome.reason, revision = revision + 1, change_xid = pg_current_xact_id(),
                sent_time = CASE WHEN outcome.state = 'SENT' THEN now() ELSE sent_time END,
                update_time = now()
            FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::boolean[], $6::text[], $7::text[])

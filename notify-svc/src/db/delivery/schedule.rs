@@ -123,7 +123,7 @@ pub async fn reschedule(
                    WHEN slot.time > now() THEN 'THROTTLED'
                    ELSE 'QUEUED' END,
                reason = CASE WHEN slot.is_in_time THEN reason WHEN unknown_count = 0 THEN $3 ELSE $4 END,
-               revision = revision + 1, update_time = now()
+               revision = revision + 1, change_xid = pg_current_xact_id(), update_time = now()
            FROM slot
            WHERE delivery.organization_id = slot.organization_id AND delivery.delivery_id = slot.delivery_id"#,
         "CASE WHEN slot.is_in_time THEN slot.time END",
