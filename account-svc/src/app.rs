@@ -14,6 +14,7 @@ use usher_runtime::{
     config::ServerArgs,
     consumer,
     database::{self, Pools},
+    health::Problems,
     housekeeping,
     seal::PublicKey,
     service::{Listeners, Service},
@@ -94,6 +95,7 @@ impl Application {
             bus,
             server: self.server,
             callers: self.callers,
+            problems: Problems::default(),
             workers,
         };
         service.run_until_stopped(listeners, stop).await

@@ -12,6 +12,7 @@ use usher_runtime::{
     config::ServerArgs,
     consumer,
     database::{self, Pools},
+    health::Problems,
     housekeeping,
     service::{Listeners, Service},
     wake::Wake,
@@ -41,6 +42,7 @@ pub struct Application<T> {
     sender: Arc<Sender<T>>,
     grpc: grpc::Service,
     metrics: Metrics,
+    problems: Problems,
     delivery_retention: Duration,
     slot_memory: Duration,
 }
@@ -62,6 +64,7 @@ impl<T: MailTransport> Application<T> {
         let metrics = Metrics::new();
         let due = Due::default();
         let outbox = Wake::default();
+        let problems = Problems::default();
         Ok(Self {
             intake: Arc::new(Intake {
                 pool: pools.workers.clone(),
@@ -80,6 +83,7 @@ impl<T: MailTransport> Application<T> {
                 due: due.clone(),
                 outbox: outbox.clone(),
                 metrics: metrics.clone(),
+                problems: problems.clone(),
             }),
             grpc: grpc::Service {
                 store: Store::new(pools.calls.clone(), outbox),
@@ -94,6 +98,7 @@ impl<T: MailTransport> Application<T> {
             server: server.clone(),
             callers: Callers::from_args(&server.callers)?,
             metrics,
+            problems,
             delivery_retention: args.delivery_retention()?,
             slot_memory: args.recipient_limits().memory(),
         })
@@ -136,6 +141,7 @@ impl<T: MailTransport> Application<T> {
             bus,
             server: self.server,
             callers: self.callers,
+            problems: self.problems,
             workers,
         };
         service.run_until_stopped(listeners, stop).await

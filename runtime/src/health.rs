@@ -1,6 +1,10 @@
 //! Whether a service can do its work, told as it is.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{
@@ -11,6 +15,28 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{bus::EventBus, database::without_data, workers::Workers};
+
+/// What else does not work at present, of which people should know although calls succeed. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Problems(Arc<Mutex<BTreeMap<&'static str, String>>>);
+
+impl Problems {
+    /// Says in one sentence for people what is wrong with `part`; `None` if nothing is.
+    pub fn set(&self, part: &'static str, problem: Option<String>) {
+        match problem {
+            Some(problem) => self.lock().insert(part, problem),
+            None => self.lock().remove(part),
+        };
+    }
+
+    fn list(&self) -> Vec<String> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What the service depends on, as of the last check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +50,8 @@ pub struct Readiness {
     /// The background workers that are down. Calls succeed all the same: the service is ready and names
     /// them.
     pub workers_down: Vec<&'static str>,
+    /// What else does not work, for people. Calls succeed all the same.
+    pub others: Vec<String>,
     /// The service is draining: not ready any more.
     pub stopping: bool,
 }
@@ -35,6 +63,7 @@ impl Default for Readiness {
             database: Err("the database has not been asked yet".to_owned()),
             broker: Err("connecting".to_owned()),
             workers_down: Vec::new(),
+            others: Vec::new(),
             stopping: false,
         }
     }
@@ -65,6 +94,7 @@ impl Readiness {
                 "the worker `{worker}` is down and is started again: the log says why"
             ));
         }
+        problems.extend(self.others.iter().cloned());
         problems
     }
 }
@@ -81,6 +111,7 @@ pub(crate) struct Watcher {
     pub(crate) database: Probe,
     pub(crate) bus: EventBus,
     pub(crate) workers: Workers,
+    pub(crate) problems: Problems,
     pub(crate) reporter: HealthReporter,
     pub(crate) readiness: Arc<watch::Sender<Readiness>>,
     /// The service is stopping: not ready from here on.
@@ -101,6 +132,7 @@ impl Watcher {
                 database: self.database.check().await,
                 broker: self.bus.problem().map_or(Ok(()), Err),
                 workers_down: self.workers.down(),
+                others: self.problems.list(),
                 stopping,
             };
             if last.as_ref() != Some(&now) {
@@ -216,6 +248,8 @@ fn log_change(last: Option<&Readiness>, now: &Readiness) {
         database,
         broker,
         workers_down,
+        // Whoever found them has logged them.
+        others: _,
         stopping,
     } = now;
     if let Err(problem) = database

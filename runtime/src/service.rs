@@ -19,7 +19,7 @@ use crate::{
     callers::{self, Callers},
     config::{ListenArgs, ServerArgs},
     database::Pools,
-    health::{Probe, Readiness, Watcher},
+    health::{Probe, Problems, Readiness, Watcher},
     outbox, relay, server,
     wake::Wake,
     workers::Workers,
@@ -52,6 +52,8 @@ pub struct Service {
     pub routes: Routes,
     /// Wakes the relay: events are in the outbox.
     pub outbox: Wake,
+    /// What else does not work at present.
+    pub problems: Problems,
     /// What else runs. The relay is added, and what measures the outbox.
     pub workers: Workers,
 }
@@ -168,11 +170,13 @@ impl Service {
         let database = self.pools.calls.connect_options();
         let (name, table) = (self.name, self.table);
         let (bus, workers, stop) = (self.bus.clone(), self.workers.clone(), stop.clone());
+        let problems = self.problems.clone();
         observers.spawn("health", move |closed| {
             let watcher = Watcher {
                 database: Probe::new(Arc::clone(&database), name, table),
                 bus: bus.clone(),
                 workers: workers.clone(),
+                problems: problems.clone(),
                 reporter: reporter.clone(),
                 readiness: Arc::clone(&readiness),
                 stop: stop.clone(),

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use usher_runtime::{
     backoff::Backoff,
     database::{Scope, begin, within, without_data},
+    health::Problems,
     seal::PrivateKey,
     wake::Wake,
 };
@@ -123,6 +124,8 @@ pub struct Sender<T> {
     pub outbox: Wake,
     /// Where figures go.
     pub metrics: Metrics,
+    /// Where it says that the relay cannot be used.
+    pub problems: Problems,
 }
 
 impl<T: MailTransport> Sender<T> {
@@ -132,7 +135,7 @@ impl<T: MailTransport> Sender<T> {
         let judge = Judge {
             settings: self.settings,
             metrics: self.metrics.clone(),
-            relay: CircuitBreaker::new(&relay, self.metrics.clone()),
+            relay: CircuitBreaker::new(&relay, self.metrics.clone(), self.problems.clone()),
         };
         let queue = ReadyQueue::new(Lanes::new(self.settings.connections));
         let (recorder, recording) = Recorder::spawn(&self, &relay);

@@ -86,10 +86,12 @@ async fn taken_over(service: &Service, request: &Request) {
     service.smtp.fail_once(At::Dot, Fault::Wait);
     service.publish(request.message()).await;
     eventually("the relay has it", async || !service.smtp.has_faults_left()).await;
-    sqlx::query("UPDATE delivery_queue SET lease_expire_time = now()")
-        .execute(&mut service.database.admin().await.unwrap())
-        .await
-        .unwrap();
+    sqlx::query(
+        "UPDATE delivery_queue SET lease_expire_time = now() WHERE lease_expire_time > now()",
+    )
+    .execute(&mut service.database.admin().await.unwrap())
+    .await
+    .unwrap();
     service
         .reaches(request, proto::DeliveryState::Unknown)
         .await;
@@ -118,22 +120,112 @@ async fn an_answer_counts_also_when_the_lease_has_ended() {
     service.stop().await;
 }
 
+/// What was sent is sent, also if it was tried again meanwhile.
 #[tokio::test]
-async fn an_answer_to_an_earlier_handover_counts_no_more() {
-    let service = Service::start(&["--smtp-data-timeout=20s", "--send-lease=1m"]).await;
+async fn an_earlier_handover_can_still_succeed() {
+    let slow = [
+        "--smtp-data-timeout=20s",
+        "--send-lease=2m",
+        "--retry-base=1h",
+    ];
+    let service = Service::start(&slow).await;
     let request = service.request("zoe@example.org");
     taken_over(&service, &request).await;
-    let sent = service.reaches(&request, proto::DeliveryState::Sent).await;
+    service
+        .smtp
+        .fail_once(At::Rcpt, Fault::Reply("450 4.2.0 later"));
+    let again = service
+        .reaches(&request, proto::DeliveryState::Queued)
+        .await;
+    assert_eq!(again.attempt_count, 2);
     service.smtp.go_on();
-    eventually("the first one is answered", async || {
-        service.smtp.taken_count() == 2
+    service.reaches(&request, proto::DeliveryState::Sent).await;
+    service.stop().await;
+}
+
+/// And what nobody knows of it says nothing of the later one.
+#[tokio::test]
+async fn an_earlier_handover_that_is_lost_counts_once() {
+    if !in_own_process("leases::an_earlier_handover_that_is_lost_counts_once").await {
+        return;
+    }
+    let slow = [
+        "--smtp-data-timeout=3s",
+        "--send-lease=2m",
+        "--unknown-delay=1500ms",
+    ];
+    let service = Service::start(&slow).await;
+    service.smtp.fail_once(At::Dot, Fault::Stall);
+    service.smtp.fail_once(At::Dot, Fault::Wait);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    eventually("the relay has it", async || {
+        sqlx::query(
+            "UPDATE delivery_queue SET lease_expire_time = now() WHERE lease_expire_time > now()",
+        )
+        .execute(&mut service.database.admin().await.unwrap())
+        .await
+        .unwrap();
+        service
+            .published(&request)
+            .contains(&DeliveryState::Unknown)
     })
     .await;
-    // Emails are recorded in order.
-    let next = service.request("next@example.org");
-    service.publish(next.message()).await;
-    service.reaches(&next, proto::DeliveryState::Sent).await;
-    assert_eq!(service.delivery(&request).await, Some(sent));
+    eventually("it is handed over again", async || {
+        !service.smtp.has_faults_left()
+    })
+    .await;
+    eventually("the first one is lost", async || {
+        crate::telemetry::logged("delivery attempted")
+    })
+    .await;
+    service.smtp.go_on();
+    let sent = service.reaches(&request, proto::DeliveryState::Sent).await;
+    assert_eq!(sent.attempt_count, 2);
+    eventually("its states are published", async || {
+        service.published(&request)
+            == [
+                DeliveryState::Queued,
+                DeliveryState::Unknown,
+                DeliveryState::Sent,
+            ]
+    })
+    .await;
+    service.stop().await;
+}
+
+/// An email that has waited for a connection until its lease could end while it is sent.
+#[tokio::test]
+async fn what_waited_for_too_long_is_not_begun() {
+    if !in_own_process("leases::what_waited_for_too_long_is_not_begun").await {
+        return;
+    }
+    let service = Service::start(&[
+        "--smtp-max-connections=1",
+        "--smtp-command-timeout=100ms",
+        "--smtp-data-timeout=3s",
+        "--send-lease=5s",
+        "--unknown-delay=1h",
+    ])
+    .await;
+    service.smtp.fail_once(At::Dot, Fault::Stall);
+    let [slow, late] = ["slow", "late"].map(|name| service.request(&format!("{name}@example.org")));
+    service.publish_all(&[slow.message(), late.message()]).await;
+    for request in [&slow, &late] {
+        eventually("it is taken", async || {
+            let delivery = service.delivery(request).await;
+            delivery.is_some_and(|delivery| {
+                matches!(
+                    delivery.state(),
+                    proto::DeliveryState::Unknown | proto::DeliveryState::Sent
+                )
+            })
+        })
+        .await;
+    }
+    // The one that was lost, the late one that was not begun, and the same again.
+    assert_eq!(crate::telemetry::count_logged("delivery attempted"), 3);
+    assert_eq!(service.smtp.taken_count(), 1);
     service.stop().await;
 }
 

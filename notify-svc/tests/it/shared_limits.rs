@@ -51,7 +51,7 @@ async fn each_spaces_emails_out(#[case] limit: &str) {
 /// Two processes work on one queue.
 #[tokio::test]
 async fn two_senders_exceed_none_together() {
-    let limit = &["--relay-limit=10/1s", "--organization-limit=20/1s"];
+    let limit = &["--relay-limit=40/1s", "--organization-limit=80/1s"];
     let smtp = ScriptedSmtp::start().await;
     let (key, _) = PrivateKey::generate().unwrap();
     let database = database().await;
@@ -60,16 +60,13 @@ async fn two_senders_exceed_none_together() {
         |database| Service::start_with(database, bus.clone(), smtp.clone(), key.clone(), limit);
     let second = start(shared(&database).await).await;
     let first = start(database).await;
-    let requests = requests(&first, "client", 40);
+    let requests = requests(&first, "client", 120);
     let started = Instant::now();
     publish(&first, &requests).await;
-    eventually("all are sent", async || smtp.taken_count() == 40).await;
-    // Ten at once, and then one every tenth of a second.
+    eventually("all are sent", async || smtp.taken_count() == 120).await;
+    // Forty at once, and then forty in a second.
     let whole = started.elapsed();
-    assert!(
-        whole >= std::time::Duration::from_millis(2_900),
-        "{whole:?}"
-    );
+    assert!(whole >= std::time::Duration::from_secs(2), "{whole:?}");
     second.stop_working().await;
     first.stop().await;
 }
@@ -77,16 +74,16 @@ async fn two_senders_exceed_none_together() {
 #[tokio::test]
 async fn a_retry_is_charged() {
     let service = Service::start(&["--organization-limit=1/1s"]).await;
-    service
-        .smtp
-        .fail_once(At::Rcpt, Fault::Reply("450 4.2.0 greylisted"));
+    let later = Fault::Reply("450 4.2.0 greylisted");
+    service.smtp.fail_once(At::Rcpt, later);
+    service.smtp.fail_once(At::Rcpt, later);
     let request = service.request("zoe@example.org");
     service.publish(request.message()).await;
     let sent = service.reaches(&request, proto::DeliveryState::Sent).await;
-    assert_eq!(sent.attempt_count, 2);
-    // The delay after a refusal is a tenth of a second.
+    assert_eq!(sent.attempt_count, 3);
+    // The delays after refusals are one and two tenths of a second.
     let whole = instant(sent.sent_time) - instant(sent.create_time);
-    assert!(whole >= Duration::milliseconds(950), "{whole}");
+    assert!(whole >= Duration::seconds(2), "{whole}");
     service.stop().await;
 }
 
@@ -104,7 +101,10 @@ async fn bulk_mail_reserves_nothing(#[case] limit: &str) {
         .map(Request::bulk)
         .collect();
     publish(&service, &bulk).await;
-    eventually("it is under way", async || service.smtp.taken_count() > 0).await;
+    eventually("all of it was looked at", async || {
+        service.smtp.taken_count() >= 20
+    })
+    .await;
     for n in 0..3 {
         let urgent = service.request(&format!("urgent{n}@example.org"));
         service.publish(urgent.message()).await;

@@ -19,6 +19,7 @@ use usher_runtime::{
     callers::Callers,
     config::{ServerArgs, TelemetryArgs},
     database::{Pools, Scope, begin},
+    health::Problems,
     service::{Listeners, Service},
     telemetry,
     wake::Wake,
@@ -45,6 +46,7 @@ struct Cli {
 struct Running {
     admin: SocketAddr,
     pools: Pools,
+    problems: Problems,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -72,6 +74,7 @@ async fn run_with_pools(
     let stop = CancellationToken::new();
     let workers = Workers::new(stop.clone());
     spawn(&workers);
+    let problems = Problems::default();
     let server =
         Cli::parse_from(["test", "--allow-unauthenticated", "--shutdown-timeout=1s"]).server;
     let service = Service {
@@ -83,6 +86,7 @@ async fn run_with_pools(
         server,
         routes: Routes::default(),
         outbox: Wake::default(),
+        problems: problems.clone(),
         workers,
     };
     let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("bind");
@@ -96,6 +100,7 @@ async fn run_with_pools(
     Running {
         admin: address,
         pools,
+        problems,
         stop,
         task,
     }
@@ -337,4 +342,22 @@ async fn the_age_of_the_oldest_event_in_the_outbox_is_measured() {
         .await;
         service.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_does_not_work_is_told_and_makes_nothing_unready() {
+    let database = database().await;
+    let running = run(&database.service_url(), |_| {}).await;
+    running.until_ready().await;
+    let problem = "the relay cannot be used";
+    running.problems.set("relay", Some(problem.to_owned()));
+    running
+        .until("it is told", |answer| answer.contains(problem))
+        .await;
+    running.until_ready().await;
+    running.problems.set("relay", None);
+    running
+        .until("it is over", |answer| !answer.contains(problem))
+        .await;
+    running.stop().await;
 }

@@ -150,9 +150,10 @@ impl Outcome {
     }
 }
 
-/// Locks those of the emails whose handover is still the last one, also if its lease has ended: what a relay answered
-/// stays true. That an answer was lost counts once, for whoever finds it out first. Emails that were handed over again are
-/// left to that handover. Answers the time of the transaction.
+/// Locks those of the emails whose outcomes count. Answers the time of the transaction.
+///
+/// What a relay answered stays true when the lease has ended; but what it refused is left to a later handover, if one was
+/// begun. That an answer was lost counts once, for whoever finds it out first.
 ///
 /// # Errors
 /// If the database fails.
@@ -172,16 +173,22 @@ pub async fn lock_held(
         .iter()
         .map(|(claim, _)| claim.entry.handover_token)
         .collect();
+    let sent: Vec<_> = outcomes
+        .iter()
+        .map(|(_, outcome)| outcome.state == DeliveryState::Sent)
+        .collect();
     let held = sqlx::query!(
         r#"SELECT queue.delivery_id, queue.lease_expire_time IS NULL AS "late!", now() AS "now!"
-           FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS held (organization_id, delivery_id, handover_token)
+           FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::boolean[])
+                AS held (organization_id, delivery_id, handover_token, sent)
            JOIN delivery_queue AS queue USING (organization_id, delivery_id)
-           WHERE queue.handover_token = held.handover_token
+           WHERE queue.handover_token = held.handover_token OR held.sent
            ORDER BY queue.delivery_id
            FOR UPDATE OF queue"#,
         &organization_ids,
         &delivery_ids,
-        &tokens as &[Option<Uuid>]
+        &tokens as &[Option<Uuid>],
+        &sent
     )
     .fetch_all(connection)
     .await?;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use time::OffsetDateTime;
-use usher_runtime::backoff::Backoff;
+use usher_runtime::{backoff::Backoff, health::Problems};
 
 use crate::{domain::Recipient, metrics::Metrics};
 
@@ -29,6 +29,7 @@ pub(super) struct CircuitBreaker {
     /// What the log calls the relay.
     relay: Arc<str>,
     metrics: Metrics,
+    problems: Problems,
     state: Arc<Mutex<State>>,
 }
 
@@ -43,11 +44,12 @@ struct State {
 }
 
 impl CircuitBreaker {
-    pub(super) fn new(relay: &str, metrics: Metrics) -> Self {
+    pub(super) fn new(relay: &str, metrics: Metrics, problems: Problems) -> Self {
         metrics.circuit_breaker(false);
         Self {
             relay: relay.into(),
             metrics,
+            problems,
             state: Arc::new(Mutex::new(State {
                 backoff: Backoff::new(FIRST, LONGEST),
                 retry_at: None,
@@ -67,6 +69,9 @@ impl CircuitBreaker {
             // Others found out at the same moment; it is one outage.
             return retry_at - now;
         }
+        let relay = &self.relay;
+        let problem = format!("the relay {relay} cannot be used, emails wait: {reason}");
+        self.problems.set("relay", Some(problem));
         if state.retry_at.is_none() {
             self.metrics.circuit_breaker(true);
             tracing::warn!(
@@ -86,6 +91,7 @@ impl CircuitBreaker {
         if state.retry_at.take().is_some() {
             state.backoff.reset();
             self.metrics.circuit_breaker(false);
+            self.problems.set("relay", None);
             tracing::info!(relay = &*self.relay, "the relay can be used again");
         }
     }

@@ -232,6 +232,15 @@ impl Claimer {
         }
         claimed.scheduled = !sorted.waiting.is_empty() || !sorted.stopped.is_empty();
         slots.settle(connection, &mut sorted.stopped).await?;
+        for (claim, outcome) in &sorted.stopped {
+            tracing::info!(
+                delivery.id = %claim.delivery_id,
+                state = outcome.state.as_str(),
+                reason = outcome.reason,
+                again = outcome.next.is_some(),
+                "delivery not attempted"
+            );
+        }
         let moved = slots.write(connection).await?;
         let mut outcomes = sorted.waiting;
         outcomes.append(&mut sorted.stopped);
