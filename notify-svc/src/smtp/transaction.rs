@@ -246,3 +246,76 @@ fn verb(stage: Stage) -> &'static str {
         Stage::Data | Stage::Content => "DATA",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+        net::TcpListener,
+    };
+    use uuid::Uuid;
+
+    use super::{
+        super::{SmtpSettings, SmtpTimeouts},
+        *,
+    };
+
+    /// A relay that accepts everything; returns what it was sent by one client, line by line.
+    async fn relay(listener: TcpListener) -> std::io::Result<Vec<String>> {
+        let (stream, _) = listener.accept().await?;
+        let mut stream = BufReader::new(stream);
+        let mut lines = Vec::new();
+        let mut answer: &[u8] = b"220 hello\n";
+        loop {
+            stream.write_all(answer).await?;
+            let mut line = String::new();
+            if stream.read_line(&mut line).await? == 0 {
+                return Ok(lines);
+            }
+            answer = match line.trim_end() {
+                "DATA" => b"354 go on\n",
+                _ => b"250 ok\n",
+            };
+            lines.push(line);
+        }
+    }
+
+    /// N21: somebody else would send it too.
+    #[tokio::test]
+    async fn no_content_leaves_when_there_is_no_time_left_for_its_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("smtp+plaintext://{}", listener.local_addr().unwrap());
+        let relay = tokio::spawn(relay(listener));
+        let limit = Duration::from_secs(20);
+        let settings = SmtpSettings {
+            url: url.parse().unwrap(),
+            ehlo_name: "test.example".to_owned(),
+            login: None,
+            ca_file: None,
+            max_connections: 1,
+            max_mails_per_connection: 1,
+            idle_timeout: limit,
+            timeouts: SmtpTimeouts {
+                connect: limit,
+                command: limit,
+                data: limit * 2,
+            },
+        };
+        let mail = OutgoingMail {
+            delivery_id: Uuid::nil(),
+            sender: "a@example.org".parse().unwrap(),
+            recipient: "b@example.org".parse().unwrap(),
+            raw: Vec::new(),
+        };
+        let now = Instant::now();
+        let mut connection = Connection::open(&settings, None, now + limit)
+            .await
+            .unwrap();
+        let late = connection.send(&mail, now + settings.timeouts.data).await;
+        assert_eq!(late, Err(SendError::Interrupted));
+        assert!(!connection.is_usable());
+        drop(connection);
+        let lines = relay.await.unwrap().unwrap();
+        assert_eq!(lines.last().map(String::as_str), Some("DATA\r\n"));
+    }
+}

@@ -12,6 +12,7 @@ mod api;
 mod cancel;
 mod crash;
 mod dialogue;
+mod extensions;
 mod faults;
 mod intake;
 mod leases;

@@ -25,6 +25,8 @@ pub enum At {
     Mail,
     Rcpt,
     Data,
+    /// The content begins; only for [`Fault::Cut`].
+    Content,
     /// The content was received up to its final dot.
     Dot,
     Rset,
@@ -48,6 +50,8 @@ pub enum Fault {
     Stall,
     /// The connection is cut.
     Cut,
+    /// Success, and then the connection is cut.
+    ThenCut,
     /// The email is taken, and the connection is cut before the answer.
     TakeAndCut,
     /// A reply of [`FLOOD_BYTES`] without a line end.
@@ -57,8 +61,10 @@ pub enum Fault {
 impl Fault {
     /// Whether the server does what it was asked.
     fn succeeds(self) -> bool {
-        let succeeding = [Self::Wait, Self::Split, Self::Twice, Self::TakeAndCut];
-        succeeding.contains(&self)
+        matches!(
+            self,
+            Self::Wait | Self::Split | Self::Twice | Self::ThenCut | Self::TakeAndCut
+        )
     }
 }
 

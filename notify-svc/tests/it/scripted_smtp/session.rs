@@ -137,6 +137,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     async fn content(&mut self) -> io::Result<bool> {
+        if self.fault(At::Content).await == Some(Fault::Cut) {
+            return Ok(false);
+        }
         let mut raw = Vec::new();
         loop {
             let mut line = Vec::new();
@@ -210,6 +213,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                     self.stream.write_all(&part).await?;
                 }
                 self.server.lock().swallowed_floods += 1;
+                Ok(false)
+            }
+            Some(Fault::ThenCut) => {
+                self.write(success).await?;
                 Ok(false)
             }
             Some(Fault::Cut | Fault::TakeAndCut) => Ok(false),
