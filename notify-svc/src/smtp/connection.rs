@@ -118,9 +118,10 @@ impl Connection {
         })
     }
 
-    /// Whether another email can be sent over it.
+    /// Whether another email can be sent over it: no command is under way, and the relay has said no more than it was
+    /// asked.
     pub fn is_usable(&self) -> bool {
-        self.state != State::Unusable
+        self.state != State::Unusable && self.wire.is_in_step()
     }
 
     /// Takes leave.

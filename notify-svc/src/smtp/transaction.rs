@@ -111,6 +111,7 @@ impl Connection {
                 Ok(reply) => judge(step.stage, &reply, was_used),
                 Err(error) => Err(lost(step.stage, error, was_used)),
             };
+            // After 421 nothing more is answered.
             if let Err(SendError::Refused { reply, .. }) = &judged
                 && reply.code != 421
             {
@@ -145,16 +146,7 @@ impl Connection {
             }
             has_recipient |= step.stage == Stage::Recipient && reply.accepts();
         }
-        self.state_after(State::NeedsReset)
-    }
-
-    /// `state`, if the relay has said no more than it was asked.
-    fn state_after(&self, state: State) -> State {
-        if self.wire.is_in_step() {
-            state
-        } else {
-            State::Unusable
-        }
+        State::NeedsReset
     }
 
     async fn content(&mut self, bytes: &[u8]) -> Result<Reply, SendError> {
@@ -170,12 +162,12 @@ impl Connection {
         match self.wire.reply(self.timeouts.data).await {
             Ok(reply) if reply.accepts() => {
                 self.sent += 1;
-                self.state = self.state_after(State::Ready);
+                self.state = State::Ready;
                 Ok(reply.status())
             }
             Ok(reply) if reply.closes() => Err(SendError::Interrupted),
             Ok(reply) if reply.refuses() => {
-                self.state = self.state_after(State::NeedsReset);
+                self.state = State::NeedsReset;
                 let reply = reply.status();
                 Err(SendError::Refused { stage, reply })
             }
