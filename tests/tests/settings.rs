@@ -14,7 +14,7 @@ const MILLION: &str = "is not in 1..=1000000";
 const NO_FILE: &str = "No such file";
 
 /// Each setting, a wrong value, and what the message says beside the name.
-const WRONG: [(&str, &str, &str); 66] = [
+const WRONG: [(&str, &str, &str); 65] = [
     ("GRPC_LISTEN", "localhost:50051", AN_ADDRESS),
     ("ADMIN_LISTEN", "9090", AN_ADDRESS),
     (
