@@ -1,7 +1,7 @@
 # Everything here works on a fresh machine: what is missing is installed where that needs no password.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench duplicates
+.PHONY: help run test check format bench duplicates chaos
 
 help: ## Lists what can be made
 	@sed -n 's/^\([a-z]*\): ## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -40,3 +40,9 @@ bench: ## Measures the release build and compares it with its parts
 # SETS=list.tsv measures lists of your own; their format is at the top of the example.
 duplicates: ## Measures how well duplicates are found, by kind of error and size of the organization
 	cargo run --release -p usher-tests --example duplicates -- $(SETS)
+
+# ROWS=failures,urgent runs some rows alone; PROGRAMS=DIRECTORY runs the programs of another build.
+chaos: ## Sends emails while processes, network and relay fail, and accounts for each of them
+	cargo build --release -p notify-svc -p usher-tests --bins --example chaos
+	built=$${CARGO_TARGET_DIR:-target}/release; \
+	USHER_PROGRAMS="$(or $(PROGRAMS),$$built)" tests/servers --private --durable "$$built/examples/chaos" $(ROWS)

@@ -7,6 +7,7 @@ mod database;
 mod own_process;
 mod programs;
 pub mod proxy;
+pub mod random;
 pub mod refusal;
 mod servers;
 

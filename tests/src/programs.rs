@@ -8,6 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
@@ -19,6 +23,8 @@ use crate::Database;
 
 /// Longer than a start takes unless it hangs.
 const START: Duration = Duration::from_secs(30);
+/// Longer than a stop takes unless it hangs.
+const STOP: Duration = Duration::from_mins(1);
 
 /// A running service. It is killed when this is dropped.
 #[derive(Debug)]
@@ -132,6 +138,18 @@ impl Program {
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
+    }
+
+    /// Asks it to stop, as an operator does, and waits until it has ended.
+    ///
+    /// # Errors
+    /// If it has ended before, or does not end.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let id = self.child.id().context("it has ended")?;
+        kill(Pid::from_raw(id.try_into()?), Signal::SIGTERM)?;
+        let ended = tokio::time::timeout(STOP, self.child.wait());
+        ended.await.context("it does not stop")??;
+        Ok(())
     }
 
     /// Kills it, and waits until it is gone.

@@ -8,8 +8,6 @@ mod index;
 #[path = "../examples/duplicates/people.rs"]
 #[expect(dead_code, reason = "of the measure")]
 mod people;
-#[path = "../examples/duplicates/random.rs"]
-mod random;
 
 use std::collections::BTreeSet;
 
@@ -22,9 +20,8 @@ use account_svc::{
 };
 use index::{Index, account_id};
 use people::People;
-use random::Random;
 use sqlx::PgConnection;
-use usher_tests::{Database, ServiceName};
+use usher_tests::{Database, ServiceName, random::Random};
 use uuid::Uuid;
 
 /// Enough for keys that more accounts have than are read.

@@ -2,8 +2,9 @@
 
 use account_svc::domain::{duplicate::Identity, name::PersonName};
 use time::{Date, Month};
+use usher_tests::random::Random;
 
-use crate::{people::People, random::Random};
+use crate::people::People;
 
 /// What became of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,7 +11,6 @@ mod errors;
 mod index;
 mod measure;
 mod people;
-mod random;
 
 use std::{collections::HashMap, time::Instant};
 
@@ -24,8 +23,8 @@ use errors::enter_again;
 use index::Index;
 use measure::{Entry, Set, measure, ratio};
 use people::People;
-use random::Random;
 use time::{Date, Month};
+use usher_tests::random::Random;
 
 /// Sizes of made-up organizations.
 const SIZES: [usize; 3] = [1_000, 5_000, 100_000];

@@ -4,8 +4,7 @@
 use account_svc::domain::{duplicate::Identity, name::PersonName};
 use anyhow::Context as _;
 use time::Date;
-
-use crate::random::Random;
+use usher_tests::random::Random;
 
 /// The names of each language.
 const NAMES: &str = include_str!("names.txt");

@@ -1,9 +1,13 @@
 //! Numbers that look random and are the same in every run (splitmix64).
 
-pub(crate) struct Random(u64);
+/// A source of numbers.
+#[derive(Debug)]
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The same numbers for the same `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -16,12 +20,12 @@ impl Random {
     }
 
     /// Below `end`, which is above 0.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).unwrap_or_default()
     }
 
     /// Whether something that happens `percent` times in a hundred happens.
-    pub(crate) fn happens(&mut self, percent: f64) -> bool {
+    pub fn happens(&mut self, percent: f64) -> bool {
         self.unit() * 100.0 < percent
     }
 
@@ -31,25 +35,35 @@ impl Random {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    pub(crate) fn one_of<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    /// One of a list.
+    ///
+    /// # Panics
+    /// If it is empty.
+    pub fn one_of<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 
     /// One of a list that has the most common first: the second is half as common as the first, the third a third
     /// (Zipf).
+    ///
+    /// # Panics
+    /// If it is empty.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "lists are short"
     )]
-    pub(crate) fn common<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub fn common<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         let place = (of.len() as f64 + 1.0).powf(self.unit()) - 1.0;
         &of[(place as usize).min(of.len() - 1)]
     }
 
     /// One of a list with weights.
-    pub(crate) fn weighted<'a, T>(&mut self, of: &'a [(T, usize)]) -> &'a T {
+    ///
+    /// # Panics
+    /// If it is empty.
+    pub fn weighted<'a, T>(&mut self, of: &'a [(T, usize)]) -> &'a T {
         let total = of.iter().map(|(_, weight)| weight).sum();
         let mut left = self.below(total);
         for (one, weight) in of {
