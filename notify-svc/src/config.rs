@@ -137,9 +137,8 @@ pub struct NotifyArgs {
     pub relay_limit: Option<Limit>,
 
     /// Time after which an email that was being handed over is taken from a process that does not answer any
-    /// more; longer than sending one email may take, which is four times `SMTP_COMMAND_TIMEOUT` plus
-    /// `SMTP_DATA_TIMEOUT`. Only emails that a process was handing over when it was killed wait so long
-    #[arg(long, env = "SEND_LEASE", default_value = "15m", value_parser = positive_duration)]
+    /// more; renewed each third of it while the process works. At least 3 seconds
+    #[arg(long, env = "SEND_LEASE", default_value = "1m", value_parser = positive_duration)]
     pub send_lease: Duration,
 
     /// Delay before an email that was refused for now is tried again; doubles with each refusal
@@ -280,12 +279,11 @@ impl NotifyArgs {
     /// How the sender works; `drain` is the time that it has at the end.
     ///
     /// # Errors
-    /// If an email could take longer than its lease, or the first delay is longer than the longest.
+    /// If the lease is too short to be renewed, or the first delay is longer than the longest.
     pub fn sender(&self, drain: Duration) -> anyhow::Result<SenderSettings> {
         anyhow::ensure!(
-            self.send_lease > self.smtp.timeouts().longest_send(),
-            "SEND_LEASE must be longer than four times SMTP_COMMAND_TIMEOUT plus SMTP_DATA_TIMEOUT: an email \
-             would be taken over while it is sent"
+            self.send_lease >= Duration::from_secs(3),
+            "SEND_LEASE must be at least 3s: it is renewed each third"
         );
         anyhow::ensure!(
             self.retry_base <= self.retry_max,
@@ -294,7 +292,6 @@ impl NotifyArgs {
         Ok(SenderSettings {
             connections: self.smtp.smtp_max_connections,
             lease: self.send_lease,
-            longest_send: self.smtp.timeouts().longest_send(),
             retry_base: self.retry_base,
             retry_max: self.retry_max,
             unknown_policy: self.unknown_outcome,

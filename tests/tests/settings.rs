@@ -98,7 +98,7 @@ const WRONG: [(&str, &str, &str); 65] = [
     ("DOMAIN_LIMIT", "0/1h", "at least 1 email"),
     ("ORGANIZATION_LIMIT", "many", A_LIMIT),
     ("RELAY_LIMIT", "", A_LIMIT),
-    ("SEND_LEASE", "1m", "must be longer than four times"),
+    ("SEND_LEASE", "2s", "must be at least 3s"),
     ("RETRY_BASE", "2h", "longer than RETRY_MAX"),
     ("RETRY_MAX", "1s", "longer than RETRY_MAX"),
     (

@@ -19,7 +19,8 @@ pub use self::{
     cancel::{Waiting, cancel, cancel_revoked, lock},
     outcome::{Attempt, Next, Outcome, PutBack, lock_held, record},
     queue::{
-        Claim, ClaimStatus, Mail, Promoted, QueueEntry, Visited, Wanted, mark, promote, read, take,
+        Claim, ClaimStatus, Held, Mail, Promoted, QueueEntry, Visited, Wanted, mark, promote, read,
+        renew, take,
     },
     retry::{lock_ended, requeue},
     schedule::{lock_waiting, refuse, reschedule, throttle},

@@ -13,6 +13,7 @@ mod circuit_breaker;
 mod claim;
 mod judge;
 mod lanes;
+mod leases;
 mod ready_queue;
 mod record;
 mod worker;
@@ -38,7 +39,7 @@ use usher_runtime::{
 };
 
 use self::{
-    circuit_breaker::CircuitBreaker, claim::Claimer, judge::Judge, lanes::Lanes,
+    circuit_breaker::CircuitBreaker, claim::Claimer, judge::Judge, lanes::Lanes, leases::Leases,
     ready_queue::ReadyQueue, record::Recorder, worker::Worker,
 };
 use crate::{
@@ -77,8 +78,6 @@ pub struct SenderSettings {
     /// Time after which an email that was being handed over is taken from a process that does not answer
     /// any more.
     pub lease: Duration,
-    /// Longest that an email can take once it is begun; shorter than `lease`.
-    pub longest_send: Duration,
     /// Delay after the first refusal of an email; doubles with each.
     pub retry_base: Duration,
     /// Longest delay between two attempts.
@@ -138,13 +137,15 @@ impl<T: MailTransport> Sender<T> {
             relay: CircuitBreaker::new(&relay, self.metrics.clone(), self.problems.clone()),
         };
         let queue = ReadyQueue::new(Lanes::new(self.settings.connections));
-        let (recorder, recording) = Recorder::spawn(&self, &relay);
+        let leases = Leases::new(self.pool.clone(), self.settings.lease);
+        let (recorder, recording) = Recorder::spawn(&self, &relay, leases.clone());
         let mut workers = JoinSet::new();
         for _ in 0..self.settings.connections {
             let worker = Worker {
                 transport: self.transport.clone(),
                 queue: queue.clone(),
                 judge: judge.clone(),
+                leases: leases.clone(),
                 recorder: recorder.clone(),
             };
             workers.spawn(worker.run());
@@ -155,12 +156,19 @@ impl<T: MailTransport> Sender<T> {
             due: self.due.clone(),
             relay: judge.relay.clone(),
             queue: queue.clone(),
+            leases: leases.clone(),
             recorder: recorder.clone(),
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             look_at: Instant::now(),
         };
-        filler.run(&stop).await;
-        self.drain(&queue, workers, recorder, recording).await;
+        let sending = async {
+            filler.run(&stop).await;
+            self.drain(&queue, workers, recorder, recording).await;
+        };
+        tokio::select! {
+            () = sending => {}
+            () = leases.renew() => {}
+        }
     }
 
     /// Puts back what was not begun, and waits for what was, and until all is recorded.
@@ -197,6 +205,7 @@ struct Filler {
     due: Due,
     relay: CircuitBreaker,
     queue: ReadyQueue,
+    leases: Leases,
     recorder: Recorder,
     backoff: Backoff,
     /// When to look at what waits for its time.
@@ -257,6 +266,7 @@ impl Filler {
         if claimed.scheduled {
             self.look_at = Instant::now();
         }
+        self.leases.keep(&claimed.ready);
         self.queue.push(claimed.ready);
         if !self.relay.is_failing() && self.has_room() {
             return Ok(Pause::None);

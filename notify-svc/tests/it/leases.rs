@@ -194,7 +194,34 @@ async fn an_earlier_handover_that_is_lost_counts_once() {
     service.stop().await;
 }
 
-/// An email that has waited for a connection until its lease could end while it is sent.
+/// A relay that takes its time is not taken for a process that died.
+#[tokio::test]
+async fn a_lease_is_renewed_while_the_relay_takes_its_time() {
+    let service = Service::start(&["--smtp-data-timeout=20s", "--send-lease=3s"]).await;
+    service.smtp.fail_once(At::Dot, Fault::Wait);
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    eventually("the first lease has ended", async || {
+        let age: Option<f64> = sqlx::query_scalar(
+            "SELECT extract(epoch FROM now() - create_time)::float8 FROM deliveries",
+        )
+        .fetch_optional(&mut service.database.admin().await.unwrap())
+        .await
+        .unwrap();
+        age.is_some_and(|seconds| seconds > 4.5)
+    })
+    .await;
+    service.smtp.go_on();
+    let sent = service.reaches(&request, proto::DeliveryState::Sent).await;
+    assert_eq!(sent.attempt_count, 1);
+    eventually("its states are published", async || {
+        service.published(&request) == [DeliveryState::Queued, DeliveryState::Sent]
+    })
+    .await;
+    service.stop().await;
+}
+
+/// An email that has waited for a connection until its lease, which could not be renewed, is nearly over.
 #[tokio::test]
 async fn what_waited_for_too_long_is_not_begun() {
     if !in_own_process("leases::what_waited_for_too_long_is_not_begun").await {
@@ -202,12 +229,20 @@ async fn what_waited_for_too_long_is_not_begun() {
     }
     let service = Service::start(&[
         "--smtp-max-connections=1",
-        "--smtp-command-timeout=100ms",
-        "--smtp-data-timeout=3s",
-        "--send-lease=5s",
+        "--smtp-data-timeout=2500ms",
+        "--send-lease=3s",
         "--unknown-delay=1h",
     ])
     .await;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON delivery_queue FOR EACH ROW
+            WHEN (NEW.lease_expire_time > OLD.lease_expire_time) EXECUTE FUNCTION refuse()",
+    )
+    .execute(&mut service.database.admin().await.unwrap())
+    .await
+    .unwrap();
     service.smtp.fail_once(At::Dot, Fault::Stall);
     let [slow, late] = ["slow", "late"].map(|name| service.request(&format!("{name}@example.org")));
     service.publish_all(&[slow.message(), late.message()]).await;

@@ -338,6 +338,59 @@ pub async fn mark(
     Ok(())
 }
 
+/// An email whose handover this process has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The organization.
+    pub organization_id: Uuid,
+    /// The email.
+    pub delivery_id: Uuid,
+    /// The handover.
+    pub handover_token: Uuid,
+}
+
+impl Held {
+    /// That of an email that was marked.
+    #[must_use]
+    pub fn of(claim: &Claim) -> Option<Self> {
+        Some(Self {
+            organization_id: claim.organization_id,
+            delivery_id: claim.delivery_id,
+            handover_token: claim.entry.handover_token?,
+        })
+    }
+}
+
+/// Renews leases, and answers those of which nobody has taken the email over.
+///
+/// # Errors
+/// If the database fails.
+pub async fn renew(
+    connection: &mut PgConnection,
+    held: &[Held],
+    lease: Duration,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        // In the order in which outcomes are recorded, so that both wait for each other instead of deadlocking.
+        "WITH held AS (
+            SELECT queue.organization_id, queue.delivery_id FROM delivery_queue AS queue
+            JOIN unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS held (organization_id, delivery_id, handover_token)
+                USING (organization_id, delivery_id, handover_token)
+            WHERE queue.lease_expire_time IS NOT NULL
+            ORDER BY queue.delivery_id FOR UPDATE OF queue)
+         UPDATE delivery_queue AS queue SET lease_expire_time = now() + make_interval(secs => $4)
+         FROM held
+         WHERE queue.organization_id = held.organization_id AND queue.delivery_id = held.delivery_id
+         RETURNING queue.delivery_id",
+        &held.iter().map(|held| held.organization_id).collect::<Vec<_>>(),
+        &held.iter().map(|held| held.delivery_id).collect::<Vec<_>>(),
+        &held.iter().map(|held| held.handover_token).collect::<Vec<_>>(),
+        lease.as_secs_f64()
+    )
+    .fetch_all(connection)
+    .await
+}
+
 /// What waits for its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Promoted {

@@ -22,7 +22,7 @@ use usher_runtime::{
     wake::Wake,
 };
 
-use super::{DATABASE_DEADLINE, Due, Sender};
+use super::{DATABASE_DEADLINE, Due, Sender, leases::Leases};
 use crate::{
     db::{
         delivery::{self, Claim, Outcome},
@@ -49,7 +49,11 @@ pub(super) struct Recorder {
 
 impl Recorder {
     /// Begins to record; the task ends when all is recorded and the recorder is dropped.
-    pub(super) fn spawn<T>(sender: &Sender<T>, relay: &str) -> (Self, JoinHandle<()>) {
+    pub(super) fn spawn<T>(
+        sender: &Sender<T>,
+        relay: &str,
+        leases: Leases,
+    ) -> (Self, JoinHandle<()>) {
         let (outcomes, mut handed_in) = mpsc::channel::<HandedIn>(BATCH);
         let recorder = Self {
             outcomes,
@@ -63,6 +67,7 @@ impl Recorder {
             due: sender.due.clone(),
             outbox: sender.outbox.clone(),
             failing: Arc::clone(&recorder.failing),
+            leases,
         };
         let recording = tokio::spawn(async move {
             let mut batch = Vec::new();
@@ -109,6 +114,7 @@ struct Record {
     due: Due,
     outbox: Wake,
     failing: Arc<AtomicBool>,
+    leases: Leases,
 }
 
 impl Record {
@@ -143,6 +149,7 @@ impl Record {
             tracing::warn!(error, "outcomes cannot be recorded; trying again");
             tokio::time::sleep(backoff.next_delay()).await;
         }
+        self.leases.release(outcomes.iter().map(|(claim, _)| claim));
         self.outbox.notify();
         if self.failing.swap(false, Ordering::Relaxed) {
             self.due.ready.notify();

@@ -7,6 +7,7 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     judge::Judge,
+    leases::Leases,
     ready_queue::{ReadyMail, ReadyQueue},
     record::Recorder,
 };
@@ -22,6 +23,7 @@ pub(super) struct Worker<T> {
     pub transport: T,
     pub queue: ReadyQueue,
     pub judge: Judge,
+    pub leases: Leases,
     pub recorder: Recorder,
 }
 
@@ -72,9 +74,8 @@ impl<T: MailTransport> Worker<T> {
             Ok(connection) => connection,
             Err(error) => return self.judge.answered(&ready.claim, Err(error)),
         };
-        // Another process takes the email when its lease ends. The clock also goes on while this process is stopped.
-        let settings = &self.judge.settings;
-        if ready.marked.elapsed() + settings.longest_send >= settings.lease {
+        // Another process takes the email when its lease ends.
+        if !self.leases.is_safe(ready) {
             return self.judge.too_late();
         }
         let started = Instant::now();
