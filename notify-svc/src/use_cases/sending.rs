@@ -231,6 +231,8 @@ impl Filler {
                 Pause::None => {}
                 Pause::Sleep(pause) => tokio::select! {
                     () = stop.cancelled() => {}
+                    // It may have shown that the relay works again.
+                    () = self.queue.email_done() => {}
                     () = sleep(pause) => {}
                 },
                 Pause::UntilWoken(longest) => tokio::select! {
@@ -316,7 +318,7 @@ impl Filler {
 enum Pause {
     /// Not at all.
     None,
-    /// So long, whatever happens.
+    /// So long, or until an email is done.
     Sleep(Duration),
     /// Until there is something to do, at most so long.
     UntilWoken(Duration),
