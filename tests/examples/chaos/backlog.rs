@@ -34,11 +34,7 @@ pub async fn urgent(report: &mut Report) -> anyhow::Result<()> {
     let rate = waiting as f64 / intake.as_secs_f64();
     report.note("bulk emails taken in, relay away", format!("{rate:.0} /s"));
     for limit in [None, Some("50/1s")] {
-        let relay = Relay::start(Behaviour {
-            delay: Duration::from_millis(20),
-            ..Default::default()
-        })
-        .await?;
+        let relay = slow_relay().await?;
         let mut settings = vec![("SMTP_URL", relay.url.as_str())];
         settings.extend(limit.map(|limit| ("RELAY_LIMIT", limit)));
         let program = system.start(&settings).await?;
@@ -96,11 +92,7 @@ pub async fn replicas(report: &mut Report) -> anyhow::Result<()> {
                 Mail::new(&system.public_key, organization, class, &recipient)
             })
             .await?;
-        let relay = Relay::start(Behaviour {
-            delay: Duration::from_millis(20),
-            ..Default::default()
-        })
-        .await?;
+        let relay = slow_relay().await?;
         let settings = [
             ("SMTP_URL", relay.url.as_str()),
             ("SMTP_MAX_CONNECTIONS", "4"),
@@ -121,6 +113,16 @@ pub async fn replicas(report: &mut Report) -> anyhow::Result<()> {
     let value = format!("{times:.2}");
     report.rule("three beside one", value, "> 1.5", times > 1.5);
     Ok(())
+}
+
+/// Accepts everything, and takes so long that connections are what is short.
+async fn slow_relay() -> anyhow::Result<Relay> {
+    let delay = Duration::from_millis(number("CHAOS_RELAY_MILLISECONDS", 20)?);
+    Relay::start(Behaviour {
+        delay,
+        ..Default::default()
+    })
+    .await
 }
 
 fn client(number: usize) -> String {

@@ -9,6 +9,9 @@
 //! - `urgent`: an invitation while `CHAOS_WAITING` (100000) bulk emails wait, with the relay's limit and without.
 //! - `replicas`: `CHAOS_BACKLOG` (5000) emails, drained by one process and by three.
 //!
+//! In the last two, the relay takes `CHAOS_RELAY_MILLISECONDS` (20) for an email: more on a machine that is busy otherwise,
+//! so that connections are what is short, and not processors.
+//!
 //! The programs are those that were built with this one, or in the directory `USHER_PROGRAMS`.
 
 #![expect(

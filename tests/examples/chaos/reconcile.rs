@@ -14,8 +14,8 @@ use crate::{
     system::System,
 };
 
-/// Longest that an outcome takes to be recorded while the database answers.
-const RECORDING: Duration = Duration::from_secs(2);
+/// Longest that an outcome takes to be recorded while the database answers: longer than a lock is waited for.
+const RECORDING: Duration = Duration::from_secs(4);
 
 /// A process was killed.
 pub struct Kill {
@@ -112,7 +112,7 @@ pub async fn reconcile(system: &System, run: &Run, report: &mut Report) -> anyho
         report.rule(&format!("rows in {table}"), left, "0", left == 0);
     }
     states(run, &rows, &accepted, report);
-    doubles(run, &accepted, report);
+    doubles(run, &rows, &accepted, report);
     windows(run, &rows, &accepted, report);
     events(run, &rows, report);
     Ok(())
@@ -200,14 +200,20 @@ fn states(run: &Run, rows: &[Row], accepted: &Accepted<'_>, report: &mut Report)
 }
 
 /// Nothing is accepted twice unless the first answer was lost past the final dot.
-fn doubles(run: &Run, accepted: &Accepted<'_>, report: &mut Report) {
+fn doubles(run: &Run, rows: &[Row], accepted: &Accepted<'_>, report: &mut Report) {
+    let times = |row: &Row| accepted.get(row.message_id().as_str()).map_or(0, Vec::len);
+    let unsaid = rows
+        .iter()
+        .filter(|row| times(row) > 1 && row.unknown_count == 0);
+    let unsaid: Vec<_> = unsaid.map(Row::text).collect();
+    report.none("accepted twice, and none was noted as lost", &unsaid);
     let mut excuses = BTreeMap::<_, usize>::new();
     let mut inexcusable = Vec::new();
     for (message_id, acceptances) in accepted.iter().filter(|(_, times)| times.len() > 1) {
         for earlier in &acceptances[..acceptances.len() - 1] {
             match excuse(run, earlier) {
                 Some(excuse) => *excuses.entry(excuse).or_default() += 1,
-                None => inexcusable.push(format!("{message_id} by {}", earlier.process)),
+                None => inexcusable.push(inexcusable_text(run, message_id, acceptances)),
             }
         }
     }
@@ -219,9 +225,27 @@ fn doubles(run: &Run, accepted: &Accepted<'_>, report: &mut Report) {
     report.rule("most acceptances of an email", most, "at most 2", most <= 2);
 }
 
+/// What happened around acceptances, in seconds since the database fell silent.
+fn inexcusable_text(run: &Run, message_id: &str, acceptances: &[&Attempt]) -> String {
+    let seconds = |time: Instant| match time.checked_duration_since(run.silence.0) {
+        Some(after) => after.as_secs_f64(),
+        None => -(run.silence.0 - time).as_secs_f64(),
+    };
+    let accepted = acceptances.iter().map(|it| {
+        let killed = run.kills.iter().filter(|kill| kill.process == it.process);
+        let killed = killed.map(|kill| kill.time).find(|kill| *kill > it.time);
+        let killed = killed.map_or(f64::NAN, seconds);
+        let (process, at) = (&it.process, seconds(it.time));
+        format!("{process} at {at:.2} (killed at {killed:.2})")
+    });
+    format!("{message_id}: {}", accepted.collect::<Vec<_>>().join(", "))
+}
+
 /// Why the outcome of an acceptance is not known.
 fn excuse(run: &Run, attempt: &Attempt) -> Option<&'static str> {
     let time = attempt.time;
+    let unheard = attempt.unheard;
+    let unheard = unheard.is_some_and(|ended| ended <= time + RECORDING);
     let killed = run.kills.iter().any(|kill| {
         kill.process == attempt.process
             && kill.time + run.relay_delay * 2 >= time
@@ -234,6 +258,8 @@ fn excuse(run: &Run, attempt: &Attempt) -> Option<&'static str> {
         Some("the process was killed before it was recorded")
     } else if time + RECORDING >= start && time <= end {
         Some("it could not be recorded, as the database was silent")
+    } else if unheard {
+        Some("the connection ended before the answer was heard")
     } else {
         None
     }

@@ -56,6 +56,8 @@ pub struct Attempt {
     /// Just before the answer.
     pub time: Instant,
     pub answer: Answer,
+    /// When the connection ended, if nothing more was said on it: whether the answer was heard, nobody knows.
+    pub unheard: Option<Instant>,
 }
 
 type Attempts = Arc<Mutex<Vec<Attempt>>>;
@@ -81,6 +83,7 @@ impl Relay {
                     random: Arc::clone(&random),
                     attempts: Arc::clone(&all),
                     process: String::new(),
+                    answered: None,
                 };
                 // An error means that the process has gone, or is killed.
                 tokio::spawn(async move { drop(conversation.run().await) });
@@ -128,6 +131,16 @@ struct Conversation {
     random: Arc<Mutex<Random>>,
     attempts: Attempts,
     process: String,
+    /// Where the last thing that was said is the answer to an attempt: which one.
+    answered: Option<usize>,
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        if let Some(attempt) = self.answered {
+            lock(&self.attempts)[attempt].unheard = Some(Instant::now());
+        }
+    }
 }
 
 impl Conversation {
@@ -210,12 +223,18 @@ impl Conversation {
         message_id: Option<String>,
     ) -> std::io::Result<()> {
         let is_envelope = message_id.is_none();
-        lock(&self.attempts).push(Attempt {
+        let attempt = Attempt {
             process: self.process.clone(),
             recipient: recipient.to_owned(),
             message_id,
             time: Instant::now(),
             answer,
+            unheard: None,
+        };
+        self.answered = Some({
+            let mut attempts = lock(&self.attempts);
+            attempts.push(attempt);
+            attempts.len() - 1
         });
         match answer {
             Answer::Accepted => self.say("250 2.0.0 accepted").await,
@@ -250,6 +269,7 @@ impl Conversation {
         if self.stream.read_until(b'\n', &mut line).await? == 0 {
             return Ok(None);
         }
+        self.answered = None;
         Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()))
     }
 

@@ -60,7 +60,7 @@ impl System {
             ("TOKEN_PRIVATE_KEY", &self.private_key),
             ("SMTP_EHLO_NAME", "usher.example"),
             ("MAIL_FROM", "no-reply@usher.example"),
-            // As short as the longest time of an email allows: four replies and the one to its content.
+            // Short, so that stalls and what a killed process had hold little up.
             ("SMTP_COMMAND_TIMEOUT", "1s"),
             ("SMTP_DATA_TIMEOUT", "1s"),
             ("SEND_LEASE", "7s"),
