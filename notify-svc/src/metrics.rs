@@ -22,6 +22,11 @@ pub struct Metrics {
     queue_age_seconds: Gauge<f64>,
 }
 
+/// From what a healthy relay takes to what a slow one does.
+const SECONDS: [f64; 12] = [
+    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0, 600.0,
+];
+
 impl Metrics {
     /// Makes the instruments on the process's meter.
     #[must_use]
@@ -42,11 +47,13 @@ impl Metrics {
                 .f64_histogram("usher.smtp.send.duration")
                 .with_description("Time from MAIL FROM to the reply to the final dot.")
                 .with_unit("s")
+                .with_boundaries(SECONDS.to_vec())
                 .build(),
             wait_seconds: meter
                 .f64_histogram("usher.deliveries.wait.duration")
                 .with_description("Time from being due to being claimed.")
                 .with_unit("s")
+                .with_boundaries(SECONDS.to_vec())
                 .build(),
             put_back: meter
                 .u64_counter("usher.deliveries.put_back")

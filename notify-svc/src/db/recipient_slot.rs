@@ -1,7 +1,7 @@
 //! Slots of recipients: when their emails went or are to go. The arithmetic is in [`crate::domain::Window`].
 //!
-//! A transaction locks rows of `deliveries` first and the recipients after them, and never waits for a row of
-//! `deliveries` while it holds a recipient: so nobody waits in a circle.
+//! A transaction locks rows of `delivery_queue` first and the recipients after them, and never waits for a row of
+//! `delivery_queue` while it holds a recipient: so nobody waits in a circle.
 
 use std::time::Duration;
 

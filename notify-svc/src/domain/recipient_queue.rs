@@ -14,6 +14,9 @@ use super::{MailClass, RecipientKey, Window};
 /// too.
 pub const NOTICEABLE: Duration = Duration::from_secs(1);
 
+/// Most emails of a recipient that wait: all slots are read whenever one of them is looked at.
+const MAX_WAITING: usize = 1_000;
+
 /// Whether an email has used its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
 #[sqlx(type_name = "text", rename_all = "SCREAMING_SNAKE_CASE")]
@@ -109,12 +112,12 @@ impl RecipientQueue {
     }
 
     /// Adds an email that is new, or sent again, and answers when it goes; `None` if that is not before `expire_time`: such an email gets
-    /// no slot. One whose link has expired already is not refused for its recipient's sake.
+    /// no slot, nor one behind 1,000 others. One whose link has expired already is not refused for its recipient's sake.
     pub fn reserve(&mut self, slot: Slot, expire_time: OffsetDateTime) -> Option<OffsetDateTime> {
         // One that is sent again has used others.
         let slot = self.unused(slot.delivery_id).unwrap_or(slot);
         let slot_time = self.next_slot(&slot);
-        if slot_time >= expire_time && slot_time > self.now {
+        if slot_time > self.now && (slot_time >= expire_time || self.waiting() >= MAX_WAITING) {
             return None;
         }
         self.put(Slot { slot_time, ..slot });
@@ -183,22 +186,36 @@ impl RecipientQueue {
     /// Plans the waiting emails anew, of which `may_move` says whether they can be given another time. Answers those whose
     /// times changed noticeably.
     pub fn plan(&mut self, may_move: impl Fn(Uuid) -> bool) -> Vec<(Uuid, OffsetDateTime)> {
-        let waiting = self.slots.iter();
-        let waiting = waiting.filter(|slot| slot.state == SlotState::Waiting);
-        let mut waiting: Vec<_> = waiting.copied().collect();
-        waiting.sort_unstable_by_key(Slot::order);
+        let now = self.latest();
+        let mut waiting: Vec<_> = (0..self.slots.len())
+            .filter(|index| self.slots[*index].state == SlotState::Waiting)
+            .collect();
+        waiting.sort_unstable_by_key(|index| self.slots[*index].order());
+        let mut taken = self.taken(now, |slot| slot.state != SlotState::Waiting);
         let mut moved = Vec::new();
-        for slot in waiting {
-            if !may_move(slot.delivery_id) {
-                continue;
-            }
-            let slot_time = self.next_slot(&slot);
+        // Of the email before, which had at least as much room: what goes from the same time on goes no earlier than it.
+        let mut before: Option<(OffsetDateTime, OffsetDateTime)> = None;
+        for index in waiting {
+            let slot = self.slots[index];
+            let from = slot.from_time.max(now);
             // What is due goes when the sender takes it.
-            let planned_time = slot.slot_time.max(self.latest());
-            if (slot_time - planned_time).unsigned_abs() >= NOTICEABLE {
-                self.put(Slot { slot_time, ..slot });
-                moved.push((slot.delivery_id, slot_time));
+            let mut slot_time = slot.slot_time.max(now);
+            if may_move(slot.delivery_id) {
+                let start = match before {
+                    Some((before_from, before_time)) if from >= before_from => {
+                        from.max(before_time)
+                    }
+                    _ => from,
+                };
+                let first = self.window.next_slot(&taken, start);
+                if (first - slot_time).unsigned_abs() >= NOTICEABLE {
+                    self.slots[index].slot_time = first;
+                    moved.push((slot.delivery_id, first));
+                    slot_time = first;
+                }
+                before = Some((from, first));
             }
+            taken.insert(taken.partition_point(|time| *time <= slot_time), slot_time);
         }
         moved
     }
@@ -212,8 +229,7 @@ impl RecipientQueue {
         self.next_slot_in(window, self.now, counts)
     }
 
-    /// The first time at which an email may go beside what is used and what waits before it. What is going may arrive at
-    /// any moment from now on, and what is due may go.
+    /// The first time at which an email may go beside what is used and what waits before it.
     fn next_slot(&self, slot: &Slot) -> OffsetDateTime {
         let counts = |other: &Slot| {
             let is_before = other.state != SlotState::Waiting || other.order() < slot.order();
@@ -229,19 +245,28 @@ impl RecipientQueue {
         counts: impl Fn(&Slot) -> bool,
     ) -> OffsetDateTime {
         let now = self.latest();
-        let mut taken: Vec<_> = self
-            .slots
-            .iter()
-            .filter(|other| counts(other))
-            .map(|other| match other.state {
-                // Not its slot: the clock may have been set back since.
-                SlotState::Going => now,
-                SlotState::Waiting => other.slot_time.max(now),
-                SlotState::Gone => other.slot_time,
-            })
-            .collect();
+        window.next_slot(&self.taken(now, counts), from.max(now))
+    }
+
+    /// When those slots are, ascending. What is going may arrive at any moment from now on, and what is due may go.
+    fn taken(&self, now: OffsetDateTime, counts: impl Fn(&Slot) -> bool) -> Vec<OffsetDateTime> {
+        let slots = self.slots.iter().filter(|slot| counts(slot));
+        let times = slots.map(|slot| match slot.state {
+            // Not its slot: the clock may have been set back since.
+            SlotState::Going => now,
+            SlotState::Waiting => slot.slot_time.max(now),
+            SlotState::Gone => slot.slot_time,
+        });
+        let mut taken: Vec<_> = times.collect();
         taken.sort_unstable();
-        window.next_slot(&taken, from.max(now))
+        taken
+    }
+
+    fn waiting(&self) -> usize {
+        let slots = self.slots.iter();
+        slots
+            .filter(|slot| slot.state == SlotState::Waiting)
+            .count()
     }
 
     /// The time, or the last at which an email went: nothing goes before that if the clock was set back.

@@ -95,7 +95,8 @@ pub enum Verdict {
 /// | | permanent x.1.6 | dead mailbox | RFC 3463 §3.2: it has moved, and nothing is forwarded |
 /// | | permanent x.1.10 | dead mailbox | RFC 7505 §4.2: the domain says that it takes no mail |
 /// | | permanent x.7.z | policy | RFC 3463 §3.8: "relay denied" and blocked senders have x.7.1 |
-/// | RCPT and later | other 5yz | fail | RFC 5321 §4.2.1: permanent. A bare 550 too: RFC 5321 §4.2.3 gives it for a missing mailbox and for policy alike; and x.1.2 (RFC 3463 §3.2: bad destination system), which a relay without DNS says of every domain |
+/// | RCPT | 550, 551, 553, 554 without enhanced code | policy | RFC 5321 §4.2.3 gives 550 for a missing mailbox and for policy alike, and relays say "relaying denied" with each of these |
+/// | RCPT and later | other 5yz | fail | RFC 5321 §4.2.1: permanent. x.1.2 too (RFC 3463 §3.2: bad destination system), which a relay without DNS says of every domain |
 /// | | 4yz | retry | RFC 5321 §4.2.1: transient |
 ///
 /// A 421 after MAIL is not judged: see [`crate::mail::SendError::Interrupted`].
@@ -109,7 +110,9 @@ pub fn classify(stage: Stage, reply: &Reply) -> Verdict {
         | (_, _, Some((_, 2, 2)))
         | (Stage::Recipient, 552, None) => Verdict::Retry,
         (_, _, Some((5, 1, 1 | 6 | 10))) => Verdict::DeadMailbox,
-        (_, _, Some((5, 7, _))) => Verdict::Policy,
+        (_, _, Some((5, 7, _))) | (Stage::Recipient, 550 | 551 | 553 | 554, None) => {
+            Verdict::Policy
+        }
         _ if permanent => Verdict::Fail,
         _ => Verdict::Retry,
     }
@@ -157,13 +160,18 @@ mod tests {
     #[case(Stage::Recipient, 551, "5.1.6 moved", Verdict::DeadMailbox)]
     #[case(Stage::Recipient, 556, "5.1.10 null MX", Verdict::DeadMailbox)]
     // Not said clearly enough.
-    #[case(Stage::Recipient, 550, "no such user", Verdict::Fail)]
+    #[case(Stage::Recipient, 550, "no such user", Verdict::Policy)]
+    #[case(Stage::Recipient, 550, "relay not permitted", Verdict::Policy)]
+    #[case(Stage::Recipient, 551, "we do not relay", Verdict::Policy)]
+    #[case(Stage::Recipient, 553, "not in my list of rcpthosts", Verdict::Policy)]
+    #[case(Stage::Recipient, 554, "relay access denied", Verdict::Policy)]
+    #[case(Stage::Content, 554, "rejected", Verdict::Fail)]
     #[case(Stage::Recipient, 550, "5.1.2 no such domain", Verdict::Fail)]
     #[case(Stage::Recipient, 550, "5.2.1 disabled", Verdict::Fail)]
     // A transient reply never condemns a mailbox, whatever its enhanced code says.
     #[case(Stage::Recipient, 450, "4.1.1 unverified", Verdict::Retry)]
     #[case(Stage::Recipient, 450, "5.1.1 no such user", Verdict::Retry)]
-    #[case(Stage::Recipient, 550, "4.1.1 no such user", Verdict::Fail)]
+    #[case(Stage::Recipient, 550, "4.1.1 no such user", Verdict::Policy)]
     // Policy.
     #[case(Stage::Recipient, 554, "5.7.1 relay access denied", Verdict::Policy)]
     #[case(Stage::Data, 554, "5.7.1 no", Verdict::Policy)]

@@ -68,8 +68,8 @@ impl Window {
 
     /// When no email is within the gap of `slot` any more, if one is.
     fn end_of_gap(&self, taken: &[OffsetDateTime], slot: OffsetDateTime) -> Option<OffsetDateTime> {
-        let near = |time: &&OffsetDateTime| (slot - **time).unsigned_abs() < self.gap;
-        Some(*taken.iter().rfind(near)? + self.gap)
+        let last = taken[..before(taken, slot + self.gap)].last()?;
+        ((slot - *last).unsigned_abs() < self.gap).then_some(*last + self.gap)
     }
 
     /// When the first of the emails that make a period with `slot` in it too full does not count any more, if they do.
@@ -78,13 +78,21 @@ impl Window {
         taken: &[OffsetDateTime],
         slot: OffsetDateTime,
     ) -> Option<OffsetDateTime> {
-        let full = taken.windows(self.most).rfind(|emails| {
+        // Only emails that are less than a period away: few, however many there are.
+        let from = taken.partition_point(|time| *time <= slot - self.period);
+        let near = &taken[from..before(taken, slot + self.period)];
+        let full = near.windows(self.most).rfind(|emails| {
             let (first, last) = (emails[0], emails[emails.len() - 1]);
             // From the first of all, this one among them, to the last.
             last.max(slot) - first.min(slot) < self.period
         });
         Some(full?[0] + self.period)
     }
+}
+
+/// How many of the times, ascending, are before `end`.
+fn before(taken: &[OffsetDateTime], end: OffsetDateTime) -> usize {
+    taken.partition_point(|time| *time < end)
 }
 
 #[cfg(test)]

@@ -72,6 +72,10 @@ impl Connection {
         if let Some(limit) = self.extensions.size_limit()
             && size > limit
         {
+            if limit < SMALLEST_LIMIT {
+                let problem = format!("its limit (SIZE {limit}) is too small for any email");
+                return Err(SendError::Relay(problem));
+            }
             // What it would answer (RFC 1870, section 6.1).
             let reply = Reply::new(552, "5.3.4");
             let stage = Stage::Mail;
@@ -211,6 +215,8 @@ fn judge(stage: Stage, reply: &ServerReply, was_used: bool) -> Result<(), SendEr
             stage,
             reply: reply.status(),
         }),
+        // The relay takes emails of ours: it may say such a thing of this one alone.
+        Stage::Recipient | Stage::Data => Err(SendError::Interrupted),
         _ => Err(SendError::Relay(format!(
             "{}: it answered {}",
             verb(stage),
@@ -219,13 +225,14 @@ fn judge(stage: Stage, reply: &ServerReply, was_used: bool) -> Result<(), SendEr
     }
 }
 
+/// A relay that takes no more bytes than this is set up wrongly: it is not the email that is too large.
+const SMALLEST_LIMIT: u64 = 256 * 1024;
+
 /// What it means that no reply came: before the content nothing is accepted.
 fn lost(stage: Stage, error: NoReply, was_used: bool) -> SendError {
     match (stage, error) {
         (Stage::Connect | Stage::Mail, _) if was_used => SendError::Stale,
-        (Stage::Recipient | Stage::Data, NoReply::HungUp | NoReply::TimedOut) => {
-            SendError::Interrupted
-        }
+        (Stage::Recipient | Stage::Data, _) => SendError::Interrupted,
         _ => SendError::Relay(format!("{}: {error}", verb(stage))),
     }
 }

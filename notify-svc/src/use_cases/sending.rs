@@ -16,6 +16,7 @@ mod lanes;
 mod leases;
 mod ready_queue;
 mod record;
+mod turns;
 mod worker;
 mod write;
 

@@ -57,9 +57,9 @@ const FIRST: [(At, [End; 8]); 9] = [
     (At::Ehlo,     [RefusedClosed, RefusedClosed, RefusedClosed, Relay,       Relay,       Relay,  Sent, Relay]),
     (At::StartTls, [RefusedClosed, RefusedClosed, RefusedClosed, Relay,       Relay,       Relay,  Sent, Relay]),
     (At::Auth,     [RefusedClosed, RefusedClosed, RefusedClosed, Relay,       Relay,       Relay,  Sent, Relay]),
-    (At::Mail,     [Refused,       RefusedClosed, Refused,       Relay,       Relay,       Relay,  Sent, Relay]),
-    (At::Rcpt,     [Refused,       Interrupted,   Refused,       Interrupted, Interrupted, Relay,  Sent, Relay]),
-    (At::Data,     [Refused,       Interrupted,   Refused,       Interrupted, Interrupted, Relay,  Sent, Relay]),
+    (At::Mail,     [Refused,       RefusedClosed, Refused,       Relay,       Relay,       Relay,  Sent, Interrupted]),
+    (At::Rcpt,     [Refused,       Interrupted,   Refused,       Interrupted, Interrupted, Interrupted, Sent, Interrupted]),
+    (At::Data,     [Refused,       Interrupted,   Refused,       Interrupted, Interrupted, Interrupted, Sent, Interrupted]),
     (At::Dot,      [Refused,       Interrupted,   Refused,       Lost,        Lost,        Lost,   Sent, SentClosed]),
     // After the second email, with which the connection is worn out.
     (At::Quit,     [Sent,          Sent,          Sent,          Sent,        Sent,        Sent,   Sent, Sent]),
@@ -68,9 +68,9 @@ const FIRST: [(At, [End; 8]); 9] = [
 /// For an email over a connection that was used before: until MAIL is accepted, its faults are its age.
 #[rustfmt::skip]
 const LATER: [(At, [End; 8]); 4] = [
-    (At::Rset,     [SentAnew,      SentAnew,      SentAnew,      SentAnew,    SentAnew,    SentAnew, Sent, Relay]),
-    (At::Mail,     [Refused,       SentAnew,      Refused,       SentAnew,    SentAnew,    SentAnew, Sent, Relay]),
-    (At::Rcpt,     [Refused,       Interrupted,   Refused,       Interrupted, Interrupted, Relay,    Sent, Relay]),
+    (At::Rset,     [SentAnew,      SentAnew,      SentAnew,      SentAnew,    SentAnew,    SentAnew, Sent, Interrupted]),
+    (At::Mail,     [Refused,       SentAnew,      Refused,       SentAnew,    SentAnew,    SentAnew, Sent, Interrupted]),
+    (At::Rcpt,     [Refused,       Interrupted,   Refused,       Interrupted, Interrupted, Interrupted, Sent, Interrupted]),
     (At::Dot,      [Refused,       Interrupted,   Refused,       Lost,        Lost,        Lost,     Sent, SentClosed]),
 ];
 

@@ -67,10 +67,17 @@ async fn what_an_email_needs_is_declared_where_it_is_offered() {
 
 #[tokio::test]
 async fn an_email_that_is_too_large_is_not_sent() {
-    let size = mail("zoe@example.org", "", "hello").raw.len();
-    let (server, transport) = transport(&[&format!("SIZE {size}")]).await;
-    send(&transport, "zoe").await.unwrap();
-    let larger = mail("zoe@example.org", "", "hello!");
+    let text = "hello\r\n".repeat(40_000);
+    let large = mail("zoe@example.org", "", &text);
+    let (server, transport) = transport(&[&format!("SIZE {}", large.raw.len())]).await;
+    transport
+        .connect()
+        .await
+        .unwrap()
+        .send(&large)
+        .await
+        .unwrap();
+    let larger = mail("zoe@example.org", "", &format!("!{text}"));
     let result = transport.connect().await.unwrap().send(&larger).await;
     let expected = SendError::Refused {
         stage: Stage::Mail,
@@ -78,6 +85,15 @@ async fn an_email_that_is_too_large_is_not_sent() {
     };
     assert_eq!(result, Err(expected));
     assert_eq!(server.commands("MAIL").len(), 1);
+}
+
+/// It is the relay that is set up wrongly.
+#[tokio::test]
+async fn a_relay_that_takes_no_email_of_any_size_cannot_be_used() {
+    let (server, transport) = transport(&["SIZE 1"]).await;
+    let result = send(&transport, "zoe").await;
+    assert!(matches!(result, Err(SendError::Relay(_))), "{result:?}");
+    assert_eq!(server.commands("MAIL").len(), 0);
 }
 
 /// RFC 4954, section 4: both ways.

@@ -29,6 +29,7 @@ use crate::{
 #[case::closing_at_dot(At::Dot, Fault::Reply("421 4.3.2 closing"), 1)]
 #[case::greylisted(At::Rcpt, Fault::Reply("450 4.2.0 greylisted"), 2)]
 #[case::over_quota(At::Rcpt, Fault::Reply("552 5.2.2 over quota"), 2)]
+#[case::unclear(At::Rcpt, Fault::Reply("550 <zoe@example.org> unknown"), 2)]
 #[case::relay_denied(At::Rcpt, Fault::Reply("554 5.7.1 relay access denied"), 2)]
 #[case::blocked(At::Dot, Fault::Reply("550 5.7.1 blocked"), 2)]
 #[case::refused_at_data(At::Data, Fault::Reply("451 4.3.0 try later"), 2)]
@@ -119,7 +120,6 @@ async fn a_recipient_whose_server_wants_a_login_delays_nobody_else(
 }
 
 #[rstest]
-#[case::unclear(At::Rcpt, "550 <zoe@example.org> unknown", false)]
 #[case::no_domain(At::Rcpt, "550 5.1.2 no such domain", false)]
 #[case::content(At::Dot, "554 5.6.0 rejected", false)]
 #[case::no_mailbox(At::Rcpt, "550 5.1.1 <zoe@example.org> unknown", true)]

@@ -203,6 +203,54 @@ async fn a_relay_that_denies_everybody_burns_no_email() {
     service.stop().await;
 }
 
+/// Nor a single one, however often it is denied.
+#[tokio::test]
+async fn a_relay_that_takes_nothing_says_nothing_of_an_email() {
+    let service = Service::start(&["--retry-base=100ms", "--retry-max=200ms"]).await;
+    for _ in 0..7 {
+        service.smtp.fail_once(At::Rcpt, DENIED);
+    }
+    let request = service.request("zoe@example.org");
+    service.publish(request.message()).await;
+    let sent = service.reaches(&request, proto::DeliveryState::Sent).await;
+    assert_eq!(sent.attempt_count, 8);
+    let failed = event::DeliveryState::Failed;
+    assert!(!service.published(&request).contains(&failed));
+    service.stop().await;
+}
+
+/// One that goes away with each email is no better.
+#[tokio::test]
+async fn a_relay_that_goes_away_with_each_email_cannot_be_used() {
+    let service = Service::start(&["--retry-base=100ms"]).await;
+    for _ in 0..4 {
+        service
+            .smtp
+            .fail_once(At::Rcpt, Fault::Reply("421 4.7.0 too much"));
+    }
+    let requests: Vec<_> = (0..4)
+        .map(|n| service.request(&format!("client{n}@example.org")))
+        .collect();
+    let messages: Vec<_> = requests.iter().map(Request::message).collect();
+    service.publish_all(&messages).await;
+    for request in &requests {
+        let sent = service.reaches(request, proto::DeliveryState::Sent).await;
+        assert_eq!(sent.attempt_count, 1);
+    }
+    // Told once, and what came of it.
+    eventually("it is told", async || {
+        let told = requests.iter().map(|request| service.published(request));
+        let sent = [
+            event::DeliveryState::Queued,
+            event::DeliveryState::Queued,
+            event::DeliveryState::Sent,
+        ];
+        told.into_iter().any(|states| states == sent)
+    })
+    .await;
+    service.stop().await;
+}
+
 #[tokio::test]
 async fn an_email_that_alone_is_denied_fails() {
     let service = Service::start(&["--retry-base=1s"]).await;

@@ -36,8 +36,19 @@ pub struct Outcome {
 pub enum PutBack {
     /// It cannot be written: a key, a template, or a newer version is missing. Counted, so that it waits longer each time.
     Unwritable,
+    /// The relay went away before it had the whole of it. Counted too.
+    Interrupted,
     /// The relay refuses it for a reason of policy, which may concern all emails. Its time is kept.
     Policy,
+}
+
+impl PutBack {
+    const fn is_counted(self) -> bool {
+        match self {
+            Self::Unwritable | Self::Interrupted => true,
+            Self::Policy => false,
+        }
+    }
 }
 
 /// How far an attempt went.
@@ -238,7 +249,7 @@ async fn update_queue(
         r#"WITH outcome AS (
                 SELECT *, coalesce(time, now() + make_interval(secs => delay)) AS next_time
                 FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::timestamptz[], $5::boolean[], $6::boolean[])
-                    AS outcome (organization_id, delivery_id, delay, time, unwritable, refused_by_policy)
+                    AS outcome (organization_id, delivery_id, delay, time, counted, refused_by_policy)
            ), ended AS (
                 DELETE FROM delivery_queue AS queue USING outcome
                 WHERE queue.organization_id = outcome.organization_id AND queue.delivery_id = outcome.delivery_id
@@ -246,7 +257,7 @@ async fn update_queue(
            )
            UPDATE delivery_queue AS queue
            SET next_attempt_time = outcome.next_time, ready = outcome.next_time <= now(),
-               lease_expire_time = NULL, put_back_count = put_back_count + outcome.unwritable::integer,
+               lease_expire_time = NULL, put_back_count = put_back_count + outcome.counted::integer,
                refuse_time = CASE WHEN outcome.refused_by_policy THEN now() ELSE refuse_time END
            FROM outcome
            WHERE queue.organization_id = outcome.organization_id AND queue.delivery_id = outcome.delivery_id
@@ -256,7 +267,7 @@ async fn update_queue(
         &column(outcomes, |claim, _| claim.delivery_id),
         &column(outcomes, |_, outcome| outcome.next.and_then(Next::delay)) as &[Option<f64>],
         &column(outcomes, |_, outcome| outcome.next.and_then(Next::time)) as &[Option<OffsetDateTime>],
-        &column(outcomes, |_, outcome| outcome.put_back == Some(PutBack::Unwritable)),
+        &column(outcomes, |_, outcome| outcome.put_back.is_some_and(PutBack::is_counted)),
         &column(outcomes, |_, outcome| outcome.put_back == Some(PutBack::Policy))
     )
     .fetch_all(connection)

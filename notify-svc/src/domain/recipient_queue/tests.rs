@@ -196,6 +196,25 @@ fn what_expires_before_its_slot_gets_none() {
     assert_eq!(model.last(1).unwrap().state, SlotState::Gone);
 }
 
+/// Thousands of emails to one address hold up nothing.
+#[test]
+fn a_long_queue_is_planned_in_little_time() {
+    let mut model = Model::new(5, DAY, MINUTE);
+    for email in 1..=1_000 {
+        model.reserve(email, MailClass::Bulk);
+    }
+    let slot = model.slot(1_001, MailClass::Bulk);
+    assert_eq!(model.queue.reserve(slot, far()), None);
+    let started = std::time::Instant::now();
+    assert_eq!(model.reserve(1_002, MailClass::Interactive), at(0));
+    assert_eq!(model.queue.plan(|_| true).len(), 1_000);
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
 /// What happens to a recipient.
 #[derive(Debug, Clone, Copy)]
 enum Step {

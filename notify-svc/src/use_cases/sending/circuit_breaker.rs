@@ -3,7 +3,8 @@
 //!
 //! A relay that may not be used says so of each email alone (`5.7.1 relay access denied`), as it does of an email that a
 //! recipient's server does not want. So it counts as trouble of the relay when it says it of three recipients, one after
-//! another; and an email is at fault when the relay has accepted another one since it refused this one before.
+//! another; and an email is at fault when the relay has accepted another one since it refused this one before. So it is
+//! with a relay that goes away before it has the whole of an email.
 
 use std::{
     collections::BTreeSet,
@@ -20,8 +21,8 @@ use crate::{domain::Recipient, metrics::Metrics};
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Recipients that must be refused before the relay counts as the one who refuses.
-const REFUSALS: usize = 3;
+/// Recipients whose emails are not taken before the relay counts as the one at fault.
+const NOT_TAKEN: usize = 3;
 
 /// Closed while the relay works, open while emails wait. Clones share it.
 #[derive(Clone)]
@@ -37,8 +38,8 @@ struct State {
     backoff: Backoff,
     /// Set while the relay fails: when to try again.
     retry_at: Option<Instant>,
-    /// Recipients that were refused for reasons of policy since an email was accepted, as hashes.
-    refused: BTreeSet<u64>,
+    /// Recipients whose emails were not taken, for whatever reason, since one was accepted, as hashes.
+    not_taken: BTreeSet<u64>,
     /// When the relay accepted an email last, by the database's clock.
     accepted: Option<OffsetDateTime>,
 }
@@ -46,6 +47,8 @@ struct State {
 impl CircuitBreaker {
     pub(super) fn new(relay: &str, metrics: Metrics, problems: Problems) -> Self {
         metrics.circuit_breaker(false);
+        // Of an earlier sender, which has ended unexpectedly.
+        problems.set("relay", None);
         Self {
             relay: relay.into(),
             metrics,
@@ -53,7 +56,7 @@ impl CircuitBreaker {
             state: Arc::new(Mutex::new(State {
                 backoff: Backoff::new(FIRST, LONGEST),
                 retry_at: None,
-                refused: BTreeSet::new(),
+                not_taken: BTreeSet::new(),
                 accepted: None,
             })),
         }
@@ -100,22 +103,23 @@ impl CircuitBreaker {
     pub(super) fn accepted(&self, time: OffsetDateTime) {
         self.works();
         let mut state = self.lock();
-        state.refused.clear();
+        state.not_taken.clear();
         state.accepted = state.accepted.max(Some(time));
     }
 
-    /// The relay refused an email for a reason of policy. If it does so of several recipients, all emails wait.
-    pub(super) fn refused_by_policy(&self, recipient: &Recipient, reply: &str) {
+    /// The relay refused an email for a reason of policy, or went away. If it does so to several recipients, all emails
+    /// wait, for `reason`.
+    pub(super) fn did_not_take(&self, recipient: &Recipient, reason: &str) {
         let mut hasher = DefaultHasher::new();
         recipient.canonical().hash(&mut hasher);
         let mut state = self.lock();
-        if state.refused.len() < REFUSALS {
-            state.refused.insert(hasher.finish());
+        if state.not_taken.len() < NOT_TAKEN {
+            state.not_taken.insert(hasher.finish());
         }
-        let is_relay = state.refused.len() >= REFUSALS;
+        let is_relay = state.not_taken.len() >= NOT_TAKEN;
         drop(state);
         if is_relay {
-            self.failed(reply);
+            self.failed(reason);
         }
     }
 

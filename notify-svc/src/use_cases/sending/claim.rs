@@ -24,6 +24,7 @@ use super::{
     judge::Judge,
     lanes::{PerLane, index},
     ready_queue::ReadyMail,
+    turns,
     write::{Fault, Writer, write_all},
 };
 use crate::{
@@ -70,8 +71,10 @@ pub(super) struct Claimed {
 struct Sorted {
     /// To be handed over, each with its limits, which are charged.
     going: Vec<(Claim, EmailLimits)>,
-    /// Waiting for a limit: the time is in the slots already, or needs none.
+    /// Waiting for their recipients: the time is in the slots already.
     waiting: Vec<(Claim, Outcome)>,
+    /// Waiting for another limit: others to their recipients do not wait for them.
+    held_back: Vec<(Claim, Outcome)>,
     /// Ended, or put back: their slots are to be settled.
     stopped: Vec<(Claim, Outcome)>,
 }
@@ -162,31 +165,9 @@ impl Claimer {
             .collect()
     }
 
-    /// What is claimed of the emails that were taken from a lane, an organization after the other; and whose turn it is
-    /// next.
+    /// What is claimed of the emails that were taken from a lane.
     fn choose(&mut self, wanted: &Wanted, visited: &[Visited]) -> Vec<Visited> {
-        let mut of_organizations: BTreeMap<Uuid, Vec<&Visited>> = BTreeMap::new();
-        for visited in visited.iter().filter(|visited| visited.lane == wanted.lane) {
-            let emails = of_organizations.entry(visited.organization_id).or_default();
-            emails.extend(visited.entry.is_some().then_some(visited));
-        }
-        let mut chosen = Vec::new();
-        for turn in 0.. {
-            let of_turn = of_organizations
-                .values()
-                .filter_map(|emails| emails.get(turn).copied());
-            let before = chosen.len();
-            chosen.extend(of_turn.take(wanted.count - before).cloned());
-            if chosen.len() == before {
-                break;
-            }
-        }
-        // With fewer organizations than emails, all of them were visited from there on.
-        let last = of_organizations.keys().next_back();
-        let next = last.filter(|_| of_organizations.len() >= wanted.count);
-        let next = next.map_or(Uuid::nil(), |last| {
-            Uuid::from_u128(last.as_u128().wrapping_add(1))
-        });
+        let (chosen, next) = turns::take(wanted, visited);
         self.turns[index(wanted.lane)] = next;
         self.more[index(wanted.lane)] = chosen.len() >= wanted.count
             || !wanted.from.is_nil()
@@ -230,8 +211,8 @@ impl Claimer {
         for ready in &mut claimed.ready {
             ready.claim.entry.handover_token = Some(token);
         }
-        claimed.scheduled = !sorted.waiting.is_empty() || !sorted.stopped.is_empty();
-        slots.settle(connection, &mut sorted.stopped).await?;
+        let stopped = sorted.stopped.iter_mut().chain(&mut sorted.held_back);
+        slots.settle(connection, stopped).await?;
         for (claim, outcome) in &sorted.stopped {
             tracing::info!(
                 delivery.id = %claim.delivery_id,
@@ -243,7 +224,9 @@ impl Claimer {
         }
         let moved = slots.write(connection).await?;
         let mut outcomes = sorted.waiting;
+        outcomes.append(&mut sorted.held_back);
         outcomes.append(&mut sorted.stopped);
+        claimed.scheduled = !outcomes.is_empty();
         let recorded = delivery::record(connection, &outcomes, &self.relay).await?;
         Ok(recorded.into_iter().chain(moved).collect())
     }
@@ -277,14 +260,19 @@ impl Claimer {
                 None => {}
                 Some(Blocked::Relay(free)) => {
                     let delay = duration(free - shared.now());
-                    self.blocked_until[index(claim.lane)] = Some(Instant::now() + delay);
+                    let blocked_until = &mut self.blocked_until[index(claim.lane)];
+                    if blocked_until.is_none() {
+                        // It would have been the next.
+                        self.turns[index(claim.lane)] = claim.organization_id;
+                    }
+                    *blocked_until = Some(Instant::now() + delay);
                     continue;
                 }
                 Some(Blocked::Until(time)) => {
                     let delay = duration(time - shared.now());
                     self.judge.metrics.throttled(delay);
                     let outcome = Outcome::put_back(Next::At(claim.claim_time + delay));
-                    sorted.waiting.push((claim, outcome));
+                    sorted.held_back.push((claim, outcome));
                     continue;
                 }
             }

@@ -15,9 +15,6 @@ use crate::{
 /// Longest delay of an email that cannot be written: so long after the installation was mended the last one is sent.
 const LONGEST_UNWRITABLE: Duration = Duration::from_mins(5);
 
-/// Attempts after which a refusal for a reason of policy counts as the email's own fault.
-const POLICY_ATTEMPTS: i32 = 5;
-
 /// What judges.
 #[derive(Clone)]
 pub(super) struct Judge {
@@ -97,16 +94,32 @@ impl Judge {
                 verdict => self.refused(claim, verdict, &reply),
             },
             Err(SendError::AnswerLost) => self.answer_lost(claim),
-            // No attempt: the relay never saw the whole of it.
-            Err(SendError::Interrupted | SendError::Stale) => {
-                self.metrics.put_back("interrupted");
-                Outcome::put_back(Next::After(jittered(self.settings.retry_base)))
-            }
+            Err(SendError::Interrupted | SendError::Stale) => self.interrupted(claim),
             Err(SendError::NeedsSmtpUtf8) => Outcome::ended(
                 DeliveryState::Failed,
                 "the relay does not take addresses outside ASCII (SMTPUTF8)",
             ),
             Err(error @ SendError::Relay(_)) => self.relay_failed(&error),
+        }
+    }
+
+    /// The relay went away before it had the whole of the email: no attempt. If it does so with several emails, it is the
+    /// relay's fault, and otherwise this email may have something to do with it.
+    fn interrupted(&self, claim: &Claim) -> Outcome {
+        self.metrics.put_back("interrupted");
+        if let Ok(mail) = &claim.mail {
+            self.relay
+                .did_not_take(&mail.recipient, "it goes away while emails are handed over");
+        }
+        let delay = self.delay(claim.entry.put_back_count, self.settings.retry_max);
+        Outcome {
+            reason: Some(
+                "the relay went away before it had the whole of the email; it is tried again",
+            ),
+            // Told once.
+            publish: claim.entry.put_back_count == 0,
+            put_back: Some(PutBack::Interrupted),
+            ..Outcome::put_back(Next::After(delay))
         }
     }
 
@@ -152,12 +165,11 @@ impl Judge {
     fn refused_by_policy(&self, claim: &Claim, refused: Outcome) -> Outcome {
         if let Ok(mail) = &claim.mail {
             let status = refused.smtp_status.as_deref().unwrap_or_default();
-            self.relay.refused_by_policy(&mail.recipient, status);
+            self.relay.did_not_take(&mail.recipient, status);
         }
         let takes_others = |time| self.relay.has_accepted_since(time);
-        if claim.entry.refuse_time.is_some_and(takes_others)
-            || claim.attempt_count + 1 >= POLICY_ATTEMPTS
-        {
+        // However often: a relay that takes nothing says nothing of this email.
+        if claim.entry.refuse_time.is_some_and(takes_others) {
             return refused;
         }
         self.metrics.put_back("policy");
