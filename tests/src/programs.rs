@@ -52,6 +52,8 @@ impl Program {
             .env("ADMIN_LISTEN", "127.0.0.1:0")
             .env("ALLOW_UNAUTHENTICATED", "true")
             .env("PORTAL_ORIGINS", "https://portal.example")
+            .env("MAIL_FROM", "no-reply@mail.example")
+            .env("SMTP_EHLO_NAME", "mail.example")
             .envs(settings.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
