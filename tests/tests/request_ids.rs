@@ -21,7 +21,7 @@ use usher_proto::{
         account_service_client::AccountServiceClient,
         organization_service_client::OrganizationServiceClient, send_invitation_request::Target,
     },
-    notify::v1::CancelDeliveryRequest,
+    notify::v1::{CancelDeliveryRequest, RetryDeliveryRequest},
     rpc::{RPCS, Rpc, RpcRequest},
 };
 use usher_tests::{Database, Program, ServiceName, refusal::assert_refused, token_keys};
@@ -254,6 +254,12 @@ impl Installation {
         })
         .await;
         self.assert_refused(CancelDeliveryRequest {
+            organization_id: organization_id.clone(),
+            delivery_id: id.clone(),
+            request_id: request_id.clone(),
+        })
+        .await;
+        self.assert_refused(RetryDeliveryRequest {
             organization_id,
             delivery_id: id,
             request_id,

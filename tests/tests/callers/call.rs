@@ -65,7 +65,8 @@ pub async fn call(
     let mut client = Grpc::new(channel.clone());
     client.ready().await.expect("the service is there");
     let path = PathAndQuery::try_from(path).expect("path");
-    match client.unary(request, path, Bytes).await {
+    // An answer begins alike whether it is a stream or not, and a refusal is all that comes.
+    match client.server_streaming(request, path, Bytes).await {
         Ok(_) => Answer {
             code: Code::Ok,
             message: String::new(),
