@@ -15,6 +15,9 @@ use crate::{
 /// Longest delay of an email that cannot be written: so long after the installation was mended the last one is sent.
 const LONGEST_UNWRITABLE: Duration = Duration::from_mins(5);
 
+/// How often an email is sent again whose process died: most of those that it had marked were not begun.
+const DEATHS: i32 = 5;
+
 /// What judges.
 #[derive(Clone)]
 pub(super) struct Judge {
@@ -28,7 +31,7 @@ impl Judge {
     pub(super) fn stopped(&self, claim: &Claim) -> Option<Outcome> {
         Some(match claim.status {
             ClaimStatus::Sendable => return None,
-            ClaimStatus::HandedOver => self.answer_lost(claim),
+            ClaimStatus::HandedOver => self.lost(claim, DEATHS),
             ClaimStatus::Revoked if claim.unknown_count > 0 => Outcome::ended(
                 DeliveryState::Failed,
                 "the relay's answer was lost, and the invitation was revoked or replaced by a newer one before \
@@ -202,10 +205,15 @@ impl Judge {
         jittered(delay.min(longest))
     }
 
-    /// Nobody knows whether the email has arrived.
+    /// The relay's answer was lost: nobody knows whether the email has arrived.
     pub(super) fn answer_lost(&self, claim: &Claim) -> Outcome {
+        self.lost(claim, 1)
+    }
+
+    /// Nobody knows whether the email has arrived. It is sent again `times` at most.
+    fn lost(&self, claim: &Claim, times: i32) -> Outcome {
         let resend =
-            self.settings.unknown_policy == UnknownPolicy::Resend && claim.unknown_count == 0;
+            self.settings.unknown_policy == UnknownPolicy::Resend && claim.unknown_count < times;
         let mut outcome = Outcome::ended(
             DeliveryState::Failed,
             "the relay's answer was lost; the email may have arrived, and is not sent again",
